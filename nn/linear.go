@@ -1,0 +1,38 @@
+package nn
+
+import (
+	"netfusion/kernels/matmul"
+	"netfusion/tensor"
+)
+
+// Linear is a fully connected layer, y = act(x·Wᵀ + b).
+type Linear struct {
+	W    tensor.Weight // [out][in]
+	Bias []float32     // [out], or nil
+}
+
+// Linear reads name.weight [out][in] and name.bias [out].
+func (w Weights) Linear(name string, in, out int) Linear {
+	l := w.Projection(name, in, out)
+	l.Bias = w.F32(name+".bias", out)
+	return l
+}
+
+// Projection reads name.weight [out][in], a layer without bias.
+func (w Weights) Projection(name string, in, out int) Linear {
+	m := w.F32(name+".weight", out, in)
+	if m == nil {
+		return Linear{}
+	}
+	return Linear{W: tensor.NewWeight(m, out, in)}
+}
+
+// Forward computes dst [m][out] from x [m][in].
+func (l Linear) Forward(dev *tensor.Device, dst, x tensor.Tensor, act matmul.Act) {
+	dev.MatMul(dst, x, l.W, matmul.Epilogue{Bias: l.Bias, Act: act})
+}
+
+// Add computes dst [m][out] = x·Wᵀ + b + residual [m][out]; residual may be dst.
+func (l Linear) Add(dev *tensor.Device, dst, x, residual tensor.Tensor) {
+	dev.MatMul(dst, x, l.W, matmul.Epilogue{Bias: l.Bias, Residual: residual.Data, LdRes: residual.Cols})
+}

@@ -1,0 +1,134 @@
+// Package nn is layers: weights, and a Forward that runs them on a tensor.Device.
+package nn
+
+import (
+	"fmt"
+	"slices"
+
+	"netfusion/kernels/quantize"
+	"netfusion/nn/safetensors"
+)
+
+// Source is where weights come from: a safetensors file or a converted checkpoint.
+type Source interface {
+	Lookup(name string) (safetensors.Tensor, bool)
+	Names() []string
+	Origin() string // the file's name, for messages
+}
+
+// Weights reads a checkpoint by names that mirror the network, w.In("encoder.layer.0").Linear("output.dense", …).
+// The first failure sticks: every later call returns zero values, and Err tells what went wrong, once.
+type Weights struct {
+	prefix string
+	file   *file
+}
+
+type file struct {
+	source Source
+	used   map[string]bool
+	err    error
+}
+
+// Load starts reading s.
+func Load(s Source) Weights {
+	return Weights{file: &file{source: s, used: map[string]bool{}}}
+}
+
+// In returns the part of the checkpoint under prefix.
+func (w Weights) In(prefix string) Weights {
+	return Weights{w.prefix + prefix + ".", w.file}
+}
+
+// Has tells whether the checkpoint holds the tensor name.
+func (w Weights) Has(name string) bool {
+	_, ok := w.file.source.Lookup(w.prefix + name)
+	return ok
+}
+
+// Skip marks tensors that the network knows of and does not need.
+func (w Weights) Skip(names ...string) {
+	for _, n := range names {
+		w.file.used[w.prefix+n] = true
+	}
+}
+
+// Err is the first failure: a missing tensor, a shape or a type that is not what the network needs.
+func (w Weights) Err() error { return w.file.err }
+
+// Fail records err as the reason why this checkpoint cannot be used, unless there is one already.
+func (w Weights) Fail(err error) {
+	if w.file.err == nil {
+		w.file.err = fmt.Errorf("%s: %w", w.file.source.Origin(), err)
+	}
+}
+
+// Unused lists the tensors that nobody asked for. A loader that is done expects none.
+func (w Weights) Unused() []string {
+	var names []string
+	for _, n := range w.file.source.Names() {
+		if !w.file.used[n] {
+			names = append(names, n)
+		}
+	}
+	return names
+}
+
+// Raw returns the tensor name as it is stored, after checking its shape.
+func (w Weights) Raw(name string, shape ...int) (safetensors.Tensor, bool) {
+	full := w.prefix + name
+	if w.file.err != nil {
+		return safetensors.Tensor{}, false
+	}
+	t, ok := w.file.source.Lookup(full)
+	if !ok {
+		w.Fail(fmt.Errorf("tensor %q is missing", full))
+		return t, false
+	}
+	if !slices.Equal(t.Shape, shape) {
+		w.Fail(fmt.Errorf("tensor %q has shape %v, want %v", full, t.Shape, shape))
+		return t, false
+	}
+	w.file.used[full] = true
+	return t, true
+}
+
+// F32 returns the tensor name as float32, whatever type it is stored in; a tensor of int8 [n][…] is multiplied by its
+// row scales, name.scale [n].
+func (w Weights) F32(name string, shape ...int) []float32 {
+	t, ok := w.Raw(name, shape...)
+	if !ok {
+		return nil
+	}
+	dst := make([]float32, t.Elements())
+	if t.DType == safetensors.I8 && len(shape) > 0 && shape[0] > 0 {
+		scale := w.F32(name+".scale", shape[0])
+		if scale == nil {
+			return nil
+		}
+		quantize.I8RowsToF32(dst, t.Int8s(), scale, shape[0], len(dst)/shape[0])
+		return dst
+	}
+	if err := t.Float32(dst); err != nil {
+		w.Fail(err)
+		return nil
+	}
+	return dst
+}
+
+// Table is a matrix [Rows][Cols] that is read a row at a time, as an embedding is, in float32 or in the int8 that it
+// is stored in.
+type Table struct {
+	Rows, Cols int
+	F32        []float32 // [Rows][Cols], or nil
+	I8         []int8    // [Rows][Cols], or nil
+	Scale      []float32 // [Rows], with I8
+}
+
+// Table returns the tensor name [rows][cols]; int8 stays int8.
+func (w Weights) Table(name string, rows, cols int) Table {
+	t, ok := w.Raw(name, rows, cols)
+	if ok && t.DType == safetensors.I8 {
+		return Table{Rows: rows, Cols: cols, I8: t.Int8s(), Scale: w.F32(name+".scale", rows)}
+	}
+	return Table{Rows: rows, Cols: cols, F32: w.F32(name, rows, cols)}
+}

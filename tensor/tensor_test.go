@@ -1,0 +1,98 @@
+package tensor
+
+import (
+	"math/rand/v2"
+	"slices"
+	"sync/atomic"
+	"testing"
+
+	"netfusion/kernels/matmul"
+)
+
+func random(rows, cols int, seed uint64) Tensor {
+	r := rand.New(rand.NewPCG(seed, 1))
+	t := New(rows, cols)
+	for i := range t.Data {
+		t.Data[i] = float32(r.NormFloat64())
+	}
+	return t
+}
+
+func TestMatMulIsTheSameForAnyNumberOfWorkers(t *testing.T) {
+	for _, s := range []struct{ m, n, k int }{{1, 1, 1}, {1, 384, 1536}, {5, 95, 128}, {17, 1536, 384}, {300, 24, 216}, {257, 130, 64}} {
+		x, w, res := random(s.m, s.k, 1), random(s.n, s.k, 2), random(s.m, s.n, 3)
+		bias := random(1, s.n, 4).Data
+		var want []float32
+		for _, workers := range []int{1, 2, 7} {
+			d := CPU(workers)
+			dst := New(s.m, s.n)
+			d.MatMul(dst, x, NewWeight(w.Data, s.n, s.k), matmul.Epilogue{Bias: bias, Act: matmul.GELU, Residual: res.Data, LdRes: s.n})
+			d.Close()
+			if want == nil {
+				want = dst.Data
+			} else if !slices.Equal(want, dst.Data) {
+				t.Errorf("%+v: %d workers give other bits than 1", s, workers)
+			}
+		}
+	}
+}
+
+func TestMatMulDoesNotAllocate(t *testing.T) {
+	d := CPU(2)
+	defer d.Close()
+	x, w, dst := random(64, 256, 1), NewWeight(random(256, 256, 2).Data, 256, 256), New(64, 256)
+	if n := testing.AllocsPerRun(20, func() { d.MatMul(dst, x, w, matmul.Epilogue{}) }); n != 0 {
+		t.Errorf("%v allocations a call", n)
+	}
+}
+
+type tally []atomic.Int32
+
+func (t tally) Tile(i int) { t[i].Add(1) }
+
+func TestPoolRunsEveryTileOnce(t *testing.T) {
+	for _, workers := range []int{1, 2, 7} {
+		p := NewPool(workers)
+		for _, n := range []int{0, 1, 2, 3, 100} {
+			done := make(tally, n)
+			p.Run(done, n)
+			for i := range done {
+				if got := done[i].Load(); got != 1 {
+					t.Fatalf("%d workers, tile %d of %d ran %d times", workers, i, n, got)
+				}
+			}
+		}
+		p.Close()
+	}
+}
+
+func TestArenaGivesTheSamePlacesTwiceAndReusesReleasedOnes(t *testing.T) {
+	var a, b, c Tensor
+	arena := Plan(func(m *Arena) {
+		a = m.Take(3, 5)
+		mark := m.Mark()
+		b = m.Take(100, 7)
+		m.Release(mark)
+		c = m.Take(2, 2)
+	})
+	if &b.Data[0] != &c.Data[0] {
+		t.Error("released memory is not reused")
+	}
+	if &a.Data[0] == &c.Data[0] {
+		t.Error("live memory is reused")
+	}
+	if want := 4 * (16 + 704); arena.Bytes() != want {
+		t.Errorf("slab of %d bytes, want %d", arena.Bytes(), want)
+	}
+}
+
+func TestWrongShapesPanic(t *testing.T) {
+	defer func() {
+		if recover() == nil {
+			t.Error("no panic")
+		}
+	}()
+	d := CPU(1)
+	defer d.Close()
+	d.MatMul(New(2, 3), New(2, 4), NewWeight(make([]float32, 15), 3, 5), matmul.Epilogue{})
+}
