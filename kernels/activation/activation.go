@@ -1,0 +1,49 @@
+// Package activation applies the activation functions of the models to float32 slices.
+//
+// Each function writes f(src[i]) to dst[i]; dst may be src itself but must not overlap it otherwise, and must
+// be at least as long. The vector forms evaluate the same approximations as the plain Go form with fused
+// multiply-adds, so the last bit may differ between forms, never the stated error. NaN gives NaN.
+package activation
+
+// Exp computes eˣ, within 2 ulp, and within 1 denormal step where the result is denormal.
+func Exp(dst, src []float32) { exp(check(dst, src), src) }
+
+// Tanh computes tanh x, within 4 ulp.
+func Tanh(dst, src []float32) { tanh(check(dst, src), src) }
+
+// GELU computes x·Φ(x) = x/2·(1 + erf(x/√2)) (Hendrycks and Gimpel 2016), not the tanh approximation to it.
+// The error is at most 3e-7·max(1, |x|).
+func GELU(dst, src []float32) { gelu(check(dst, src), src) }
+
+// ReLU computes max(x, 0).
+func ReLU(dst, src []float32) { relu(check(dst, src), src) }
+
+// Slope is the factor of LeakyReLU below zero.
+const Slope = 0.01
+
+// LeakyReLU computes x where x > 0 and Slope·x elsewhere.
+func LeakyReLU(dst, src []float32) { leakyReLU(check(dst, src), src) }
+
+// Softmax replaces each of the rows of x, cols long at stride ld, by exp(x - max)/Σ exp(x - max).
+// A row with a NaN or +Inf, or with only -Inf, becomes NaN.
+func Softmax(x []float32, rows, cols, ld int) {
+	if rows < 0 || cols < 0 || ld < cols {
+		panic("activation: bad size")
+	}
+	if rows == 0 || cols == 0 {
+		return
+	}
+	if len(x) < (rows-1)*ld+cols {
+		panic("activation: x too short")
+	}
+	for i := range rows {
+		softmax(x[i*ld:][:cols])
+	}
+}
+
+func check(dst, src []float32) []float32 {
+	if len(dst) < len(src) {
+		panic("activation: dst too short")
+	}
+	return dst[:len(src)]
+}

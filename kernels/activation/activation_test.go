@@ -1,0 +1,207 @@
+package activation
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"netfusion/kernels/cpu/cputest"
+)
+
+// inputs covers the range of every function: a fine grid, random bit patterns and the edges.
+func inputs() []float32 {
+	var xs []float32
+	for x := -110.0; x <= 110; x += 1.0 / 64 {
+		xs = append(xs, float32(x), float32(x/16), float32(x/256))
+	}
+	r := rand.New(rand.NewPCG(7, 8))
+	for range 20000 {
+		xs = append(xs, math.Float32frombits(r.Uint32()), float32(r.NormFloat64()))
+	}
+	inf := float32(math.Inf(1))
+	for _, x := range []float32{0, 0.625, 4, 88.72283, 88.7229, 87.33654, 103.97, 103.98, 0x1p-149, 0x1p-126, math.MaxFloat32, inf} {
+		xs = append(xs, x, -x)
+	}
+	return append(xs, float32(math.NaN()))
+}
+
+// ulp returns the distance of got from want in units of the last place of a float32 near want.
+func ulp(got float32, want float64) float64 {
+	if math.IsNaN(want) && got != got {
+		return 0
+	}
+	if g := float64(got); g == want || float32(want) == got {
+		return 0
+	}
+	_, e := math.Frexp(want)
+	return math.Abs(float64(got)-want) / math.Ldexp(1, max(e-24, -149))
+}
+
+func TestAccuracy(t *testing.T) {
+	gelu := func(x float64) float64 { return x / 2 * math.Erfc(-x/math.Sqrt2) }
+	xs := inputs()
+	cputest.EachForm(t, func(t *testing.T) {
+		for _, f := range []struct {
+			name string
+			got  func(dst, src []float32)
+			want func(float64) float64
+			err  func(got float32, x, want float64) float64
+			max  float64
+		}{
+			{"Exp", Exp, math.Exp, func(got float32, _, want float64) float64 { return ulp(got, want) }, 2},
+			{"Tanh", Tanh, math.Tanh, func(got float32, _, want float64) float64 { return ulp(got, want) }, 4},
+			{"GELU", GELU, gelu, func(got float32, x, want float64) float64 {
+				if math.IsInf(x, 0) || x != x { // -Inf·0 is NaN, as elsewhere
+					return 0
+				}
+				return math.Abs(float64(got)-want) / max(1, math.Abs(x))
+			}, 3e-7},
+			{"ReLU", ReLU, func(x float64) float64 { return max(x, 0) },
+				func(got float32, _, want float64) float64 { return ulp(got, want) }, 0},
+			{"LeakyReLU", LeakyReLU, func(x float64) float64 { return max(x, 0.01*x) },
+				func(got float32, _, want float64) float64 { return ulp(got, want) }, 1},
+		} {
+			dst := make([]float32, len(xs))
+			f.got(dst, xs)
+			worst, at := 0.0, float32(0)
+			for i, x := range xs {
+				if x != x && dst[i] == dst[i] {
+					t.Errorf("%s(NaN) = %v", f.name, dst[i])
+				}
+				e := f.err(dst[i], float64(x), f.want(float64(x)))
+				if !(e <= worst) {
+					worst, at = e, x
+				}
+			}
+			t.Logf("%-9s largest error %.3g at %v", f.name, worst, at)
+			if !(worst <= f.max) {
+				t.Errorf("%s(%v): error %g, want at most %g", f.name, at, worst, f.max)
+			}
+		}
+	})
+}
+
+func TestGELUFarBelowZeroIsZero(t *testing.T) {
+	cputest.EachForm(t, func(t *testing.T) {
+		x := []float32{-6, -50, -1e9, -math.MaxFloat32}
+		GELU(x, x)
+		for i, v := range x {
+			if v != 0 {
+				t.Errorf("[%d] = %v, want 0", i, v)
+			}
+		}
+	})
+}
+
+// Every length, in place and not, gives what the element alone gives, and touches nothing else.
+func TestLengths(t *testing.T) {
+	funcs := map[string]func(dst, src []float32){"Exp": Exp, "Tanh": Tanh, "GELU": GELU, "ReLU": ReLU, "LeakyReLU": LeakyReLU}
+	r := rand.New(rand.NewPCG(9, 10))
+	cputest.EachForm(t, func(t *testing.T) {
+		for name, f := range funcs {
+			for n := range 70 {
+				src, want := make([]float32, n), make([]float32, n)
+				for i := range src {
+					src[i] = float32(r.NormFloat64())
+					f(want[i:i+1], src[i:i+1])
+				}
+				buf := make([]float32, n+40)
+				for i := range buf {
+					buf[i] = -77
+				}
+				f(buf[20:], src)
+				for i, v := range buf {
+					w := float32(-77)
+					if i >= 20 && i < 20+n {
+						w = want[i-20]
+					}
+					if v != w {
+						t.Fatalf("%s n=%d: [%d] = %v, want %v", name, n, i-20, v, w)
+					}
+				}
+				f(src, src)
+				for i, v := range src {
+					if v != want[i] {
+						t.Fatalf("%s n=%d in place: [%d] = %v, want %v", name, n, i, v, want[i])
+					}
+				}
+			}
+		}
+	})
+}
+
+func TestSoftmax(t *testing.T) {
+	r := rand.New(rand.NewPCG(11, 12))
+	cputest.EachForm(t, func(t *testing.T) {
+		for cols := range 70 {
+			const rows = 3
+			ld := cols + 2
+			x := make([]float32, rows*ld)
+			for i := range x {
+				x[i] = float32(r.NormFloat64() * 20)
+			}
+			if cols > 3 {
+				x[2] = float32(math.Inf(-1)) // a masked position
+			}
+			src := append([]float32(nil), x...)
+			Softmax(x, rows, cols, ld)
+			for i := range rows {
+				row, top, sum := src[i*ld:][:cols], math.Inf(-1), 0.0
+				for _, v := range row {
+					top = max(top, float64(v))
+				}
+				for _, v := range row {
+					sum += math.Exp(float64(v) - top)
+				}
+				for j, v := range row {
+					want := math.Exp(float64(v)-top) / sum
+					// x - max is rounded, so the error grows with its size.
+					tol := want * (float64(cols) + 8 + math.Min(top-float64(v), 110)) * 0x1p-23
+					if got := float64(x[i*ld+j]); !(math.Abs(got-want) <= tol+0x1p-140) {
+						t.Fatalf("cols %d: [%d][%d] = %v, want %v", cols, i, j, got, want)
+					}
+				}
+				for j := cols; j < ld; j++ {
+					if x[i*ld+j] != src[i*ld+j] {
+						t.Fatalf("cols %d: wrote between rows", cols)
+					}
+				}
+			}
+		}
+	})
+}
+
+func TestSoftmaxNaN(t *testing.T) {
+	cputest.EachForm(t, func(t *testing.T) {
+		for _, bad := range []float64{math.NaN(), math.Inf(1)} {
+			for _, cols := range []int{5, 16, 37} {
+				for at := range cols {
+					x := make([]float32, cols)
+					x[at] = float32(bad)
+					Softmax(x, 1, cols, cols)
+					if x[at] == x[at] {
+						t.Fatalf("cols %d: softmax of %v at %d gives %v", cols, bad, at, x[at])
+					}
+				}
+			}
+		}
+	})
+}
+
+func TestNoAllocation(t *testing.T) {
+	cputest.EachForm(t, func(t *testing.T) {
+		x := make([]float32, 100)
+		if n := testing.AllocsPerRun(10, func() { GELU(x, x); Tanh(x, x); Softmax(x, 4, 25, 25) }); n != 0 {
+			t.Errorf("%v allocations, want 0", n)
+		}
+	})
+}
+
+func TestShortDstPanics(t *testing.T) {
+	defer func() {
+		if recover() == nil {
+			t.Error("no panic")
+		}
+	}()
+	Exp(make([]float32, 3), make([]float32, 4))
+}

@@ -1,0 +1,99 @@
+// Package matmul multiplies float32 matrices by weights that were packed once into panels.
+//
+// Letters: x is [m][k], W is [n][k] ("out, in", as in PyTorch's Linear), dst is [m][n].
+//
+// A panel holds 16 outputs: w[(j/16)·16k + 16p + j%16] = W[j][p], that is [ceil(n/16)][k][16], zero where
+// j >= n. One step of k thus reads one cache line per panel, in order, and no form needs a tail in n
+// except when it stores.
+//
+// Decisions. Every output is one chain of multiply-adds over k in order, started at the bias, so a result
+// does not depend on m, on the tiling, or on how [0, n) is split over workers; the price is that k is never
+// split over accumulators, which costs nothing once a tile holds 8 or more of them. The vector forms fuse
+// each multiply-add and give the same bits as each other; the generic form rounds the product as well
+// (fused in software it would be 20 times slower), so it differs from them in the last bits.
+package matmul
+
+import "netfusion/kernels/activation"
+
+// Width is the number of outputs in a panel.
+const Width = 16
+
+// Act is the function applied to each output after the bias.
+type Act uint8
+
+const (
+	None      Act = iota
+	GELU          // x·Φ(x), by erf
+	Tanh          //
+	LeakyReLU     // slope 0.01 below zero
+	ReLU          //
+)
+
+// Epilogue is what F32 does to each output after the product. A nil *Epilogue does nothing.
+type Epilogue struct {
+	Bias     []float32 // [n], or nil
+	Act      Act
+	Residual []float32 // [m][n] with row stride LdRes, added after Act, or nil; may be dst itself
+	LdRes    int
+}
+
+// F32 computes, for 0 <= i < m and j0 <= j < j1,
+//
+//	dst[i*ldd+j] = act(Σ_p x[i*ldx+p]·W[j][p] + bias[j]) + residual[i*LdRes+j]
+//
+// where w is the packed W [n][k] (see Pack). j0 and j1 must each be a multiple of 16 or n; workers share a
+// product by splitting [0, n), best in multiples of 64. Rows of x may overlap (ldx < k), so a convolution can
+// slide along its input. dst must not overlap x or w.
+func F32(dst []float32, ldd int, x []float32, ldx int, w []float32, m, n, k, j0, j1 int, e *Epilogue) {
+	if m < 0 || n < 0 || k < 0 || j0 < 0 || j1 < j0 || j1 > n {
+		panic("matmul: bad size")
+	}
+	if j0%Width != 0 && j0 != n || j1%Width != 0 && j1 != n {
+		panic("matmul: j0 or j1 not at a panel")
+	}
+	if m == 0 || j0 == j1 {
+		return
+	}
+	if ldd < n || len(dst) < (m-1)*ldd+j1 {
+		panic("matmul: dst too short")
+	}
+	if ldx < 0 || len(x) < (m-1)*ldx+k {
+		panic("matmul: x too short")
+	}
+	if len(w) < PackedLen(n, k) {
+		panic("matmul: w too short")
+	}
+	if e == nil {
+		e = &none
+	}
+	if e.Bias != nil && len(e.Bias) < n {
+		panic("matmul: bias too short")
+	}
+	if e.Residual != nil && (e.LdRes < n || len(e.Residual) < (m-1)*e.LdRes+j1) {
+		panic("matmul: residual too short")
+	}
+	multiply(dst, ldd, x, ldx, w, m, k, j0, j1, e)
+}
+
+var none Epilogue // never written
+
+// finish applies the rest of e to one row of outputs, j0 <= j < j0+len(sum), whose sums (with the bias)
+// are in sum, and stores them in dst. sum and dst may be the same slice.
+func (e *Epilogue) finish(dst, sum []float32, i, j0 int) {
+	switch e.Act {
+	case GELU:
+		activation.GELU(sum, sum)
+	case Tanh:
+		activation.Tanh(sum, sum)
+	case LeakyReLU:
+		activation.LeakyReLU(sum, sum)
+	case ReLU:
+		activation.ReLU(sum, sum)
+	}
+	if e.Residual != nil {
+		r := e.Residual[i*e.LdRes+j0:][:len(sum)]
+		for j, s := range sum {
+			dst[j] = s + r[j]
+		}
+	}
+}
