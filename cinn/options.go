@@ -1,0 +1,60 @@
+// Package cinn draws images from text by joining two frozen experts through a conditional invertible network.
+//
+// A pack holds a whole fusion: a text encoder (the source expert), an image generator (the target expert), and the flow
+// that turns noise into the generator's latent, given the encoder's embedding (Rombach, Esser, Ommer: Network-to-Network
+// Translation with Conditional Invertible Neural Networks, NeurIPS 2020). Open maps a pack into a Model; a Session holds
+// the buffers of one caller, so that Generate allocates nothing:
+//
+//	model, err := pack.Open(cinn.Options{})
+//	session, err := model.NewSession()
+//	img := image.NewNRGBA(model.Bounds())
+//	err = session.Generate(ctx, img, cinn.Request{Prompt: "red heart", Seed: 1})
+//
+// Same seed, same build, same kind of machine: same bytes, whatever the number of workers.
+package cinn
+
+import (
+	"errors"
+	"image"
+	"time"
+)
+
+// Options say how a Model computes. The zero value works.
+type Options struct {
+	Workers int // goroutines that share the work of one Session; 0 means GOMAXPROCS
+}
+
+// Request is one image to draw. Zero values mean the pack's own defaults.
+type Request struct {
+	Prompt      string
+	Seed        uint64
+	Sample      uint64  // which draw of this seed: 0, 1, 2, … are independent
+	Temperature float32 // scale of the noise; 0 means the pack's default
+	Guidance    float32 // pull of the prompt, e∅ + g·(e − e∅); 1 is off, 0 means the pack's default
+	Snap        bool    // class part exactly a class's embedding, without the noise that it was trained under
+}
+
+// Timings is how long the parts of the last Generate took. Encode is zero when the prompt was the one before.
+type Timings struct {
+	Encode, Flow, Decode time.Duration
+}
+
+// Info describes a pack.
+type Info struct {
+	Source, Target string // names of the experts
+	Classes        []string
+	Condition      int // width of the text embedding
+	Latent         int // width of the image latent, the class part included
+	Bounds         image.Rectangle
+	Temperature    float32 // defaults of a Request
+	Guidance       float32
+	Licences       map[string]string // part of the pack → licence and attribution
+	Fingerprint    string            // sha256 over the pack's tensors, hex
+}
+
+var (
+	// ErrClosed is returned by a Session that was closed.
+	ErrClosed = errors.New("cinn: session is closed")
+	// ErrPrompt is returned for a prompt that holds no text.
+	ErrPrompt = errors.New("cinn: empty prompt")
+)
