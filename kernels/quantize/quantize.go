@@ -1,0 +1,77 @@
+// Package quantize converts between float32 and the compact forms in which weights are stored: IEEE binary16 (f16),
+// bfloat16 (bf16), and int8 with one float32 scale per row.
+//
+// Half-precision values travel as their bit patterns in uint16. Conversions to a narrower form round to nearest, ties
+// to even. A NaN stays a NaN of the same sign (made quiet, payload cut to fit).
+package quantize
+
+// F16ToF32 widens binary16 to float32: dst[i] = src[i]. Exact. Lengths must be equal.
+func F16ToF32(dst []float32, src []uint16) {
+	if len(dst) != len(src) {
+		panic("quantize: F16ToF32: len(dst) != len(src)")
+	}
+	for i, h := range src {
+		dst[i] = f32FromF16(h)
+	}
+}
+
+// BF16ToF32 widens bfloat16 to float32: dst[i] = src[i]. Exact. Lengths must be equal.
+func BF16ToF32(dst []float32, src []uint16) {
+	if len(dst) != len(src) {
+		panic("quantize: BF16ToF32: len(dst) != len(src)")
+	}
+	for i, h := range src {
+		dst[i] = f32FromBF16(h)
+	}
+}
+
+// F32ToF16 rounds float32 to binary16. Magnitudes of 65520 and above become infinite. Lengths must be equal.
+func F32ToF16(dst []uint16, src []float32) {
+	if len(dst) != len(src) {
+		panic("quantize: F32ToF16: len(dst) != len(src)")
+	}
+	for i, f := range src {
+		dst[i] = f16FromF32(f)
+	}
+}
+
+// F32ToBF16 rounds float32 to bfloat16. Lengths must be equal.
+func F32ToBF16(dst []uint16, src []float32) {
+	if len(dst) != len(src) {
+		panic("quantize: F32ToBF16: len(dst) != len(src)")
+	}
+	for i, f := range src {
+		dst[i] = bf16FromF32(f)
+	}
+}
+
+// I8RowsToF32 dequantises: dst[r][c] = scale[r]·q[r][c].
+// dst and q are [rows][cols], scale is [rows].
+func I8RowsToF32(dst []float32, q []int8, scale []float32, rows, cols int) {
+	checkRows(len(dst), len(q), len(scale), rows, cols)
+	for r := range rows {
+		dequantizeRow(dst[r*cols:][:cols], q[r*cols:][:cols], scale[r])
+	}
+}
+
+// F32ToI8Rows quantises each row symmetrically: scale[r] = max|src[r]|/127, q[r][c] = src[r][c]/scale[r] rounded, so q
+// is within ±127 and the error of a value is at most scale[r]/2. A row of zeros has scale 0.
+// q and src are [rows][cols], scale is [rows]. Values must be finite: a row that holds an infinity or a NaN is lost.
+func F32ToI8Rows(q []int8, scale, src []float32, rows, cols int) {
+	checkRows(len(src), len(q), len(scale), rows, cols)
+	for r := range rows {
+		scale[r] = quantizeRow(q[r*cols:][:cols], src[r*cols:][:cols])
+	}
+}
+
+func checkRows(values, q, scale, rows, cols int) {
+	if rows < 0 || cols < 0 {
+		panic("quantize: negative rows or cols")
+	}
+	if values != rows*cols || q != rows*cols {
+		panic("quantize: matrix is not rows*cols long")
+	}
+	if scale != rows {
+		panic("quantize: len(scale) != rows")
+	}
+}
