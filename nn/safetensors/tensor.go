@@ -85,8 +85,8 @@ type Tensor struct {
 	Data  []byte
 }
 
-// Len returns the number of elements, the product of the shape (1 for a scalar).
-func (t Tensor) Len() int {
+// Elements returns the number of elements, the product of the shape (1 for a scalar).
+func (t Tensor) Elements() int {
 	n := 1
 	for _, d := range t.Shape {
 		n *= d
@@ -94,13 +94,13 @@ func (t Tensor) Len() int {
 	return n
 }
 
-// Float32 decodes an F32, F16 or BF16 tensor into dst, whose length must be t.Len().
+// Float32 decodes an F32, F16 or BF16 tensor into dst, whose length must be t.Elements().
 func (t Tensor) Float32(dst []float32) error {
 	if err := t.check(); err != nil {
 		return err
 	}
-	if len(dst) != t.Len() {
-		return fmt.Errorf("tensor %q: has %d elements (shape %v), wanted %d", t.Name, t.Len(), t.Shape, len(dst))
+	if len(dst) != t.Elements() {
+		return fmt.Errorf("tensor %q: has %d elements (shape %v), wanted %d", t.Name, t.Elements(), t.Shape, len(dst))
 	}
 	switch t.DType {
 	case F32:
@@ -144,19 +144,16 @@ func (t Tensor) Float32s() ([]float32, error) {
 	default:
 		return nil, fmt.Errorf("tensor %q: is %v, wanted F32, F16 or BF16", t.Name, t.DType)
 	}
-	v := make([]float32, t.Len())
+	v := make([]float32, t.Elements())
 	return v, t.Float32(v)
 }
 
-// Int8s returns the values of an I8 tensor as a view of Data, which must not be written to.
-func (t Tensor) Int8s() ([]int8, error) {
-	if err := t.check(); err != nil {
-		return nil, err
-	}
+// Int8s returns the values of an I8 tensor as a view of Data, which must not be written to. It panics on another type.
+func (t Tensor) Int8s() []int8 {
 	if t.DType != I8 {
-		return nil, fmt.Errorf("tensor %q: is %v, wanted I8", t.Name, t.DType)
+		panic("safetensors: Int8s of a tensor that is not I8")
 	}
-	return unsafe.Slice((*int8)(unsafe.Pointer(unsafe.SliceData(t.Data))), len(t.Data)), nil
+	return unsafe.Slice((*int8)(unsafe.Pointer(unsafe.SliceData(t.Data))), len(t.Data))
 }
 
 // littleEndian tells whether this machine stores numbers as the format does.
@@ -232,9 +229,8 @@ func NewI8Rows(name string, shape []int, v []float32) (q, scale Tensor) {
 	if rows > 0 {
 		cols = len(v) / rows
 	}
-	q8 := unsafe.Slice((*int8)(unsafe.Pointer(unsafe.SliceData(q.Data))), len(q.Data))
 	s := make([]float32, rows)
-	quantize.F32ToI8Rows(q8, s, v, rows, cols)
+	quantize.F32ToI8Rows(q.Int8s(), s, v, rows, cols)
 	return q, NewF32(name+".scale", []int{rows}, s)
 }
 
