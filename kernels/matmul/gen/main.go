@@ -1,0 +1,253 @@
+// Command gen writes the tiles of package matmul: avx512.s and avx2.s.
+package main
+
+import (
+	"fmt"
+
+	"netfusion/kernels/internal/asmgen"
+)
+
+const decl = "(dst *float32, ldd int, bias *float32, x *float32, ldx int, w *float32, k, rows, panels, last int)"
+
+const registers = `
+A tile is rows × panels·16 outputs, all of them in registers while k runs: per step of k it loads each panel's
+line once, and each row's x once into every lane.
+
+	DI dst     SI ldd·4      R8 bias
+	AX x       BX ldx·4      R10 x + 3·ldx      rows 0-2 are at AX + {0,1,2}·BX, rows 3-5 at R10 + {0,1,2}·BX
+	CX w       DX k·64       R11 w + 3 panels   panel q is at CX + q·DX
+	R9 k       R13 columns of the last panel, 1 to 16
+`
+
+// An isa is a vector width and the shapes of tile that its registers hold.
+type isa struct {
+	name    string
+	reg     string // register name prefix
+	lanes   int
+	rows    []int // [panels-1], the most rows of a tile with so many panels
+	weights int   // first register of a step's weights; the accumulators are below it
+	spread  int   // first of two registers for x, broadcast
+	about   string
+}
+
+var (
+	avx512 = isa{
+		name: "AVX512", reg: "Z", lanes: 16, rows: []int{6, 6, 6, 6}, weights: 24, spread: 28,
+		about: "tileAVX512: up to 6 rows × 4 panels, 24 accumulators of 16 lanes.\n" + registers +
+			"\tK1 the columns of the last panel\n\n\tZ0-Z23 sums, Z24-Z27 weights, Z28-Z29 x",
+	}
+	avx2 = isa{
+		name: "AVX2", reg: "Y", lanes: 8, rows: []int{6, 2}, weights: 12, spread: 14,
+		about: "tileAVX2: up to 6 rows × 1 panel, 12 accumulators of 8 lanes, or 2 rows × 2 panels.\n" + registers +
+			"\n\tY0-Y11 sums, Y12-Y13 weights, Y14-Y15 x; with 2 panels Y0-Y7 sums, Y8-Y11 weights",
+	}
+)
+
+func main() {
+	for path, v := range map[string]isa{"avx512.s": avx512, "avx2.s": avx2} {
+		f := asmgen.New(v.about)
+		if v.lanes == 8 {
+			var masks []asmgen.Word // 16 lanes on, 16 off: start at 16-last
+			for i := range 32 {
+				masks = append(masks, asmgen.Word{Name: fmt.Sprint("lane", i), Bits: uint32(int32(i-16) >> 31)})
+			}
+			f.Data("lanes", masks...)
+		}
+		v.dispatch(f)
+		for p := range v.rows {
+			for r := range v.rows[p] {
+				tile{File: f, isa: v, r: r + 1, p: p + 1}.write()
+			}
+		}
+		f.Write(path)
+	}
+}
+
+// dispatch loads the arguments and jumps to the tile of the shape asked for.
+func (v isa) dispatch(f *asmgen.File) {
+	f.Func("tile"+v.name+decl, 80)
+	for _, arg := range [][2]string{{"dst", "DI"}, {"ldd", "SI"}, {"bias", "R8"}, {"x", "AX"}, {"ldx", "BX"}, {"w", "CX"},
+		{"k", "R9"}, {"rows", "R14"}, {"panels", "R12"}, {"last", "R13"}} {
+		f.Op("", "MOVQ", arg[0]+"+"+offset[arg[0]]+"(FP)", arg[1])
+	}
+	f.Op("", "SHLQ", "$2", "SI")
+	f.Op("", "SHLQ", "$2", "BX")
+	f.Op("", "MOVQ", "R9", "DX")
+	f.Op("DX = k·64", "SHLQ", "$6", "DX")
+	f.Op("", "LEAQ", "(AX)(BX*2)", "R10")
+	f.Op("R10 = x + 3·ldx", "ADDQ", "BX", "R10")
+	if v.lanes == 16 {
+		f.Op("", "LEAQ", "(CX)(DX*2)", "R11")
+		f.Op("R11 = w + 3 panels", "ADDQ", "DX", "R11")
+		f.Op("R15 = 1<<last - 1", "MOVL", "$-1", "R15")
+		f.Op("", "BZHIL", "R13", "R15", "R15")
+		f.Op("", "KMOVW", "R15", "K1")
+	} else {
+		f.Op("R15 = the lanes of the last panel", "LEAQ", "lanes<>+64(SB)", "R15")
+		f.Op("", "SHLQ", "$2", "R13")
+		f.Op("", "SUBQ", "R13", "R15")
+	}
+	for p := range v.rows {
+		f.Op("", "CMPQ", "R12", fmt.Sprintf("$%d", p+1))
+		f.Op("", "JEQ", fmt.Sprintf("panels%d", p+1))
+	}
+	f.Op("", "RET")
+	for p, rows := range v.rows {
+		f.Label(fmt.Sprintf("panels%d", p+1))
+		for r := rows; r > 0; r-- {
+			f.Op("", "CMPQ", "R14", fmt.Sprintf("$%d", r))
+			f.Op("", "JEQ", fmt.Sprintf("tile%dx%d", r, p+1))
+		}
+		f.Op("", "RET")
+	}
+}
+
+var offset = map[string]string{"dst": "0", "ldd": "8", "bias": "16", "x": "24", "ldx": "32", "w": "40",
+	"k": "48", "rows": "56", "panels": "64", "last": "72"}
+
+// A tile writes the code for r rows and p panels.
+type tile struct {
+	*asmgen.File
+	isa
+	r, p int
+}
+
+func (t tile) vectors() int { return t.p * 16 / t.lanes } // per row
+
+func (t tile) register(i int) string { return fmt.Sprint(t.reg, i) }
+func (t tile) sum(r, v int) string   { return t.register(r*t.vectors() + v) }
+
+func (t tile) weight(v int) string {
+	first := t.weights
+	if t.lanes == 8 && t.p == 2 {
+		first = 8
+	}
+	return t.register(first + v)
+}
+
+func (t tile) label(part string) string { return fmt.Sprintf("tile%dx%d%s", t.r, t.p, part) }
+
+func (t tile) write() {
+	t.Label(t.label(""))
+	t.start()
+
+	const unroll = 4
+	t.Op("", "MOVQ", "R9", "R12")
+	t.Op("", "ANDQ", fmt.Sprintf("$%d", unroll-1), "R9")
+	t.Op("", "SHRQ", "$2", "R12")
+	t.Op("", "JZ", t.label("_tail"))
+	t.Label(t.label("_loop4"))
+	for u := range unroll {
+		t.step(u)
+	}
+	t.advance(unroll)
+	t.Op("", "DECQ", "R12")
+	t.Op("", "JNZ", t.label("_loop4"))
+
+	t.Label(t.label("_tail"))
+	t.Op("", "TESTQ", "R9", "R9")
+	t.Op("", "JZ", t.label("_store"))
+	t.Label(t.label("_loop1"))
+	t.step(0)
+	t.advance(1)
+	t.Op("", "DECQ", "R9")
+	t.Op("", "JNZ", t.label("_loop1"))
+
+	t.Label(t.label("_store"))
+	t.store()
+}
+
+// start sets each row of sums to the bias.
+func (t tile) start() {
+	for v := range t.vectors() {
+		t.Op("", "VXORPS", t.sum(0, v), t.sum(0, v), t.sum(0, v))
+	}
+	t.Op("", "TESTQ", "R8", "R8")
+	t.Op("", "JZ", t.label("_nobias"))
+	for v := range t.vectors() {
+		mem := fmt.Sprintf("%d(R8)", v*t.lanes*4)
+		switch {
+		case !t.isLast(v):
+			t.Op("sum[0] = bias", "VMOVUPS", mem, t.sum(0, v))
+		case t.lanes == 16:
+			t.Op("sum[0] = bias", "VMOVUPS.Z", mem, "K1", t.sum(0, v))
+		default:
+			t.Op("", "VMOVUPS", t.mask(v), t.weight(0))
+			t.Op("sum[0] = bias", "VMASKMOVPS", mem, t.weight(0), t.sum(0, v))
+		}
+	}
+	t.Label(t.label("_nobias"))
+	for r := 1; r < t.r; r++ {
+		for v := range t.vectors() {
+			t.Op(fmt.Sprintf("sum[%d] = sum[0]", r), "VMOVAPS", t.sum(0, v), t.sum(r, v))
+		}
+	}
+}
+
+// isLast says whether vector v of a row lies in the last panel.
+func (t tile) isLast(v int) bool { return v*t.lanes/16 == t.p-1 }
+
+// mask is where the lanes of vector v, in the last panel, are selected.
+func (t tile) mask(v int) string { return fmt.Sprintf("%d(R15)", v*t.lanes%16*4) }
+
+// step adds the products of one p.
+func (t tile) step(u int) {
+	for v := range t.vectors() {
+		panel, at := v*t.lanes/16, u*64+v*t.lanes%16*4
+		base := []string{"(CX)", "(CX)(DX*1)", "(CX)(DX*2)", "(R11)"}[panel]
+		t.Op(fmt.Sprintf("w[p+%d], panel %d", u, panel), "VMOVUPS", fmt.Sprint(at, base), t.weight(v))
+	}
+	for r := range t.r {
+		base := []string{"(AX)", "(AX)(BX*1)", "(AX)(BX*2)", "(R10)", "(R10)(BX*1)", "(R10)(BX*2)"}[r]
+		x := t.register(t.spread + r%2)
+		t.Op(fmt.Sprintf("x[%d][p+%d]", r, u), "VBROADCASTSS", fmt.Sprint(4*u, base), x)
+		for v := range t.vectors() {
+			t.Op(fmt.Sprintf("sum[%d] += x·w", r), "VFMADD231PS", t.weight(v), x, t.sum(r, v))
+		}
+	}
+}
+
+// advance moves the pointers n steps of k.
+func (t tile) advance(n int) {
+	t.Op("", "ADDQ", fmt.Sprintf("$%d", 4*n), "AX")
+	if t.r > 3 {
+		t.Op("", "ADDQ", fmt.Sprintf("$%d", 4*n), "R10")
+	}
+	t.Op("", "ADDQ", fmt.Sprintf("$%d", 64*n), "CX")
+	if t.p > 3 {
+		t.Op("", "ADDQ", fmt.Sprintf("$%d", 64*n), "R11")
+	}
+}
+
+// store writes the sums to dst, cutting the last panel.
+func (t tile) store() {
+	if t.lanes == 8 { // a masked store is slow on some processors
+		t.Op("", "CMPQ", "R13", "$64")
+		t.Op("", "JNE", t.label("_cut"))
+		t.storeRows(false)
+		t.Label(t.label("_cut"))
+	}
+	t.storeRows(true)
+}
+
+func (t tile) storeRows(cut bool) {
+	for r := range t.r {
+		for v := range t.vectors() {
+			mem := fmt.Sprintf("%d(DI)", v*t.lanes*4)
+			switch {
+			case !cut || !t.isLast(v):
+				t.Op("dst = sum", "VMOVUPS", t.sum(r, v), mem)
+			case t.lanes == 16:
+				t.Op("dst = sum", "VMOVUPS", t.sum(r, v), "K1", mem)
+			default:
+				t.Op("", "VMOVUPS", t.mask(v), t.register(15))
+				t.Op("dst = sum", "VMASKMOVPS", t.sum(r, v), t.register(15), mem)
+			}
+		}
+		if r < t.r-1 {
+			t.Op("next row", "ADDQ", "SI", "DI")
+		}
+	}
+	t.Op("", "VZEROUPPER")
+	t.Op("", "RET")
+}
