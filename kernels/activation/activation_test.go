@@ -55,7 +55,7 @@ func TestAccuracy(t *testing.T) {
 					return 0
 				}
 				return math.Abs(float64(got)-want) / max(1, math.Abs(x))
-			}, 3e-7},
+			}, 2e-7},
 			{"ReLU", ReLU, func(x float64) float64 { return max(x, 0) },
 				func(got float32, _, want float64) float64 { return ulp(got, want) }, 0},
 			{"LeakyReLU", LeakyReLU, func(x float64) float64 { return max(x, 0.01*x) },
@@ -204,4 +204,40 @@ func TestShortDstPanics(t *testing.T) {
 		}
 	}()
 	Exp(make([]float32, 3), make([]float32, 4))
+}
+
+// A fault here is a read or write beyond the operands.
+func TestStaysWithinOperands(t *testing.T) {
+	cputest.EachForm(t, func(t *testing.T) {
+		for n := 1; n < 40; n++ {
+			dst, src := cputest.AtPageEnd(t, n), cputest.AtPageEnd(t, n)
+			for _, f := range []func(dst, src []float32){Exp, Tanh, GELU, ReLU, LeakyReLU} {
+				f(dst, src)
+			}
+			Softmax(dst, 1, n, n)
+		}
+	})
+}
+
+func Benchmark(b *testing.B) {
+	x, y := make([]float32, 16*1536), make([]float32, 16*1536)
+	for i := range x {
+		x[i] = float32(i%97)/16 - 3
+	}
+	cputest.EachForm(b, func(b *testing.B) {
+		for _, f := range []struct {
+			name string
+			do   func(dst, src []float32)
+		}{
+			{"Exp", Exp}, {"Tanh", Tanh}, {"GELU", GELU}, {"ReLU", ReLU}, {"LeakyReLU", LeakyReLU},
+			{"Softmax", func(dst, src []float32) { Softmax(dst, 16, 1536, 1536) }},
+		} {
+			b.Run(f.name+"/n=16x1536", func(b *testing.B) {
+				b.SetBytes(int64(8 * len(x)))
+				for b.Loop() {
+					f.do(y, x)
+				}
+			})
+		}
+	})
 }

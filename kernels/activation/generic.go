@@ -62,26 +62,27 @@ func tanh1(x float32) float32 {
 
 // erf z = z·Σ erfP[i]·z²⁽⁶⁻ⁱ⁾ / Σ erfQ[i]·z²⁽⁴⁻ⁱ⁾ on |z| <= erfMax, beyond which it is 1.
 var (
-	erfP = [...]float32{-2.72614225801306e-10, 2.77068142495902e-08, -2.10102402082508e-06, -5.69250639462346e-05,
+	erfP = [...]float64{-2.72614225801306e-10, 2.77068142495902e-08, -2.10102402082508e-06, -5.69250639462346e-05,
 		-7.34990630326855e-04, -2.95459980854025e-03, -1.60960333262415e-02}
-	erfQ = [...]float32{-1.45660718464996e-05, -2.13374055278905e-04, -1.68282697438203e-03, -7.37332916720468e-03,
+	erfQ = [...]float64{-1.45660718464996e-05, -2.13374055278905e-04, -1.68282697438203e-03, -7.37332916720468e-03,
 		-1.42647390514189e-02}
 )
 
 const erfMax = 4
 
+// gelu1 works in float64 between the limits: in float32 without fused multiply-adds it would miss its bound.
 func gelu1(x float32) float32 {
-	z := max(min(x*(1/math.Sqrt2), erfMax), -erfMax)
+	z := float64(max(min(x*(1/math.Sqrt2), erfMax), -erfMax))
 	t := z * z
 	p := erfP[0]
 	for _, c := range erfP[1:] {
-		p = float32(p*t) + c
+		p = float64(p*t) + c
 	}
 	q := erfQ[0]
 	for _, c := range erfQ[1:] {
-		q = float32(q*t) + c
+		q = float64(q*t) + c
 	}
-	erf := max(min(float32(z*p)/q, 1), -1)
+	erf := max(min(float32(z*p/q), 1), -1)
 	h := x * 0.5
 	return float32(h*erf) + h
 }

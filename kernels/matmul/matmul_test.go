@@ -341,3 +341,20 @@ func ExampleF32() {
 	fmt.Println(y)
 	// Output: [8 18]
 }
+
+// A fault here is a read or write beyond the operands.
+func TestF32StaysWithinOperands(t *testing.T) {
+	cputest.EachForm(t, func(t *testing.T) {
+		for _, m := range []int{1, 2, 3, 5, 6, 7, 13} {
+			for _, n := range []int{1, 8, 15, 16, 17, 33, 63, 64, 65, 130} {
+				for _, k := range []int{1, 3, 4, 17} {
+					e := &Epilogue{Bias: cputest.AtPageEnd(t, n), Act: GELU}
+					dst, x, w := cputest.AtPageEnd(t, m*n), cputest.AtPageEnd(t, m*k), cputest.AtPageEnd(t, PackedLen(n, k))
+					F32(dst, n, x, k, w, m, n, k, 0, n, e)
+					e.Residual, e.LdRes = cputest.AtPageEnd(t, m*n), n
+					F32(dst, n, x, k, w, m, n, k, 0, n, e)
+				}
+			}
+		}
+	})
+}
