@@ -1,0 +1,105 @@
+package optimizer
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+)
+
+// oracle is the textbook update of one parameter in float64.
+type oracle struct{ p, m, v, peak float64 }
+
+func (o *oracle) step(a Adam, g float64, amsgrad bool) {
+	o.m = a.Beta1*o.m + (1-a.Beta1)*g
+	o.v = a.Beta2*o.v + (1-a.Beta2)*g*g
+	o.peak = max(o.peak, o.v)
+	v := o.v
+	if amsgrad {
+		v = o.peak
+	}
+	t := float64(a.Step)
+	o.p -= a.Rate * a.Decay * o.p
+	o.p -= a.Rate * (o.m / (1 - math.Pow(a.Beta1, t))) / (math.Sqrt(v/(1-math.Pow(a.Beta2, t))) + a.Epsilon)
+}
+
+func TestAdamFollowsTheTextbook(t *testing.T) {
+	const n = 37
+	for _, c := range []struct {
+		name    string
+		adam    Adam
+		amsgrad bool
+	}{
+		{"Adam", Adam{Rate: 1e-2, Beta1: 0.9, Beta2: 0.999, Epsilon: 1e-8}, false},
+		{"AdamW", Adam{Rate: 1e-2, Beta1: 0.9, Beta2: 0.99, Epsilon: 1e-8, Decay: 0.1}, false},
+		{"AMSGrad", Adam{Rate: 1e-2, Beta1: 0.5, Beta2: 0.9, Epsilon: 1e-8}, true},
+	} {
+		r := rand.New(rand.NewPCG(1, 2))
+		p, g, m, v, peak := make([]float32, n), make([]float32, n), make([]float32, n), make([]float32, n), make([]float32, n)
+		want := make([]oracle, n)
+		for i := range p {
+			p[i] = float32(r.NormFloat64())
+			want[i].p = float64(p[i])
+		}
+		if !c.amsgrad {
+			peak = nil
+		}
+		for step := 1; step <= 50; step++ {
+			c.adam.Step = step
+			for i := range g {
+				g[i] = float32(r.NormFloat64() * math.Exp(3*r.NormFloat64()))
+				want[i].step(c.adam, 0.5*float64(g[i]), c.amsgrad)
+			}
+			c.adam.Apply(p, g, m, v, peak, 0.5)
+		}
+		for i := range p {
+			if d := math.Abs(float64(p[i]) - want[i].p); d > 2e-5 {
+				t.Errorf("%s: parameter %d is %v after 50 steps, want %v", c.name, i, p[i], want[i].p)
+			}
+		}
+	}
+}
+
+func TestAverageApproachesWhatItFollows(t *testing.T) {
+	ema, p := []float32{0, 4}, []float32{1, 4}
+	for range 100 {
+		Average(ema, p, 0.98)
+	}
+	if want := 1 - math.Pow(0.98, 100); math.Abs(float64(ema[0])-want) > 1e-5 || ema[1] != 4 {
+		t.Errorf("average is %v, want %v and 4", ema, want)
+	}
+}
+
+func TestSumSquaresCountsEveryElement(t *testing.T) {
+	for n := range 11 {
+		g := make([]float32, n)
+		var want float64
+		for i := range g {
+			g[i] = float32(i + 1)
+			want += float64((i + 1) * (i + 1))
+		}
+		if got := SumSquares(g); got != want {
+			t.Errorf("%d elements: %v, want %v", n, got, want)
+		}
+	}
+}
+
+func TestWrongLengthsPanic(t *testing.T) {
+	defer func() {
+		if recover() == nil {
+			t.Error("no panic")
+		}
+	}()
+	Adam{Step: 1}.Apply(make([]float32, 2), make([]float32, 3), make([]float32, 2), make([]float32, 2), nil, 1)
+}
+
+func BenchmarkAdam(b *testing.B) {
+	const n = 1 << 14
+	p, g, m, v := make([]float32, n), make([]float32, n), make([]float32, n), make([]float32, n)
+	for i := range g {
+		g[i] = float32(i)
+	}
+	b.SetBytes(7 * 4 * n)
+	for i := range b.N {
+		Adam{Rate: 1e-3, Beta1: 0.9, Beta2: 0.999, Epsilon: 1e-8, Step: i + 1}.Apply(p, g, m, v, nil, 1)
+	}
+}
