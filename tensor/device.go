@@ -9,7 +9,13 @@ type Device struct {
 	pool *Pool
 
 	// One Job per operation, reused by every call.
-	matmul matmulJob
+	matmul   matmulJob
+	conv     convJob
+	affine   affineJob
+	poolKeys poolKeysJob
+	pooled   pooledJob
+
+	scratch scratch
 }
 
 // CPU returns a Device over workers goroutines, the caller among them; workers <= 0 means GOMAXPROCS.

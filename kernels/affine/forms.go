@@ -1,0 +1,5 @@
+package affine
+
+func relu(dst []float32, ldd int, x []float32, ldx int, scale, offset []float32, rows, cols int) {
+	reluGeneric(dst, ldd, x, ldx, scale, offset, rows, cols)
+}

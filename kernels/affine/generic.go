@@ -1,0 +1,11 @@
+package affine
+
+func reluGeneric(dst []float32, ldd int, x []float32, ldx int, scale, offset []float32, rows, cols int) {
+	scale, offset = scale[:cols], offset[:cols]
+	for i := range rows {
+		d, s := dst[i*ldd:][:cols], x[i*ldx:][:cols]
+		for j, v := range s {
+			d[j] = max(0, float32(scale[j]*v)+offset[j])
+		}
+	}
+}

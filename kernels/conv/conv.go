@@ -1,0 +1,113 @@
+// Package conv turns 3×3 convolutions into products for kernels/matmul: it gathers the patches under a run of output
+// pixels as rows of a matrix ("im2col"), a tile at a time, so that the tile is still in cache when it is multiplied.
+//
+// Images are NHWC: x is [images][h][w][c]. Filters are OHWI: [out][3][3][in]. Output pixels are numbered through the
+// whole batch, p = (image·height + y)·width + x.
+package conv
+
+// Patches writes the 3×3 patches, zero beyond the border (padding 1), under the output pixels p0 <= p < p1 of a
+// convolution with the given stride: dst is [p1-p0][3][3][c]. The output is ceil(h/stride) by ceil(w/stride).
+func Patches(dst, x []float32, h, w, c, stride, p0, p1 int) {
+	if h <= 0 || w <= 0 || c <= 0 || stride <= 0 || p0 < 0 || p1 < p0 {
+		panic("conv: bad size")
+	}
+	rows, cols := (h+stride-1)/stride, (w+stride-1)/stride
+	check(dst, x, 9*c, h*w*c, rows*cols, p0, p1)
+	for p := p0; p < p1; p++ {
+		image, y, at := split(p, rows, cols)
+		window(dst[(p-p0)*9*c:][:9*c], x[image*h*w*c:][:h*w*c], h, w, c, 3, y*stride-1, at*stride-1)
+	}
+}
+
+// UpPatches writes what a 3×3 convolution after a nearest-neighbour upsampling by 2 sees, without upsampling: the
+// output pixels (2y+py, 2x+px) of one phase (py, px) depend on 2×2 pixels of x each, weighted by FoldUpsample's filter
+// of that phase. p0 <= p < p1 number the pixels of x; dst is [p1-p0][2][2][c].
+func UpPatches(dst, x []float32, h, w, c, py, px, p0, p1 int) {
+	if h <= 0 || w <= 0 || c <= 0 || py&^1 != 0 || px&^1 != 0 || p0 < 0 || p1 < p0 {
+		panic("conv: bad size")
+	}
+	check(dst, x, 4*c, h*w*c, h*w, p0, p1)
+	for p := p0; p < p1; p++ {
+		image, y, at := split(p, h, w)
+		window(dst[(p-p0)*4*c:][:4*c], x[image*h*w*c:][:h*w*c], h, w, c, 2, y-1+py, at-1+px)
+	}
+}
+
+func check(dst, x []float32, row, image, pixels, p0, p1 int) {
+	if len(dst) < (p1-p0)*row {
+		panic("conv: dst too short")
+	}
+	if len(x) < (p1+pixels-1)/pixels*image {
+		panic("conv: x too short")
+	}
+}
+
+// split returns the place of output pixel p.
+func split(p, h, w int) (image, y, x int) { return p / (h * w), p / w % h, p % w }
+
+// window copies the size×size pixels of one image from (y0, x0) on; pixels outside are zero.
+func window(dst, image []float32, h, w, c, size, y0, x0 int) {
+	left, right := max(0, -x0), min(size, w-x0) // columns of the window inside the image
+	for y := y0; y < y0+size; y++ {
+		row := dst[:size*c]
+		dst = dst[size*c:]
+		if y < 0 || y >= h {
+			clear(row)
+			continue
+		}
+		clear(row[:left*c])
+		copy(row[left*c:right*c], image[(y*w+x0+left)*c:])
+		clear(row[right*c:])
+	}
+}
+
+// FoldUpsample computes the four 2×2 filters that, on the small image, equal w after a nearest-neighbour upsampling by
+// 2: w is [out][3][3][in], dst is [py][px][out][2][2][in]. Along each axis the three taps see two pixels: {k0, k1+k2} in
+// phase 0, {k0+k1, k2} in phase 1. It takes 4/9 of the multiplications.
+func FoldUpsample(dst, w []float32, out, in int) {
+	if len(w) != out*9*in || len(dst) != 16*out*in {
+		panic("conv: lengths differ")
+	}
+	for py := range 2 {
+		for px := range 2 {
+			for o := range out {
+				filter := w[o*9*in:][:9*in]
+				d := dst[((py*2+px)*out+o)*4*in:][:4*in]
+				for i := range in {
+					var sum [2][2]float64
+					for ky := range 3 {
+						for kx := range 3 {
+							sum[(ky+1-py)/2][(kx+1-px)/2] += float64(filter[(ky*3+kx)*in+i])
+						}
+					}
+					d[i], d[in+i], d[2*in+i], d[3*in+i] =
+						float32(sum[0][0]), float32(sum[0][1]), float32(sum[1][0]), float32(sum[1][1])
+				}
+			}
+		}
+	}
+}
+
+// AddUpsampled adds to the output pixels p0 <= p < p1 of a map twice as large, dst [p1-p0][ldd], the pixels of x
+// ([images][h][w][c], upsampled to the nearest neighbour), in the channels j0 <= j < j1.
+func AddUpsampled(dst []float32, ldd int, x []float32, h, w, c, p0, p1, j0, j1 int) {
+	if h <= 0 || w <= 0 || c <= 0 || p0 < 0 || p1 < p0 || j0 < 0 || j1 < j0 || j1 > c || ldd < j1 {
+		panic("conv: bad size")
+	}
+	if p0 == p1 {
+		return
+	}
+	if len(dst) < (p1-p0-1)*ldd+j1 {
+		panic("conv: dst too short")
+	}
+	if len(x) < (p1+4*h*w-1)/(4*h*w)*h*w*c {
+		panic("conv: x too short")
+	}
+	for p := p0; p < p1; p++ {
+		image, y, at := split(p, 2*h, 2*w)
+		d, s := dst[(p-p0)*ldd:][j0:j1], x[((image*h+y/2)*w+at/2)*c:][j0:j1]
+		for j, v := range s {
+			d[j] += v
+		}
+	}
+}

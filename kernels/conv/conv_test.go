@@ -1,0 +1,208 @@
+package conv
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+)
+
+func random(r *rand.Rand, n int) []float32 {
+	s := make([]float32, n)
+	for i := range s {
+		s[i] = float32(r.NormFloat64())
+	}
+	return s
+}
+
+// conv3x3 is the definition, in float64: x [images][h][w][c], w OHWI, padding 1.
+func conv3x3(x []float64, images, h, w, c int, filter []float32, out, stride int) []float64 {
+	rows, cols := (h+stride-1)/stride, (w+stride-1)/stride
+	y := make([]float64, images*rows*cols*out)
+	for n := range images {
+		for i := range rows {
+			for j := range cols {
+				for o := range out {
+					sum := 0.0
+					for ky := range 3 {
+						for kx := range 3 {
+							sy, sx := i*stride+ky-1, j*stride+kx-1
+							if sy < 0 || sy >= h || sx < 0 || sx >= w {
+								continue
+							}
+							for ci := range c {
+								sum += x[((n*h+sy)*w+sx)*c+ci] * float64(filter[((o*3+ky)*3+kx)*c+ci])
+							}
+						}
+					}
+					y[((n*rows+i)*cols+j)*out+o] = sum
+				}
+			}
+		}
+	}
+	return y
+}
+
+func upsample(x []float64, images, h, w, c int) []float64 {
+	y := make([]float64, 4*len(x))
+	for p := range images * 4 * h * w {
+		n, i, j := p/(4*h*w), p/(2*w)%(2*h), p%(2*w)
+		copy(y[p*c:][:c], x[((n*h+i/2)*w+j/2)*c:])
+	}
+	return y
+}
+
+func widen(x []float32) []float64 {
+	y := make([]float64, len(x))
+	for i, v := range x {
+		y[i] = float64(v)
+	}
+	return y
+}
+
+// product multiplies patches [m][k] by a filter [out][k].
+func product(patches, filter []float32, m, k, out int) []float64 {
+	y := make([]float64, m*out)
+	for i := range m {
+		for o := range out {
+			for p := range k {
+				y[i*out+o] += float64(patches[i*k+p]) * float64(filter[o*k+p])
+			}
+		}
+	}
+	return y
+}
+
+var sizes = [][4]int{{1, 1, 1, 1}, {2, 1, 5, 3}, {1, 4, 4, 7}, {3, 5, 2, 2}, {2, 6, 7, 5}} // images, h, w, c
+
+func poisoned(n int) []float32 {
+	s := make([]float32, n)
+	for i := range s {
+		s[i] = float32(math.NaN())
+	}
+	return s
+}
+
+func TestPatchesTimesFilterIsTheConvolution(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 1))
+	for _, s := range sizes {
+		for _, stride := range []int{1, 2} {
+			images, h, w, c := s[0], s[1], s[2], s[3]
+			const out = 3
+			x, filter := random(r, images*h*w*c), random(r, out*9*c)
+			want := conv3x3(widen(x), images, h, w, c, filter, out, stride)
+			pixels := len(want) / out
+			for _, tile := range []int{1, 5, pixels} { // tiles across rows and images
+				for p0 := 0; p0 < pixels; p0 += tile {
+					p1 := min(p0+tile, pixels)
+					patches := poisoned((p1-p0)*9*c + 1)
+					Patches(patches, x, h, w, c, stride, p0, p1)
+					if v := patches[(p1-p0)*9*c]; v == v {
+						t.Fatal("wrote beyond the patches")
+					}
+					for i, got := range product(patches, filter, p1-p0, 9*c, out) {
+						if math.Abs(got-want[p0*out+i]) > 1e-12 || got != got {
+							t.Fatalf("%v stride %d tile %d: output %d = %v, want %v", s, stride, tile, p0*out+i, got, want[p0*out+i])
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestUpPatchesTimesFoldedFilterIsTheConvolutionAfterUpsampling(t *testing.T) {
+	r := rand.New(rand.NewPCG(2, 2))
+	for _, s := range sizes {
+		images, h, w, c := s[0], s[1], s[2], s[3]
+		const out = 3
+		x, filter := random(r, images*h*w*c), random(r, out*9*c)
+		want := conv3x3(upsample(widen(x), images, h, w, c), images, 2*h, 2*w, c, filter, out, 1)
+		folded := poisoned(16 * out * c)
+		FoldUpsample(folded, filter, out, c)
+		pixels := images * h * w
+		for phase := range 4 {
+			for p0 := 0; p0 < pixels; p0 += 5 {
+				p1 := min(p0+5, pixels)
+				patches := poisoned((p1 - p0) * 4 * c)
+				UpPatches(patches, x, h, w, c, phase/2, phase%2, p0, p1)
+				got := product(patches, folded[phase*out*4*c:][:out*4*c], p1-p0, 4*c, out)
+				for p := p0; p < p1; p++ {
+					n, y, at := split(p, h, w)
+					q := (n*2*h+2*y+phase/2)*2*w + 2*at + phase%2
+					for o := range out {
+						// The folded sums are rounded to float32.
+						if g, v := got[(p-p0)*out+o], want[q*out+o]; !(math.Abs(g-v) <= 1e-5*float64(c)) {
+							t.Fatalf("%v phase %d: pixel %d output %d = %v, want %v", s, phase, q, o, g, v)
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestAddUpsampled(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 3))
+	const images, h, w, c, ldd = 2, 2, 3, 9, 5
+	x := random(r, images*h*w*c)
+	up := upsample(widen(x), images, h, w, c)
+	const pixels = 4 * images * h * w
+	dst := make([]float32, pixels*ldd)
+	for p := 0; p < pixels; p += 7 {
+		AddUpsampled(dst[p*ldd:], ldd, x, h, w, c, p, min(p+7, pixels), 1, 4)
+	}
+	for i, v := range dst {
+		want := 0.0
+		if j := i % ldd; j >= 1 && j < 4 {
+			want = up[i/ldd*c+j]
+		}
+		if float64(v) != want {
+			t.Fatalf("pixel %d channel %d = %v, want %v", i/ldd, i%ldd, v, want)
+		}
+	}
+}
+
+func TestPanicsBeforeItWrites(t *testing.T) {
+	buf := func(n int) []float32 { return make([]float32, n) }
+	for name, call := range map[string]func(dst []float32){
+		"patches dst":      func(dst []float32) { Patches(dst[:35], buf(16), 4, 4, 1, 1, 0, 4) },
+		"patches x":        func(dst []float32) { Patches(dst, buf(15), 4, 4, 1, 1, 0, 4) },
+		"patches image":    func(dst []float32) { Patches(dst, buf(16), 4, 4, 1, 1, 15, 17) },
+		"patches size":     func(dst []float32) { Patches(dst, buf(16), 4, 0, 1, 1, 0, 4) },
+		"up-patches dst":   func(dst []float32) { UpPatches(dst[:15], buf(16), 4, 4, 1, 0, 0, 0, 4) },
+		"up-patches phase": func(dst []float32) { UpPatches(dst, buf(16), 4, 4, 1, 2, 0, 0, 4) },
+		"add dst":          func(dst []float32) { AddUpsampled(dst[:7], 2, buf(8), 2, 2, 2, 0, 4, 0, 2) },
+		"add x":            func(dst []float32) { AddUpsampled(dst, 2, buf(7), 2, 2, 2, 0, 4, 0, 2) },
+		"add channels":     func(dst []float32) { AddUpsampled(dst, 3, buf(8), 2, 2, 2, 0, 4, 0, 3) },
+		"fold":             func(dst []float32) { FoldUpsample(dst[:16], buf(8), 1, 1) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dst := poisoned(36)
+			defer func() {
+				if recover() == nil {
+					t.Error("no panic")
+				}
+				for i, v := range dst {
+					if v == v {
+						t.Fatalf("dst[%d] was written", i)
+					}
+				}
+			}()
+			call(dst)
+		})
+	}
+}
+
+func BenchmarkPatches(b *testing.B) {
+	for _, s := range [][2]int{{32, 16}, {16, 64}, {16, 512}} { // h = w, c
+		b.Run(fmt.Sprintf("h=%d,c=%d", s[0], s[1]), func(b *testing.B) {
+			h, c := s[0], s[1]
+			x, dst := make([]float32, h*h*c), make([]float32, 48*9*c)
+			b.SetBytes(int64(4 * len(dst)))
+			for b.Loop() {
+				Patches(dst, x, h, h, c, 1, h, h+48)
+			}
+		})
+	}
+}

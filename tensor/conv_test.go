@@ -1,0 +1,238 @@
+package tensor
+
+import (
+	"math"
+	"slices"
+	"testing"
+
+	"netfusion/kernels/matmul"
+)
+
+// A convCase is one use of Conv, with its meaning in float64.
+type convCase struct {
+	name                  string
+	images, h, w, in, out int
+	size, stride          int
+	up, before, after     bool
+	bias, skip, skipUp    bool
+	skipChannels          int
+}
+
+var convCases = []convCase{
+	{name: "1x1", images: 2, h: 4, w: 4, in: 40, out: 130, size: 1, stride: 1, before: true, after: true},
+	{name: "1x1 skip", images: 2, h: 8, w: 4, in: 16, out: 70, size: 1, stride: 1, bias: true, skip: true, skipChannels: 80},
+	{name: "1x1 skip up", images: 3, h: 8, w: 6, in: 16, out: 70, size: 1, stride: 1, bias: true, skip: true, skipUp: true, skipChannels: 80},
+	{name: "3x3", images: 3, h: 7, w: 5, in: 20, out: 200, size: 3, stride: 1, after: true},
+	{name: "3x3 stride 2", images: 2, h: 8, w: 8, in: 5, out: 24, size: 3, stride: 2, bias: true},
+	{name: "3x3 up", images: 2, h: 4, w: 5, in: 24, out: 160, size: 3, stride: 1, up: true, after: true},
+	{name: "3x3 up, tiles across images", images: 9, h: 8, w: 8, in: 512, out: 16, size: 3, stride: 1, up: true, after: true},
+	{name: "3x3, tiles across images", images: 11, h: 4, w: 4, in: 600, out: 16, size: 3, stride: 1, after: true},
+}
+
+type convOperands struct {
+	x, w, bias, skip Tensor
+	before, after    Affine
+}
+
+func (c *convCase) operands() convOperands {
+	o := convOperands{x: random(c.images*c.h*c.w, c.in, 1), w: random(c.out, c.size*c.size*c.in, 2)}
+	pair := func(n int, seed uint64) Affine {
+		return Affine{random(c.images, n, seed), random(c.images, n, seed+1)}
+	}
+	if c.before {
+		o.before = pair(c.in, 3)
+	}
+	if c.after {
+		o.after = pair(c.out, 5)
+	}
+	if c.bias {
+		o.bias = random(1, c.out, 7)
+	}
+	if c.skip {
+		rows := o.x.Rows
+		if c.skipUp {
+			rows /= 4
+		}
+		o.skip = random(rows, c.skipChannels, 8)
+	}
+	return o
+}
+
+func (c *convCase) run(o convOperands, workers int) Tensor {
+	d := CPU(workers)
+	defer d.Close()
+	f := NewFilter(o.w.Data, c.out, c.in, c.size, c.stride)
+	if c.up {
+		f = NewUpFilter(o.w.Data, c.out, c.in)
+	}
+	d.Reserve(f.Scratch())
+	dst := New(c.outputs(), c.out)
+	for i := range dst.Data {
+		dst.Data[i] = float32(math.NaN())
+	}
+	d.Conv(dst, o.x, c.h, c.w, &f, ConvEpilogue{Before: o.before, After: o.after, Bias: o.bias.Data, Skip: o.skip, SkipUp: c.skipUp})
+	return dst
+}
+
+func (c *convCase) scale() (up int) {
+	if c.up {
+		return 2
+	}
+	return 1
+}
+
+func (c *convCase) outputs() int {
+	up := c.scale()
+	return c.images * c.h * c.w * up * up / (c.stride * c.stride)
+}
+
+// check compares every output with the sum that defines it.
+func (c *convCase) check(t *testing.T, o convOperands, dst Tensor) {
+	up := c.scale()
+	h, w := c.h*up/c.stride, c.w*up/c.stride
+	norm := func(a Affine, image, channel int, v float64) float64 {
+		if a.none() {
+			return v
+		}
+		return max(0, v*float64(a.Scale.Row(image)[channel])+float64(a.Offset.Row(image)[channel]))
+	}
+	for p := range dst.Rows {
+		image, y, x := p/(h*w), p/w%h, p%w
+		for j := range c.out {
+			sum, abs := 0.0, 1.0
+			for ky := range c.size {
+				for kx := range c.size {
+					sy, sx := y*c.stride+ky-c.size/2, x*c.stride+kx-c.size/2
+					if sy < 0 || sx < 0 || sy >= c.h*up || sx >= c.w*up {
+						continue
+					}
+					in := o.x.Row((image*c.h+sy/up)*c.w + sx/up)
+					for i, v := range in {
+						term := norm(o.before, image, i, float64(v)) * float64(o.w.Row(j)[(ky*c.size+kx)*c.in+i])
+						sum += term
+						abs += math.Abs(term)
+					}
+				}
+			}
+			if c.bias {
+				sum += float64(o.bias.Data[j])
+			}
+			if c.skip {
+				q := p
+				if c.skipUp {
+					q = (image*h/2+y/2)*w/2 + x/2
+				}
+				sum += float64(o.skip.Row(q)[j])
+			}
+			if c.after {
+				abs *= 1 + math.Abs(float64(o.after.Scale.Row(image)[j]))
+			}
+			sum = norm(o.after, image, j, sum)
+			if got := float64(dst.Row(p)[j]); !(math.Abs(got-sum) <= 2e-6*abs) {
+				t.Fatalf("pixel %d channel %d = %v, want %v", p, j, got, sum)
+			}
+		}
+	}
+}
+
+func TestConv(t *testing.T) {
+	for _, c := range convCases {
+		t.Run(c.name, func(t *testing.T) {
+			o := c.operands()
+			want := c.run(o, 1)
+			if len(want.Data) < 1<<15 || !testing.Short() {
+				c.check(t, o, want)
+			}
+			for _, workers := range []int{2, 7} {
+				if !slices.Equal(c.run(o, workers).Data, want.Data) {
+					t.Errorf("%d workers give other bits than 1", workers)
+				}
+			}
+		})
+	}
+}
+
+func TestConvDoesNotAllocate(t *testing.T) {
+	d := CPU(2)
+	defer d.Close()
+	x, dst, a := random(64, 32, 1), New(256, 48), Affine{random(1, 48, 2), random(1, 48, 3)}
+	f := NewUpFilter(random(48, 9*32, 4).Data, 48, 32)
+	d.Reserve(f.Scratch())
+	if n := testing.AllocsPerRun(20, func() { d.Conv(dst, x, 8, 8, &f, ConvEpilogue{After: a}) }); n != 0 {
+		t.Errorf("%v allocations a call", n)
+	}
+}
+
+func TestConvRefusesWrongShapes(t *testing.T) {
+	d := CPU(1)
+	defer d.Close()
+	f, up := NewFilter(make([]float32, 4*9*3), 4, 3, 3, 1), NewUpFilter(make([]float32, 4*9*3), 4, 3)
+	d.Reserve(f.Scratch() + up.Scratch())
+	a := func(rows, cols int) Affine { return Affine{New(rows, cols), New(rows, cols)} }
+	for name, call := range map[string]func(){
+		"dst":      func() { d.Conv(New(15, 4), New(16, 3), 4, 4, &f, ConvEpilogue{}) },
+		"channels": func() { d.Conv(New(16, 4), New(16, 4), 4, 4, &f, ConvEpilogue{}) },
+		"images":   func() { d.Conv(New(16, 4), New(16, 3), 4, 4, &f, ConvEpilogue{After: a(2, 4)}) },
+		"before":   func() { d.Conv(New(16, 4), New(16, 3), 4, 4, &f, ConvEpilogue{Before: a(1, 3)}) },
+		"bias after": func() {
+			d.Conv(New(16, 4), New(16, 3), 4, 4, &f, ConvEpilogue{After: a(1, 4), Bias: make([]float32, 4)})
+		},
+		"skip":              func() { d.Conv(New(16, 4), New(16, 3), 4, 4, &f, ConvEpilogue{Skip: New(16, 3)}) },
+		"act after":         func() { d.Conv(New(16, 4), New(16, 3), 4, 4, &f, ConvEpilogue{After: a(1, 4), Act: matmul.Tanh}) },
+		"up without affine": func() { d.Conv(New(64, 4), New(16, 3), 4, 4, &up, ConvEpilogue{}) },
+		"scratch": func() {
+			small := CPU(1)
+			small.Conv(New(16, 4), New(16, 3), 4, 4, &f, ConvEpilogue{})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			defer func() {
+				if recover() == nil {
+					t.Error("no panic")
+				}
+			}()
+			call()
+		})
+	}
+}
+
+func TestReLUAffineIsTheSameForAnyNumberOfWorkers(t *testing.T) {
+	x, a := random(3*1000, 37, 1), Affine{random(3, 37, 2), random(3, 37, 3)}
+	for _, workers := range []int{1, 2, 7} {
+		d := CPU(workers)
+		dst := New(x.Rows, x.Cols)
+		d.ReLUAffine(dst, x, a)
+		d.Close()
+		for p := range x.Rows {
+			for j, v := range x.Row(p) {
+				want := max(0, float64(v)*float64(a.Scale.Row(p / 1000)[j])+float64(a.Offset.Row(p / 1000)[j]))
+				if math.Abs(float64(dst.Row(p)[j])-want) > 1e-6*(1+want) {
+					t.Fatalf("%d workers: pixel %d channel %d = %v, want %v", workers, p, j, dst.Row(p)[j], want)
+				}
+			}
+		}
+	}
+}
+
+func TestPooledAttentionIsTheSameForAnyNumberOfWorkers(t *testing.T) {
+	const images, h, w, depth, width = 3, 12, 10, 5, 20
+	x := random(images*h*w, 2*depth+width, 1)
+	var want []float32
+	for _, workers := range []int{1, 2, 7} {
+		d := CPU(workers)
+		var p PooledAttention
+		Plan(func(a *Arena) { p = NewPooledAttention(a, images, h, w, depth, width) })
+		d.Reserve(p.Scratch())
+		dst := New(images*h*w, width)
+		d.PooledAttention(dst, x, &p)
+		if n := testing.AllocsPerRun(3, func() { d.PooledAttention(dst, x, &p) }); n != 0 {
+			t.Errorf("%v allocations a call", n)
+		}
+		d.Close()
+		if want == nil {
+			want = dst.Data
+		} else if !slices.Equal(want, dst.Data) {
+			t.Errorf("%d workers give other bits than 1", workers)
+		}
+	}
+}
