@@ -6,29 +6,47 @@ import "netfusion/kernels/cpu"
 
 //go:generate go run ./gen
 
-// tileAVX512 and tileAVX2 compute one tile of dst, without Act and Residual:
+// A tile is the part of a product that stays in registers. Strides count float32s.
+type tile struct {
+	dst   *float32 // [rows][16*(panels-1)+last]
+	ldd   int
+	start *float32 // what the sums start from, as dst; nil means 0
+	lds   int      // 0 where every row starts from the bias
+
+	x            *float32 // [rows][k]
+	ldx          int
+	w            *float32 // [panels][k][16]
+	panel        int      // from one panel to the next
+	k            int
+	rows, panels int // 1 to those of the shapes in gen
+	last         int // columns of the last panel, 1 to 16
+
+	ahead, ahead2 *float32 // brought into L2 meanwhile: the line at each, then step further for each step of k
+	step          int
+}
+
+// tileAVX512 and tileAVX2 compute t without Act and Residual:
 //
 //	for i := range rows {
 //		for j := range 16*(panels-1) + last {
-//			sum := bias[j] // 0 where bias is nil
+//			sum := start[i*lds+j]
 //			for p := range k {
-//				sum = fma(x[i*ldx+p], w[j/16*16*k+16*p+j%16], sum)
+//				sum = fma(x[i*ldx+p], w[j/16*panel+16*p+j%16], sum)
 //			}
 //			dst[i*ldd+j] = sum
 //		}
 //	}
 //
-// rows and panels are at least 1 and at most those of the tiles of gen.
-//
 //go:noescape
-func tileAVX512(dst *float32, ldd int, bias *float32, x *float32, ldx int, w *float32, k, rows, panels, last int)
+func tileAVX512(t *tile)
 
 //go:noescape
-func tileAVX2(dst *float32, ldd int, bias *float32, x *float32, ldx int, w *float32, k, rows, panels, last int)
+func tileAVX2(t *tile)
 
 const (
 	maxRows   = 6
 	maxPanels = 4
+	maxSteps  = 1024 // of k, so that 4 panels take 256 KiB and stay in L2 while all rows pass
 )
 
 func multiply(dst []float32, ldd int, x []float32, ldx int, w []float32, m, k, j0, j1 int, e *Epilogue) {
@@ -42,40 +60,79 @@ func multiply(dst []float32, ldd int, x []float32, ldx int, w []float32, m, k, j
 	} else if m <= 2 {
 		panels = 2
 	}
-	var sums [maxRows * maxPanels * Width]float32 // of one tile, where dst may still hold the residual
+	steps := maxSteps
+	if m <= maxRows || e.Residual != nil { // with a residual, dst cannot hold partial sums
+		steps = k
+	}
 	for j := j0; j < j1; j += panels * Width {
-		// The panels of this group stay in L2 while all rows pass. Rows are shared out evenly: 8 = 4 + 4.
-		cols := min(panels*Width, j1-j)
-		groupPanels := (cols + Width - 1) / Width
-		last := cols - (groupPanels-1)*Width
-		var bias *float32
-		if e.Bias != nil {
-			bias = &e.Bias[j]
+		for p := 0; p < k; p += steps {
+			b := block{j: j, cols: min(panels*Width, j1-j), p: p, steps: min(steps, k-p)}
+			next := b
+			if next.p += steps; next.p >= k {
+				next.p, next.j = 0, j+b.cols
+				next.cols = min(b.cols, j1-next.j)
+			}
+			next.steps = min(steps, k-next.p)
+			b.multiply(dst, ldd, x, ldx, w, m, k, e, next)
 		}
-		group := &w[j*k]
-		i := 0
-		for left := (m + maxRows - 1) / maxRows; left > 0; left-- {
-			rows := (m - i + left - 1) / left
-			tile, ld := &dst[i*ldd+j], ldd
-			if e.Residual != nil {
-				tile, ld = &sums[0], len(sums)/maxRows
-			}
-			if cpu.AVX512 {
-				tileAVX512(tile, ld, bias, &x[i*ldx], ldx, group, k, rows, groupPanels, last)
-			} else {
-				tileAVX2(tile, ld, bias, &x[i*ldx], ldx, group, k, rows, groupPanels, last)
-			}
-			if e.Act != None || e.Residual != nil {
-				for r := range rows {
-					d := dst[(i+r)*ldd+j:][:cols]
-					s := d
-					if e.Residual != nil {
-						s = sums[r*ld:][:cols]
-					}
-					e.finish(d, s, i+r, j)
+	}
+}
+
+// A block is a part of the packed weights that all rows of x pass while it is in L2.
+type block struct{ j, cols, p, steps int }
+
+// panels returns the number of panels.
+func (b *block) panels() int { return (b.cols + Width - 1) / Width }
+
+// panel returns where panel q of the block starts in w.
+func (b *block) panel(w []float32, q, k int) *float32 { return &w[(b.j+q*Width)*k+b.p*Width] }
+
+// multiply adds to dst the products with b and, after the last step of k, finishes the outputs.
+// Meanwhile it fetches next: the memory then works all the time, not only while the first rows pass.
+func (b *block) multiply(dst []float32, ldd int, x []float32, ldx int, w []float32, m, k int, e *Epilogue, next block) {
+	var sums [maxRows * maxPanels * Width]float32 // of one tile, where dst may still hold the residual
+	done := b.p+b.steps == k
+	t := tile{
+		ldd: ldd, ldx: ldx, w: b.panel(w, 0, k), panel: Width * k, k: b.steps,
+		panels: b.panels(), last: b.cols - (b.panels()-1)*Width,
+	}
+	passes := (m + maxRows - 1) / maxRows
+	fetch := 1 // panels of next in a pass
+	if passes < 4 {
+		fetch = 2
+	}
+	i := 0
+	for pass := range passes {
+		t.rows = (m - i + passes - pass - 1) / (passes - pass) // shared out evenly: 8 = 4 + 4
+		t.dst, t.x = &dst[i*ldd+b.j], &x[i*ldx+b.p]
+		if e.Residual != nil {
+			t.dst, t.ldd = &sums[0], maxPanels*Width
+		}
+		if b.p > 0 {
+			t.start, t.lds = t.dst, ldd
+		} else if e.Bias != nil {
+			t.start = &e.Bias[b.j]
+		}
+		t.ahead, t.ahead2, t.step = t.w, t.w, 0
+		if q := fetch * pass; passes > 1 && q < next.panels() {
+			t.ahead, t.step = next.panel(w, q, k), Width
+			t.ahead2 = next.panel(w, min(q+fetch, next.panels())-1, k)
+		}
+		if cpu.AVX512 {
+			tileAVX512(&t)
+		} else {
+			tileAVX2(&t)
+		}
+		if done && (e.Act != None || e.Residual != nil) {
+			for r := range t.rows {
+				d := dst[(i+r)*ldd+b.j:][:b.cols]
+				s := d
+				if e.Residual != nil {
+					s = sums[r*maxPanels*Width:][:b.cols]
 				}
+				e.finish(d, s, i+r, b.j)
 			}
-			i += rows
 		}
+		i += t.rows
 	}
 }

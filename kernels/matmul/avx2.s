@@ -2,17 +2,20 @@
 
 //go:build amd64 && !purego
 
+#include "go_asm.h"
 #include "textflag.h"
 
 // tileAVX2: up to 6 rows × 1 panel, 12 accumulators of 8 lanes, or 2 rows × 2 panels.
 // 
-// A tile is rows × panels·16 outputs, all of them in registers while k runs: per step of k it loads each panel's
-// line once, and each row's x once into every lane.
+// A tile is rows × panels·16 outputs, all of them in registers while k runs: each step of k loads each panel's
+// line once, and each row's x once, into every lane.
 // 
-// 	DI dst     SI ldd·4      R8 bias
+// 	DI dst     SI ldd·4
 // 	AX x       BX ldx·4      R10 x + 3·ldx      rows 0-2 are at AX + {0,1,2}·BX, rows 3-5 at R10 + {0,1,2}·BX
-// 	CX w       DX k·64       R11 w + 3 panels   panel q is at CX + q·DX
-// 	R9 k       R13 columns of the last panel, 1 to 16
+// 	CX w       DX panel·4    R11 w + 3·panel    panel q is at CX + q·DX
+// 	R9 k       R12 count of the loop
+// 	R14 ahead  R8 ahead2 - ahead   R13 step·4   fetched into L2 while the tile is computed
+// 	At the start and the end: R8 start, R13 lds·4, R14 the tile, R15 the lanes of the last panel
 // 
 // 	Y0-Y11 sums, Y12-Y13 weights, Y14-Y15 x; with 2 panels Y0-Y7 sums, Y8-Y11 weights
 
@@ -50,62 +53,75 @@ DATA lanes<>+120(SB)/4, $0x00000000 // lane30 = 0
 DATA lanes<>+124(SB)/4, $0x00000000 // lane31 = 0
 GLOBL lanes<>(SB), RODATA|NOPTR, $128
 
-// func tileAVX2(dst *float32, ldd int, bias *float32, x *float32, ldx int, w *float32, k, rows, panels, last int)
-TEXT ·tileAVX2(SB), NOSPLIT, $0-80
-	MOVQ             dst+0(FP), DI
-	MOVQ             ldd+8(FP), SI
-	MOVQ             bias+16(FP), R8
-	MOVQ             x+24(FP), AX
-	MOVQ             ldx+32(FP), BX
-	MOVQ             w+40(FP), CX
-	MOVQ             k+48(FP), R9
-	MOVQ             rows+56(FP), R14
-	MOVQ             panels+64(FP), R12
-	MOVQ             last+72(FP), R13
-	SHLQ             $2, SI
-	SHLQ             $2, BX
-	MOVQ             R9, DX
-	SHLQ             $6, DX                                  // DX = k·64
+// func tileAVX2(t *tile)
+TEXT ·tileAVX2(SB), NOSPLIT, $0-8
+	MOVQ             t+0(FP), R14
+	MOVQ             tile_dst(R14), DI
+	MOVQ             tile_ldd(R14), SI
+	MOVQ             tile_start(R14), R8
+	MOVQ             tile_lds(R14), R13
+	MOVQ             tile_x(R14), AX
+	MOVQ             tile_ldx(R14), BX
+	MOVQ             tile_w(R14), CX
+	MOVQ             tile_panel(R14), DX
+	MOVQ             tile_k(R14), R9
+	MOVQ             tile_last(R14), R15
+	MOVQ             tile_panels(R14), R12
+	SHLQ             $2, SI                                  // in bytes
+	SHLQ             $2, R13                                 // in bytes
+	SHLQ             $2, BX                                  // in bytes
+	SHLQ             $2, DX                                  // in bytes
+	LEAQ             (CX)(DX*2), R11
+	ADDQ             DX, R11                                 // R11 = w + 3·panel
+	NEGQ             R15
+	LEAQ             lanes<>+64(SB), R10
+	LEAQ             (R10)(R15*4), R15                       // lanes[16-last:]
 	LEAQ             (AX)(BX*2), R10
 	ADDQ             BX, R10                                 // R10 = x + 3·ldx
-	LEAQ             lanes<>+64(SB), R15                     // R15 = the lanes of the last panel
-	SHLQ             $2, R13
-	SUBQ             R13, R15
 	CMPQ             R12, $1
 	JEQ              panels1
 	CMPQ             R12, $2
 	JEQ              panels2
 	RET
 panels1:
-	CMPQ             R14, $6
+	MOVQ             tile_rows(R14), R12
+	CMPQ             R12, $6
 	JEQ              tile6x1
-	CMPQ             R14, $5
+	CMPQ             R12, $5
 	JEQ              tile5x1
-	CMPQ             R14, $4
+	CMPQ             R12, $4
 	JEQ              tile4x1
-	CMPQ             R14, $3
+	CMPQ             R12, $3
 	JEQ              tile3x1
-	CMPQ             R14, $2
+	CMPQ             R12, $2
 	JEQ              tile2x1
-	CMPQ             R14, $1
+	CMPQ             R12, $1
 	JEQ              tile1x1
 	RET
 panels2:
-	CMPQ             R14, $2
+	MOVQ             tile_rows(R14), R12
+	CMPQ             R12, $2
 	JEQ              tile2x2
-	CMPQ             R14, $1
+	CMPQ             R12, $1
 	JEQ              tile1x2
 	RET
 tile1x1:
+	TESTQ            R8, R8
+	JZ               tile1x1_clear
+	VMOVUPS          0(R15), Y15
+	VMASKMOVPS       0(R8), Y15, Y0                          // sum[0] = start
+	VMOVUPS          32(R15), Y15
+	VMASKMOVPS       32(R8), Y15, Y1                         // sum[0] = start
+	JMP              tile1x1_ready
+tile1x1_clear:
 	VXORPS           Y0, Y0, Y0
 	VXORPS           Y1, Y1, Y1
-	TESTQ            R8, R8
-	JZ               tile1x1_nobias
-	VMOVUPS          0(R15), Y12
-	VMASKMOVPS       0(R8), Y12, Y0                          // sum[0] = bias
-	VMOVUPS          32(R15), Y12
-	VMASKMOVPS       32(R8), Y12, Y1                         // sum[0] = bias
-tile1x1_nobias:
+tile1x1_ready:
+	MOVQ             tile_ahead2(R14), R8
+	MOVQ             tile_step(R14), R13
+	SHLQ             $2, R13
+	MOVQ             tile_ahead(R14), R14
+	SUBQ             R14, R8
 	MOVQ             R9, R12
 	ANDQ             $3, R9
 	SHRQ             $2, R12
@@ -116,21 +132,33 @@ tile1x1_loop4:
 	VBROADCASTSS     0(AX), Y14                              // x[0][p+0]
 	VFMADD231PS      Y12, Y14, Y0                            // sum[0] += x·w
 	VFMADD231PS      Y13, Y14, Y1                            // sum[0] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          64(CX), Y12                             // w[p+1], panel 0
 	VMOVUPS          96(CX), Y13                             // w[p+1], panel 0
 	VBROADCASTSS     4(AX), Y14                              // x[0][p+1]
 	VFMADD231PS      Y12, Y14, Y0                            // sum[0] += x·w
 	VFMADD231PS      Y13, Y14, Y1                            // sum[0] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          128(CX), Y12                            // w[p+2], panel 0
 	VMOVUPS          160(CX), Y13                            // w[p+2], panel 0
 	VBROADCASTSS     8(AX), Y14                              // x[0][p+2]
 	VFMADD231PS      Y12, Y14, Y0                            // sum[0] += x·w
 	VFMADD231PS      Y13, Y14, Y1                            // sum[0] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          192(CX), Y12                            // w[p+3], panel 0
 	VMOVUPS          224(CX), Y13                            // w[p+3], panel 0
 	VBROADCASTSS     12(AX), Y14                             // x[0][p+3]
 	VFMADD231PS      Y12, Y14, Y0                            // sum[0] += x·w
 	VFMADD231PS      Y13, Y14, Y1                            // sum[0] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $16, AX
 	ADDQ             $256, CX
 	DECQ             R12
@@ -144,12 +172,16 @@ tile1x1_loop1:
 	VBROADCASTSS     0(AX), Y14                              // x[0][p+0]
 	VFMADD231PS      Y12, Y14, Y0                            // sum[0] += x·w
 	VFMADD231PS      Y13, Y14, Y1                            // sum[0] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $4, AX
 	ADDQ             $64, CX
 	DECQ             R9
 	JNZ              tile1x1_loop1
 tile1x1_store:
-	CMPQ             R13, $64
+	MOVQ             t+0(FP), R14
+	CMPQ             tile_last(R14), $16
 	JNE              tile1x1_cut
 	VMOVUPS          Y0, 0(DI)                               // dst = sum
 	VMOVUPS          Y1, 32(DI)                              // dst = sum
@@ -163,17 +195,29 @@ tile1x1_cut:
 	VZEROUPPER
 	RET
 tile2x1:
+	TESTQ            R8, R8
+	JZ               tile2x1_clear
+	VMOVUPS          0(R15), Y15
+	VMASKMOVPS       0(R8), Y15, Y0                          // sum[0] = start
+	VMOVUPS          32(R15), Y15
+	VMASKMOVPS       32(R8), Y15, Y1                         // sum[0] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R15), Y15
+	VMASKMOVPS       0(R8), Y15, Y2                          // sum[1] = start
+	VMOVUPS          32(R15), Y15
+	VMASKMOVPS       32(R8), Y15, Y3                         // sum[1] = start
+	JMP              tile2x1_ready
+tile2x1_clear:
 	VXORPS           Y0, Y0, Y0
 	VXORPS           Y1, Y1, Y1
-	TESTQ            R8, R8
-	JZ               tile2x1_nobias
-	VMOVUPS          0(R15), Y12
-	VMASKMOVPS       0(R8), Y12, Y0                          // sum[0] = bias
-	VMOVUPS          32(R15), Y12
-	VMASKMOVPS       32(R8), Y12, Y1                         // sum[0] = bias
-tile2x1_nobias:
-	VMOVAPS          Y0, Y2                                  // sum[1] = sum[0]
-	VMOVAPS          Y1, Y3                                  // sum[1] = sum[0]
+	VXORPS           Y2, Y2, Y2
+	VXORPS           Y3, Y3, Y3
+tile2x1_ready:
+	MOVQ             tile_ahead2(R14), R8
+	MOVQ             tile_step(R14), R13
+	SHLQ             $2, R13
+	MOVQ             tile_ahead(R14), R14
+	SUBQ             R14, R8
 	MOVQ             R9, R12
 	ANDQ             $3, R9
 	SHRQ             $2, R12
@@ -187,6 +231,9 @@ tile2x1_loop4:
 	VBROADCASTSS     0(AX)(BX*1), Y15                        // x[1][p+0]
 	VFMADD231PS      Y12, Y15, Y2                            // sum[1] += x·w
 	VFMADD231PS      Y13, Y15, Y3                            // sum[1] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          64(CX), Y12                             // w[p+1], panel 0
 	VMOVUPS          96(CX), Y13                             // w[p+1], panel 0
 	VBROADCASTSS     4(AX), Y14                              // x[0][p+1]
@@ -195,6 +242,9 @@ tile2x1_loop4:
 	VBROADCASTSS     4(AX)(BX*1), Y15                        // x[1][p+1]
 	VFMADD231PS      Y12, Y15, Y2                            // sum[1] += x·w
 	VFMADD231PS      Y13, Y15, Y3                            // sum[1] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          128(CX), Y12                            // w[p+2], panel 0
 	VMOVUPS          160(CX), Y13                            // w[p+2], panel 0
 	VBROADCASTSS     8(AX), Y14                              // x[0][p+2]
@@ -203,6 +253,9 @@ tile2x1_loop4:
 	VBROADCASTSS     8(AX)(BX*1), Y15                        // x[1][p+2]
 	VFMADD231PS      Y12, Y15, Y2                            // sum[1] += x·w
 	VFMADD231PS      Y13, Y15, Y3                            // sum[1] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          192(CX), Y12                            // w[p+3], panel 0
 	VMOVUPS          224(CX), Y13                            // w[p+3], panel 0
 	VBROADCASTSS     12(AX), Y14                             // x[0][p+3]
@@ -211,6 +264,9 @@ tile2x1_loop4:
 	VBROADCASTSS     12(AX)(BX*1), Y15                       // x[1][p+3]
 	VFMADD231PS      Y12, Y15, Y2                            // sum[1] += x·w
 	VFMADD231PS      Y13, Y15, Y3                            // sum[1] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $16, AX
 	ADDQ             $256, CX
 	DECQ             R12
@@ -227,12 +283,16 @@ tile2x1_loop1:
 	VBROADCASTSS     0(AX)(BX*1), Y15                        // x[1][p+0]
 	VFMADD231PS      Y12, Y15, Y2                            // sum[1] += x·w
 	VFMADD231PS      Y13, Y15, Y3                            // sum[1] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $4, AX
 	ADDQ             $64, CX
 	DECQ             R9
 	JNZ              tile2x1_loop1
 tile2x1_store:
-	CMPQ             R13, $64
+	MOVQ             t+0(FP), R14
+	CMPQ             tile_last(R14), $16
 	JNE              tile2x1_cut
 	VMOVUPS          Y0, 0(DI)                               // dst = sum
 	VMOVUPS          Y1, 32(DI)                              // dst = sum
@@ -254,19 +314,36 @@ tile2x1_cut:
 	VZEROUPPER
 	RET
 tile3x1:
+	TESTQ            R8, R8
+	JZ               tile3x1_clear
+	VMOVUPS          0(R15), Y15
+	VMASKMOVPS       0(R8), Y15, Y0                          // sum[0] = start
+	VMOVUPS          32(R15), Y15
+	VMASKMOVPS       32(R8), Y15, Y1                         // sum[0] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R15), Y15
+	VMASKMOVPS       0(R8), Y15, Y2                          // sum[1] = start
+	VMOVUPS          32(R15), Y15
+	VMASKMOVPS       32(R8), Y15, Y3                         // sum[1] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R15), Y15
+	VMASKMOVPS       0(R8), Y15, Y4                          // sum[2] = start
+	VMOVUPS          32(R15), Y15
+	VMASKMOVPS       32(R8), Y15, Y5                         // sum[2] = start
+	JMP              tile3x1_ready
+tile3x1_clear:
 	VXORPS           Y0, Y0, Y0
 	VXORPS           Y1, Y1, Y1
-	TESTQ            R8, R8
-	JZ               tile3x1_nobias
-	VMOVUPS          0(R15), Y12
-	VMASKMOVPS       0(R8), Y12, Y0                          // sum[0] = bias
-	VMOVUPS          32(R15), Y12
-	VMASKMOVPS       32(R8), Y12, Y1                         // sum[0] = bias
-tile3x1_nobias:
-	VMOVAPS          Y0, Y2                                  // sum[1] = sum[0]
-	VMOVAPS          Y1, Y3                                  // sum[1] = sum[0]
-	VMOVAPS          Y0, Y4                                  // sum[2] = sum[0]
-	VMOVAPS          Y1, Y5                                  // sum[2] = sum[0]
+	VXORPS           Y2, Y2, Y2
+	VXORPS           Y3, Y3, Y3
+	VXORPS           Y4, Y4, Y4
+	VXORPS           Y5, Y5, Y5
+tile3x1_ready:
+	MOVQ             tile_ahead2(R14), R8
+	MOVQ             tile_step(R14), R13
+	SHLQ             $2, R13
+	MOVQ             tile_ahead(R14), R14
+	SUBQ             R14, R8
 	MOVQ             R9, R12
 	ANDQ             $3, R9
 	SHRQ             $2, R12
@@ -283,6 +360,9 @@ tile3x1_loop4:
 	VBROADCASTSS     0(AX)(BX*2), Y14                        // x[2][p+0]
 	VFMADD231PS      Y12, Y14, Y4                            // sum[2] += x·w
 	VFMADD231PS      Y13, Y14, Y5                            // sum[2] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          64(CX), Y12                             // w[p+1], panel 0
 	VMOVUPS          96(CX), Y13                             // w[p+1], panel 0
 	VBROADCASTSS     4(AX), Y14                              // x[0][p+1]
@@ -294,6 +374,9 @@ tile3x1_loop4:
 	VBROADCASTSS     4(AX)(BX*2), Y14                        // x[2][p+1]
 	VFMADD231PS      Y12, Y14, Y4                            // sum[2] += x·w
 	VFMADD231PS      Y13, Y14, Y5                            // sum[2] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          128(CX), Y12                            // w[p+2], panel 0
 	VMOVUPS          160(CX), Y13                            // w[p+2], panel 0
 	VBROADCASTSS     8(AX), Y14                              // x[0][p+2]
@@ -305,6 +388,9 @@ tile3x1_loop4:
 	VBROADCASTSS     8(AX)(BX*2), Y14                        // x[2][p+2]
 	VFMADD231PS      Y12, Y14, Y4                            // sum[2] += x·w
 	VFMADD231PS      Y13, Y14, Y5                            // sum[2] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          192(CX), Y12                            // w[p+3], panel 0
 	VMOVUPS          224(CX), Y13                            // w[p+3], panel 0
 	VBROADCASTSS     12(AX), Y14                             // x[0][p+3]
@@ -316,6 +402,9 @@ tile3x1_loop4:
 	VBROADCASTSS     12(AX)(BX*2), Y14                       // x[2][p+3]
 	VFMADD231PS      Y12, Y14, Y4                            // sum[2] += x·w
 	VFMADD231PS      Y13, Y14, Y5                            // sum[2] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $16, AX
 	ADDQ             $256, CX
 	DECQ             R12
@@ -335,12 +424,16 @@ tile3x1_loop1:
 	VBROADCASTSS     0(AX)(BX*2), Y14                        // x[2][p+0]
 	VFMADD231PS      Y12, Y14, Y4                            // sum[2] += x·w
 	VFMADD231PS      Y13, Y14, Y5                            // sum[2] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $4, AX
 	ADDQ             $64, CX
 	DECQ             R9
 	JNZ              tile3x1_loop1
 tile3x1_store:
-	CMPQ             R13, $64
+	MOVQ             t+0(FP), R14
+	CMPQ             tile_last(R14), $16
 	JNE              tile3x1_cut
 	VMOVUPS          Y0, 0(DI)                               // dst = sum
 	VMOVUPS          Y1, 32(DI)                              // dst = sum
@@ -370,21 +463,43 @@ tile3x1_cut:
 	VZEROUPPER
 	RET
 tile4x1:
+	TESTQ            R8, R8
+	JZ               tile4x1_clear
+	VMOVUPS          0(R15), Y15
+	VMASKMOVPS       0(R8), Y15, Y0                          // sum[0] = start
+	VMOVUPS          32(R15), Y15
+	VMASKMOVPS       32(R8), Y15, Y1                         // sum[0] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R15), Y15
+	VMASKMOVPS       0(R8), Y15, Y2                          // sum[1] = start
+	VMOVUPS          32(R15), Y15
+	VMASKMOVPS       32(R8), Y15, Y3                         // sum[1] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R15), Y15
+	VMASKMOVPS       0(R8), Y15, Y4                          // sum[2] = start
+	VMOVUPS          32(R15), Y15
+	VMASKMOVPS       32(R8), Y15, Y5                         // sum[2] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R15), Y15
+	VMASKMOVPS       0(R8), Y15, Y6                          // sum[3] = start
+	VMOVUPS          32(R15), Y15
+	VMASKMOVPS       32(R8), Y15, Y7                         // sum[3] = start
+	JMP              tile4x1_ready
+tile4x1_clear:
 	VXORPS           Y0, Y0, Y0
 	VXORPS           Y1, Y1, Y1
-	TESTQ            R8, R8
-	JZ               tile4x1_nobias
-	VMOVUPS          0(R15), Y12
-	VMASKMOVPS       0(R8), Y12, Y0                          // sum[0] = bias
-	VMOVUPS          32(R15), Y12
-	VMASKMOVPS       32(R8), Y12, Y1                         // sum[0] = bias
-tile4x1_nobias:
-	VMOVAPS          Y0, Y2                                  // sum[1] = sum[0]
-	VMOVAPS          Y1, Y3                                  // sum[1] = sum[0]
-	VMOVAPS          Y0, Y4                                  // sum[2] = sum[0]
-	VMOVAPS          Y1, Y5                                  // sum[2] = sum[0]
-	VMOVAPS          Y0, Y6                                  // sum[3] = sum[0]
-	VMOVAPS          Y1, Y7                                  // sum[3] = sum[0]
+	VXORPS           Y2, Y2, Y2
+	VXORPS           Y3, Y3, Y3
+	VXORPS           Y4, Y4, Y4
+	VXORPS           Y5, Y5, Y5
+	VXORPS           Y6, Y6, Y6
+	VXORPS           Y7, Y7, Y7
+tile4x1_ready:
+	MOVQ             tile_ahead2(R14), R8
+	MOVQ             tile_step(R14), R13
+	SHLQ             $2, R13
+	MOVQ             tile_ahead(R14), R14
+	SUBQ             R14, R8
 	MOVQ             R9, R12
 	ANDQ             $3, R9
 	SHRQ             $2, R12
@@ -404,6 +519,9 @@ tile4x1_loop4:
 	VBROADCASTSS     0(R10), Y15                             // x[3][p+0]
 	VFMADD231PS      Y12, Y15, Y6                            // sum[3] += x·w
 	VFMADD231PS      Y13, Y15, Y7                            // sum[3] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          64(CX), Y12                             // w[p+1], panel 0
 	VMOVUPS          96(CX), Y13                             // w[p+1], panel 0
 	VBROADCASTSS     4(AX), Y14                              // x[0][p+1]
@@ -418,6 +536,9 @@ tile4x1_loop4:
 	VBROADCASTSS     4(R10), Y15                             // x[3][p+1]
 	VFMADD231PS      Y12, Y15, Y6                            // sum[3] += x·w
 	VFMADD231PS      Y13, Y15, Y7                            // sum[3] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          128(CX), Y12                            // w[p+2], panel 0
 	VMOVUPS          160(CX), Y13                            // w[p+2], panel 0
 	VBROADCASTSS     8(AX), Y14                              // x[0][p+2]
@@ -432,6 +553,9 @@ tile4x1_loop4:
 	VBROADCASTSS     8(R10), Y15                             // x[3][p+2]
 	VFMADD231PS      Y12, Y15, Y6                            // sum[3] += x·w
 	VFMADD231PS      Y13, Y15, Y7                            // sum[3] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          192(CX), Y12                            // w[p+3], panel 0
 	VMOVUPS          224(CX), Y13                            // w[p+3], panel 0
 	VBROADCASTSS     12(AX), Y14                             // x[0][p+3]
@@ -446,6 +570,9 @@ tile4x1_loop4:
 	VBROADCASTSS     12(R10), Y15                            // x[3][p+3]
 	VFMADD231PS      Y12, Y15, Y6                            // sum[3] += x·w
 	VFMADD231PS      Y13, Y15, Y7                            // sum[3] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $16, AX
 	ADDQ             $16, R10
 	ADDQ             $256, CX
@@ -469,13 +596,17 @@ tile4x1_loop1:
 	VBROADCASTSS     0(R10), Y15                             // x[3][p+0]
 	VFMADD231PS      Y12, Y15, Y6                            // sum[3] += x·w
 	VFMADD231PS      Y13, Y15, Y7                            // sum[3] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $4, AX
 	ADDQ             $4, R10
 	ADDQ             $64, CX
 	DECQ             R9
 	JNZ              tile4x1_loop1
 tile4x1_store:
-	CMPQ             R13, $64
+	MOVQ             t+0(FP), R14
+	CMPQ             tile_last(R14), $16
 	JNE              tile4x1_cut
 	VMOVUPS          Y0, 0(DI)                               // dst = sum
 	VMOVUPS          Y1, 32(DI)                              // dst = sum
@@ -513,23 +644,50 @@ tile4x1_cut:
 	VZEROUPPER
 	RET
 tile5x1:
+	TESTQ            R8, R8
+	JZ               tile5x1_clear
+	VMOVUPS          0(R15), Y15
+	VMASKMOVPS       0(R8), Y15, Y0                          // sum[0] = start
+	VMOVUPS          32(R15), Y15
+	VMASKMOVPS       32(R8), Y15, Y1                         // sum[0] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R15), Y15
+	VMASKMOVPS       0(R8), Y15, Y2                          // sum[1] = start
+	VMOVUPS          32(R15), Y15
+	VMASKMOVPS       32(R8), Y15, Y3                         // sum[1] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R15), Y15
+	VMASKMOVPS       0(R8), Y15, Y4                          // sum[2] = start
+	VMOVUPS          32(R15), Y15
+	VMASKMOVPS       32(R8), Y15, Y5                         // sum[2] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R15), Y15
+	VMASKMOVPS       0(R8), Y15, Y6                          // sum[3] = start
+	VMOVUPS          32(R15), Y15
+	VMASKMOVPS       32(R8), Y15, Y7                         // sum[3] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R15), Y15
+	VMASKMOVPS       0(R8), Y15, Y8                          // sum[4] = start
+	VMOVUPS          32(R15), Y15
+	VMASKMOVPS       32(R8), Y15, Y9                         // sum[4] = start
+	JMP              tile5x1_ready
+tile5x1_clear:
 	VXORPS           Y0, Y0, Y0
 	VXORPS           Y1, Y1, Y1
-	TESTQ            R8, R8
-	JZ               tile5x1_nobias
-	VMOVUPS          0(R15), Y12
-	VMASKMOVPS       0(R8), Y12, Y0                          // sum[0] = bias
-	VMOVUPS          32(R15), Y12
-	VMASKMOVPS       32(R8), Y12, Y1                         // sum[0] = bias
-tile5x1_nobias:
-	VMOVAPS          Y0, Y2                                  // sum[1] = sum[0]
-	VMOVAPS          Y1, Y3                                  // sum[1] = sum[0]
-	VMOVAPS          Y0, Y4                                  // sum[2] = sum[0]
-	VMOVAPS          Y1, Y5                                  // sum[2] = sum[0]
-	VMOVAPS          Y0, Y6                                  // sum[3] = sum[0]
-	VMOVAPS          Y1, Y7                                  // sum[3] = sum[0]
-	VMOVAPS          Y0, Y8                                  // sum[4] = sum[0]
-	VMOVAPS          Y1, Y9                                  // sum[4] = sum[0]
+	VXORPS           Y2, Y2, Y2
+	VXORPS           Y3, Y3, Y3
+	VXORPS           Y4, Y4, Y4
+	VXORPS           Y5, Y5, Y5
+	VXORPS           Y6, Y6, Y6
+	VXORPS           Y7, Y7, Y7
+	VXORPS           Y8, Y8, Y8
+	VXORPS           Y9, Y9, Y9
+tile5x1_ready:
+	MOVQ             tile_ahead2(R14), R8
+	MOVQ             tile_step(R14), R13
+	SHLQ             $2, R13
+	MOVQ             tile_ahead(R14), R14
+	SUBQ             R14, R8
 	MOVQ             R9, R12
 	ANDQ             $3, R9
 	SHRQ             $2, R12
@@ -552,6 +710,9 @@ tile5x1_loop4:
 	VBROADCASTSS     0(R10)(BX*1), Y14                       // x[4][p+0]
 	VFMADD231PS      Y12, Y14, Y8                            // sum[4] += x·w
 	VFMADD231PS      Y13, Y14, Y9                            // sum[4] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          64(CX), Y12                             // w[p+1], panel 0
 	VMOVUPS          96(CX), Y13                             // w[p+1], panel 0
 	VBROADCASTSS     4(AX), Y14                              // x[0][p+1]
@@ -569,6 +730,9 @@ tile5x1_loop4:
 	VBROADCASTSS     4(R10)(BX*1), Y14                       // x[4][p+1]
 	VFMADD231PS      Y12, Y14, Y8                            // sum[4] += x·w
 	VFMADD231PS      Y13, Y14, Y9                            // sum[4] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          128(CX), Y12                            // w[p+2], panel 0
 	VMOVUPS          160(CX), Y13                            // w[p+2], panel 0
 	VBROADCASTSS     8(AX), Y14                              // x[0][p+2]
@@ -586,6 +750,9 @@ tile5x1_loop4:
 	VBROADCASTSS     8(R10)(BX*1), Y14                       // x[4][p+2]
 	VFMADD231PS      Y12, Y14, Y8                            // sum[4] += x·w
 	VFMADD231PS      Y13, Y14, Y9                            // sum[4] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          192(CX), Y12                            // w[p+3], panel 0
 	VMOVUPS          224(CX), Y13                            // w[p+3], panel 0
 	VBROADCASTSS     12(AX), Y14                             // x[0][p+3]
@@ -603,6 +770,9 @@ tile5x1_loop4:
 	VBROADCASTSS     12(R10)(BX*1), Y14                      // x[4][p+3]
 	VFMADD231PS      Y12, Y14, Y8                            // sum[4] += x·w
 	VFMADD231PS      Y13, Y14, Y9                            // sum[4] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $16, AX
 	ADDQ             $16, R10
 	ADDQ             $256, CX
@@ -629,13 +799,17 @@ tile5x1_loop1:
 	VBROADCASTSS     0(R10)(BX*1), Y14                       // x[4][p+0]
 	VFMADD231PS      Y12, Y14, Y8                            // sum[4] += x·w
 	VFMADD231PS      Y13, Y14, Y9                            // sum[4] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $4, AX
 	ADDQ             $4, R10
 	ADDQ             $64, CX
 	DECQ             R9
 	JNZ              tile5x1_loop1
 tile5x1_store:
-	CMPQ             R13, $64
+	MOVQ             t+0(FP), R14
+	CMPQ             tile_last(R14), $16
 	JNE              tile5x1_cut
 	VMOVUPS          Y0, 0(DI)                               // dst = sum
 	VMOVUPS          Y1, 32(DI)                              // dst = sum
@@ -681,25 +855,57 @@ tile5x1_cut:
 	VZEROUPPER
 	RET
 tile6x1:
+	TESTQ            R8, R8
+	JZ               tile6x1_clear
+	VMOVUPS          0(R15), Y15
+	VMASKMOVPS       0(R8), Y15, Y0                          // sum[0] = start
+	VMOVUPS          32(R15), Y15
+	VMASKMOVPS       32(R8), Y15, Y1                         // sum[0] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R15), Y15
+	VMASKMOVPS       0(R8), Y15, Y2                          // sum[1] = start
+	VMOVUPS          32(R15), Y15
+	VMASKMOVPS       32(R8), Y15, Y3                         // sum[1] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R15), Y15
+	VMASKMOVPS       0(R8), Y15, Y4                          // sum[2] = start
+	VMOVUPS          32(R15), Y15
+	VMASKMOVPS       32(R8), Y15, Y5                         // sum[2] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R15), Y15
+	VMASKMOVPS       0(R8), Y15, Y6                          // sum[3] = start
+	VMOVUPS          32(R15), Y15
+	VMASKMOVPS       32(R8), Y15, Y7                         // sum[3] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R15), Y15
+	VMASKMOVPS       0(R8), Y15, Y8                          // sum[4] = start
+	VMOVUPS          32(R15), Y15
+	VMASKMOVPS       32(R8), Y15, Y9                         // sum[4] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R15), Y15
+	VMASKMOVPS       0(R8), Y15, Y10                         // sum[5] = start
+	VMOVUPS          32(R15), Y15
+	VMASKMOVPS       32(R8), Y15, Y11                        // sum[5] = start
+	JMP              tile6x1_ready
+tile6x1_clear:
 	VXORPS           Y0, Y0, Y0
 	VXORPS           Y1, Y1, Y1
-	TESTQ            R8, R8
-	JZ               tile6x1_nobias
-	VMOVUPS          0(R15), Y12
-	VMASKMOVPS       0(R8), Y12, Y0                          // sum[0] = bias
-	VMOVUPS          32(R15), Y12
-	VMASKMOVPS       32(R8), Y12, Y1                         // sum[0] = bias
-tile6x1_nobias:
-	VMOVAPS          Y0, Y2                                  // sum[1] = sum[0]
-	VMOVAPS          Y1, Y3                                  // sum[1] = sum[0]
-	VMOVAPS          Y0, Y4                                  // sum[2] = sum[0]
-	VMOVAPS          Y1, Y5                                  // sum[2] = sum[0]
-	VMOVAPS          Y0, Y6                                  // sum[3] = sum[0]
-	VMOVAPS          Y1, Y7                                  // sum[3] = sum[0]
-	VMOVAPS          Y0, Y8                                  // sum[4] = sum[0]
-	VMOVAPS          Y1, Y9                                  // sum[4] = sum[0]
-	VMOVAPS          Y0, Y10                                 // sum[5] = sum[0]
-	VMOVAPS          Y1, Y11                                 // sum[5] = sum[0]
+	VXORPS           Y2, Y2, Y2
+	VXORPS           Y3, Y3, Y3
+	VXORPS           Y4, Y4, Y4
+	VXORPS           Y5, Y5, Y5
+	VXORPS           Y6, Y6, Y6
+	VXORPS           Y7, Y7, Y7
+	VXORPS           Y8, Y8, Y8
+	VXORPS           Y9, Y9, Y9
+	VXORPS           Y10, Y10, Y10
+	VXORPS           Y11, Y11, Y11
+tile6x1_ready:
+	MOVQ             tile_ahead2(R14), R8
+	MOVQ             tile_step(R14), R13
+	SHLQ             $2, R13
+	MOVQ             tile_ahead(R14), R14
+	SUBQ             R14, R8
 	MOVQ             R9, R12
 	ANDQ             $3, R9
 	SHRQ             $2, R12
@@ -725,6 +931,9 @@ tile6x1_loop4:
 	VBROADCASTSS     0(R10)(BX*2), Y15                       // x[5][p+0]
 	VFMADD231PS      Y12, Y15, Y10                           // sum[5] += x·w
 	VFMADD231PS      Y13, Y15, Y11                           // sum[5] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          64(CX), Y12                             // w[p+1], panel 0
 	VMOVUPS          96(CX), Y13                             // w[p+1], panel 0
 	VBROADCASTSS     4(AX), Y14                              // x[0][p+1]
@@ -745,6 +954,9 @@ tile6x1_loop4:
 	VBROADCASTSS     4(R10)(BX*2), Y15                       // x[5][p+1]
 	VFMADD231PS      Y12, Y15, Y10                           // sum[5] += x·w
 	VFMADD231PS      Y13, Y15, Y11                           // sum[5] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          128(CX), Y12                            // w[p+2], panel 0
 	VMOVUPS          160(CX), Y13                            // w[p+2], panel 0
 	VBROADCASTSS     8(AX), Y14                              // x[0][p+2]
@@ -765,6 +977,9 @@ tile6x1_loop4:
 	VBROADCASTSS     8(R10)(BX*2), Y15                       // x[5][p+2]
 	VFMADD231PS      Y12, Y15, Y10                           // sum[5] += x·w
 	VFMADD231PS      Y13, Y15, Y11                           // sum[5] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          192(CX), Y12                            // w[p+3], panel 0
 	VMOVUPS          224(CX), Y13                            // w[p+3], panel 0
 	VBROADCASTSS     12(AX), Y14                             // x[0][p+3]
@@ -785,6 +1000,9 @@ tile6x1_loop4:
 	VBROADCASTSS     12(R10)(BX*2), Y15                      // x[5][p+3]
 	VFMADD231PS      Y12, Y15, Y10                           // sum[5] += x·w
 	VFMADD231PS      Y13, Y15, Y11                           // sum[5] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $16, AX
 	ADDQ             $16, R10
 	ADDQ             $256, CX
@@ -814,13 +1032,17 @@ tile6x1_loop1:
 	VBROADCASTSS     0(R10)(BX*2), Y15                       // x[5][p+0]
 	VFMADD231PS      Y12, Y15, Y10                           // sum[5] += x·w
 	VFMADD231PS      Y13, Y15, Y11                           // sum[5] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $4, AX
 	ADDQ             $4, R10
 	ADDQ             $64, CX
 	DECQ             R9
 	JNZ              tile6x1_loop1
 tile6x1_store:
-	CMPQ             R13, $64
+	MOVQ             t+0(FP), R14
+	CMPQ             tile_last(R14), $16
 	JNE              tile6x1_cut
 	VMOVUPS          Y0, 0(DI)                               // dst = sum
 	VMOVUPS          Y1, 32(DI)                              // dst = sum
@@ -874,19 +1096,26 @@ tile6x1_cut:
 	VZEROUPPER
 	RET
 tile1x2:
+	TESTQ            R8, R8
+	JZ               tile1x2_clear
+	VMOVUPS          0(R8), Y0                               // sum[0] = start
+	VMOVUPS          32(R8), Y1                              // sum[0] = start
+	VMOVUPS          0(R15), Y15
+	VMASKMOVPS       64(R8), Y15, Y2                         // sum[0] = start
+	VMOVUPS          32(R15), Y15
+	VMASKMOVPS       96(R8), Y15, Y3                         // sum[0] = start
+	JMP              tile1x2_ready
+tile1x2_clear:
 	VXORPS           Y0, Y0, Y0
 	VXORPS           Y1, Y1, Y1
 	VXORPS           Y2, Y2, Y2
 	VXORPS           Y3, Y3, Y3
-	TESTQ            R8, R8
-	JZ               tile1x2_nobias
-	VMOVUPS          0(R8), Y0                               // sum[0] = bias
-	VMOVUPS          32(R8), Y1                              // sum[0] = bias
-	VMOVUPS          0(R15), Y8
-	VMASKMOVPS       64(R8), Y8, Y2                          // sum[0] = bias
-	VMOVUPS          32(R15), Y8
-	VMASKMOVPS       96(R8), Y8, Y3                          // sum[0] = bias
-tile1x2_nobias:
+tile1x2_ready:
+	MOVQ             tile_ahead2(R14), R8
+	MOVQ             tile_step(R14), R13
+	SHLQ             $2, R13
+	MOVQ             tile_ahead(R14), R14
+	SUBQ             R14, R8
 	MOVQ             R9, R12
 	ANDQ             $3, R9
 	SHRQ             $2, R12
@@ -901,6 +1130,9 @@ tile1x2_loop4:
 	VFMADD231PS      Y9, Y14, Y1                             // sum[0] += x·w
 	VFMADD231PS      Y10, Y14, Y2                            // sum[0] += x·w
 	VFMADD231PS      Y11, Y14, Y3                            // sum[0] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          64(CX), Y8                              // w[p+1], panel 0
 	VMOVUPS          96(CX), Y9                              // w[p+1], panel 0
 	VMOVUPS          64(CX)(DX*1), Y10                       // w[p+1], panel 1
@@ -910,6 +1142,9 @@ tile1x2_loop4:
 	VFMADD231PS      Y9, Y14, Y1                             // sum[0] += x·w
 	VFMADD231PS      Y10, Y14, Y2                            // sum[0] += x·w
 	VFMADD231PS      Y11, Y14, Y3                            // sum[0] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          128(CX), Y8                             // w[p+2], panel 0
 	VMOVUPS          160(CX), Y9                             // w[p+2], panel 0
 	VMOVUPS          128(CX)(DX*1), Y10                      // w[p+2], panel 1
@@ -919,6 +1154,9 @@ tile1x2_loop4:
 	VFMADD231PS      Y9, Y14, Y1                             // sum[0] += x·w
 	VFMADD231PS      Y10, Y14, Y2                            // sum[0] += x·w
 	VFMADD231PS      Y11, Y14, Y3                            // sum[0] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          192(CX), Y8                             // w[p+3], panel 0
 	VMOVUPS          224(CX), Y9                             // w[p+3], panel 0
 	VMOVUPS          192(CX)(DX*1), Y10                      // w[p+3], panel 1
@@ -928,6 +1166,9 @@ tile1x2_loop4:
 	VFMADD231PS      Y9, Y14, Y1                             // sum[0] += x·w
 	VFMADD231PS      Y10, Y14, Y2                            // sum[0] += x·w
 	VFMADD231PS      Y11, Y14, Y3                            // sum[0] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $16, AX
 	ADDQ             $256, CX
 	DECQ             R12
@@ -945,12 +1186,16 @@ tile1x2_loop1:
 	VFMADD231PS      Y9, Y14, Y1                             // sum[0] += x·w
 	VFMADD231PS      Y10, Y14, Y2                            // sum[0] += x·w
 	VFMADD231PS      Y11, Y14, Y3                            // sum[0] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $4, AX
 	ADDQ             $64, CX
 	DECQ             R9
 	JNZ              tile1x2_loop1
 tile1x2_store:
-	CMPQ             R13, $64
+	MOVQ             t+0(FP), R14
+	CMPQ             tile_last(R14), $16
 	JNE              tile1x2_cut
 	VMOVUPS          Y0, 0(DI)                               // dst = sum
 	VMOVUPS          Y1, 32(DI)                              // dst = sum
@@ -968,23 +1213,37 @@ tile1x2_cut:
 	VZEROUPPER
 	RET
 tile2x2:
+	TESTQ            R8, R8
+	JZ               tile2x2_clear
+	VMOVUPS          0(R8), Y0                               // sum[0] = start
+	VMOVUPS          32(R8), Y1                              // sum[0] = start
+	VMOVUPS          0(R15), Y15
+	VMASKMOVPS       64(R8), Y15, Y2                         // sum[0] = start
+	VMOVUPS          32(R15), Y15
+	VMASKMOVPS       96(R8), Y15, Y3                         // sum[0] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Y4                               // sum[1] = start
+	VMOVUPS          32(R8), Y5                              // sum[1] = start
+	VMOVUPS          0(R15), Y15
+	VMASKMOVPS       64(R8), Y15, Y6                         // sum[1] = start
+	VMOVUPS          32(R15), Y15
+	VMASKMOVPS       96(R8), Y15, Y7                         // sum[1] = start
+	JMP              tile2x2_ready
+tile2x2_clear:
 	VXORPS           Y0, Y0, Y0
 	VXORPS           Y1, Y1, Y1
 	VXORPS           Y2, Y2, Y2
 	VXORPS           Y3, Y3, Y3
-	TESTQ            R8, R8
-	JZ               tile2x2_nobias
-	VMOVUPS          0(R8), Y0                               // sum[0] = bias
-	VMOVUPS          32(R8), Y1                              // sum[0] = bias
-	VMOVUPS          0(R15), Y8
-	VMASKMOVPS       64(R8), Y8, Y2                          // sum[0] = bias
-	VMOVUPS          32(R15), Y8
-	VMASKMOVPS       96(R8), Y8, Y3                          // sum[0] = bias
-tile2x2_nobias:
-	VMOVAPS          Y0, Y4                                  // sum[1] = sum[0]
-	VMOVAPS          Y1, Y5                                  // sum[1] = sum[0]
-	VMOVAPS          Y2, Y6                                  // sum[1] = sum[0]
-	VMOVAPS          Y3, Y7                                  // sum[1] = sum[0]
+	VXORPS           Y4, Y4, Y4
+	VXORPS           Y5, Y5, Y5
+	VXORPS           Y6, Y6, Y6
+	VXORPS           Y7, Y7, Y7
+tile2x2_ready:
+	MOVQ             tile_ahead2(R14), R8
+	MOVQ             tile_step(R14), R13
+	SHLQ             $2, R13
+	MOVQ             tile_ahead(R14), R14
+	SUBQ             R14, R8
 	MOVQ             R9, R12
 	ANDQ             $3, R9
 	SHRQ             $2, R12
@@ -1004,6 +1263,9 @@ tile2x2_loop4:
 	VFMADD231PS      Y9, Y15, Y5                             // sum[1] += x·w
 	VFMADD231PS      Y10, Y15, Y6                            // sum[1] += x·w
 	VFMADD231PS      Y11, Y15, Y7                            // sum[1] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          64(CX), Y8                              // w[p+1], panel 0
 	VMOVUPS          96(CX), Y9                              // w[p+1], panel 0
 	VMOVUPS          64(CX)(DX*1), Y10                       // w[p+1], panel 1
@@ -1018,6 +1280,9 @@ tile2x2_loop4:
 	VFMADD231PS      Y9, Y15, Y5                             // sum[1] += x·w
 	VFMADD231PS      Y10, Y15, Y6                            // sum[1] += x·w
 	VFMADD231PS      Y11, Y15, Y7                            // sum[1] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          128(CX), Y8                             // w[p+2], panel 0
 	VMOVUPS          160(CX), Y9                             // w[p+2], panel 0
 	VMOVUPS          128(CX)(DX*1), Y10                      // w[p+2], panel 1
@@ -1032,6 +1297,9 @@ tile2x2_loop4:
 	VFMADD231PS      Y9, Y15, Y5                             // sum[1] += x·w
 	VFMADD231PS      Y10, Y15, Y6                            // sum[1] += x·w
 	VFMADD231PS      Y11, Y15, Y7                            // sum[1] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          192(CX), Y8                             // w[p+3], panel 0
 	VMOVUPS          224(CX), Y9                             // w[p+3], panel 0
 	VMOVUPS          192(CX)(DX*1), Y10                      // w[p+3], panel 1
@@ -1046,6 +1314,9 @@ tile2x2_loop4:
 	VFMADD231PS      Y9, Y15, Y5                             // sum[1] += x·w
 	VFMADD231PS      Y10, Y15, Y6                            // sum[1] += x·w
 	VFMADD231PS      Y11, Y15, Y7                            // sum[1] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $16, AX
 	ADDQ             $256, CX
 	DECQ             R12
@@ -1068,12 +1339,16 @@ tile2x2_loop1:
 	VFMADD231PS      Y9, Y15, Y5                             // sum[1] += x·w
 	VFMADD231PS      Y10, Y15, Y6                            // sum[1] += x·w
 	VFMADD231PS      Y11, Y15, Y7                            // sum[1] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $4, AX
 	ADDQ             $64, CX
 	DECQ             R9
 	JNZ              tile2x2_loop1
 tile2x2_store:
-	CMPQ             R13, $64
+	MOVQ             t+0(FP), R14
+	CMPQ             tile_last(R14), $16
 	JNE              tile2x2_cut
 	VMOVUPS          Y0, 0(DI)                               // dst = sum
 	VMOVUPS          Y1, 32(DI)                              // dst = sum

@@ -2,44 +2,49 @@
 
 //go:build amd64 && !purego
 
+#include "go_asm.h"
 #include "textflag.h"
 
 // tileAVX512: up to 6 rows × 4 panels, 24 accumulators of 16 lanes.
 // 
-// A tile is rows × panels·16 outputs, all of them in registers while k runs: per step of k it loads each panel's
-// line once, and each row's x once into every lane.
+// A tile is rows × panels·16 outputs, all of them in registers while k runs: each step of k loads each panel's
+// line once, and each row's x once, into every lane.
 // 
-// 	DI dst     SI ldd·4      R8 bias
+// 	DI dst     SI ldd·4
 // 	AX x       BX ldx·4      R10 x + 3·ldx      rows 0-2 are at AX + {0,1,2}·BX, rows 3-5 at R10 + {0,1,2}·BX
-// 	CX w       DX k·64       R11 w + 3 panels   panel q is at CX + q·DX
-// 	R9 k       R13 columns of the last panel, 1 to 16
+// 	CX w       DX panel·4    R11 w + 3·panel    panel q is at CX + q·DX
+// 	R9 k       R12 count of the loop
+// 	R14 ahead  R8 ahead2 - ahead   R13 step·4   fetched into L2 while the tile is computed
+// 	At the start and the end: R8 start, R13 lds·4, R14 the tile, R15 the lanes of the last panel
 // 	K1 the columns of the last panel
 // 
 // 	Z0-Z23 sums, Z24-Z27 weights, Z28-Z29 x
 
-// func tileAVX512(dst *float32, ldd int, bias *float32, x *float32, ldx int, w *float32, k, rows, panels, last int)
-TEXT ·tileAVX512(SB), NOSPLIT, $0-80
-	MOVQ             dst+0(FP), DI
-	MOVQ             ldd+8(FP), SI
-	MOVQ             bias+16(FP), R8
-	MOVQ             x+24(FP), AX
-	MOVQ             ldx+32(FP), BX
-	MOVQ             w+40(FP), CX
-	MOVQ             k+48(FP), R9
-	MOVQ             rows+56(FP), R14
-	MOVQ             panels+64(FP), R12
-	MOVQ             last+72(FP), R13
-	SHLQ             $2, SI
-	SHLQ             $2, BX
-	MOVQ             R9, DX
-	SHLQ             $6, DX                                  // DX = k·64
+// func tileAVX512(t *tile)
+TEXT ·tileAVX512(SB), NOSPLIT, $0-8
+	MOVQ             t+0(FP), R14
+	MOVQ             tile_dst(R14), DI
+	MOVQ             tile_ldd(R14), SI
+	MOVQ             tile_start(R14), R8
+	MOVQ             tile_lds(R14), R13
+	MOVQ             tile_x(R14), AX
+	MOVQ             tile_ldx(R14), BX
+	MOVQ             tile_w(R14), CX
+	MOVQ             tile_panel(R14), DX
+	MOVQ             tile_k(R14), R9
+	MOVQ             tile_last(R14), R15
+	MOVQ             tile_panels(R14), R12
+	SHLQ             $2, SI                                  // in bytes
+	SHLQ             $2, R13                                 // in bytes
+	SHLQ             $2, BX                                  // in bytes
+	SHLQ             $2, DX                                  // in bytes
+	LEAQ             (CX)(DX*2), R11
+	ADDQ             DX, R11                                 // R11 = w + 3·panel
+	MOVL             $-1, R10
+	BZHIL            R15, R10, R15                           // 1<<last - 1
+	KMOVW            R15, K1
 	LEAQ             (AX)(BX*2), R10
 	ADDQ             BX, R10                                 // R10 = x + 3·ldx
-	LEAQ             (CX)(DX*2), R11
-	ADDQ             DX, R11                                 // R11 = w + 3 panels
-	MOVL             $-1, R15                                // R15 = 1<<last - 1
-	BZHIL            R13, R15, R15
-	KMOVW            R15, K1
 	CMPQ             R12, $1
 	JEQ              panels1
 	CMPQ             R12, $2
@@ -50,67 +55,78 @@ TEXT ·tileAVX512(SB), NOSPLIT, $0-80
 	JEQ              panels4
 	RET
 panels1:
-	CMPQ             R14, $6
+	MOVQ             tile_rows(R14), R12
+	CMPQ             R12, $6
 	JEQ              tile6x1
-	CMPQ             R14, $5
+	CMPQ             R12, $5
 	JEQ              tile5x1
-	CMPQ             R14, $4
+	CMPQ             R12, $4
 	JEQ              tile4x1
-	CMPQ             R14, $3
+	CMPQ             R12, $3
 	JEQ              tile3x1
-	CMPQ             R14, $2
+	CMPQ             R12, $2
 	JEQ              tile2x1
-	CMPQ             R14, $1
+	CMPQ             R12, $1
 	JEQ              tile1x1
 	RET
 panels2:
-	CMPQ             R14, $6
+	MOVQ             tile_rows(R14), R12
+	CMPQ             R12, $6
 	JEQ              tile6x2
-	CMPQ             R14, $5
+	CMPQ             R12, $5
 	JEQ              tile5x2
-	CMPQ             R14, $4
+	CMPQ             R12, $4
 	JEQ              tile4x2
-	CMPQ             R14, $3
+	CMPQ             R12, $3
 	JEQ              tile3x2
-	CMPQ             R14, $2
+	CMPQ             R12, $2
 	JEQ              tile2x2
-	CMPQ             R14, $1
+	CMPQ             R12, $1
 	JEQ              tile1x2
 	RET
 panels3:
-	CMPQ             R14, $6
+	MOVQ             tile_rows(R14), R12
+	CMPQ             R12, $6
 	JEQ              tile6x3
-	CMPQ             R14, $5
+	CMPQ             R12, $5
 	JEQ              tile5x3
-	CMPQ             R14, $4
+	CMPQ             R12, $4
 	JEQ              tile4x3
-	CMPQ             R14, $3
+	CMPQ             R12, $3
 	JEQ              tile3x3
-	CMPQ             R14, $2
+	CMPQ             R12, $2
 	JEQ              tile2x3
-	CMPQ             R14, $1
+	CMPQ             R12, $1
 	JEQ              tile1x3
 	RET
 panels4:
-	CMPQ             R14, $6
+	MOVQ             tile_rows(R14), R12
+	CMPQ             R12, $6
 	JEQ              tile6x4
-	CMPQ             R14, $5
+	CMPQ             R12, $5
 	JEQ              tile5x4
-	CMPQ             R14, $4
+	CMPQ             R12, $4
 	JEQ              tile4x4
-	CMPQ             R14, $3
+	CMPQ             R12, $3
 	JEQ              tile3x4
-	CMPQ             R14, $2
+	CMPQ             R12, $2
 	JEQ              tile2x4
-	CMPQ             R14, $1
+	CMPQ             R12, $1
 	JEQ              tile1x4
 	RET
 tile1x1:
-	VXORPS           Z0, Z0, Z0
 	TESTQ            R8, R8
-	JZ               tile1x1_nobias
-	VMOVUPS.Z        0(R8), K1, Z0                           // sum[0] = bias
-tile1x1_nobias:
+	JZ               tile1x1_clear
+	VMOVUPS.Z        0(R8), K1, Z0                           // sum[0] = start
+	JMP              tile1x1_ready
+tile1x1_clear:
+	VXORPS           Z0, Z0, Z0
+tile1x1_ready:
+	MOVQ             tile_ahead2(R14), R8
+	MOVQ             tile_step(R14), R13
+	SHLQ             $2, R13
+	MOVQ             tile_ahead(R14), R14
+	SUBQ             R14, R8
 	MOVQ             R9, R12
 	ANDQ             $3, R9
 	SHRQ             $2, R12
@@ -119,15 +135,27 @@ tile1x1_loop4:
 	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
 	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
 	VBROADCASTSS     4(AX), Z28                              // x[0][p+1]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
 	VBROADCASTSS     8(AX), Z28                              // x[0][p+2]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
 	VBROADCASTSS     12(AX), Z28                             // x[0][p+3]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $16, AX
 	ADDQ             $256, CX
 	DECQ             R12
@@ -139,6 +167,9 @@ tile1x1_loop1:
 	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
 	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $4, AX
 	ADDQ             $64, CX
 	DECQ             R9
@@ -148,12 +179,21 @@ tile1x1_store:
 	VZEROUPPER
 	RET
 tile2x1:
-	VXORPS           Z0, Z0, Z0
 	TESTQ            R8, R8
-	JZ               tile2x1_nobias
-	VMOVUPS.Z        0(R8), K1, Z0                           // sum[0] = bias
-tile2x1_nobias:
-	VMOVAPS          Z0, Z1                                  // sum[1] = sum[0]
+	JZ               tile2x1_clear
+	VMOVUPS.Z        0(R8), K1, Z0                           // sum[0] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS.Z        0(R8), K1, Z1                           // sum[1] = start
+	JMP              tile2x1_ready
+tile2x1_clear:
+	VXORPS           Z0, Z0, Z0
+	VXORPS           Z1, Z1, Z1
+tile2x1_ready:
+	MOVQ             tile_ahead2(R14), R8
+	MOVQ             tile_step(R14), R13
+	SHLQ             $2, R13
+	MOVQ             tile_ahead(R14), R14
+	SUBQ             R14, R8
 	MOVQ             R9, R12
 	ANDQ             $3, R9
 	SHRQ             $2, R12
@@ -164,21 +204,33 @@ tile2x1_loop4:
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
 	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
 	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
 	VBROADCASTSS     4(AX), Z28                              // x[0][p+1]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
 	VBROADCASTSS     4(AX)(BX*1), Z29                        // x[1][p+1]
 	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
 	VBROADCASTSS     8(AX), Z28                              // x[0][p+2]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
 	VBROADCASTSS     8(AX)(BX*1), Z29                        // x[1][p+2]
 	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
 	VBROADCASTSS     12(AX), Z28                             // x[0][p+3]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
 	VBROADCASTSS     12(AX)(BX*1), Z29                       // x[1][p+3]
 	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $16, AX
 	ADDQ             $256, CX
 	DECQ             R12
@@ -192,6 +244,9 @@ tile2x1_loop1:
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
 	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
 	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $4, AX
 	ADDQ             $64, CX
 	DECQ             R9
@@ -203,13 +258,24 @@ tile2x1_store:
 	VZEROUPPER
 	RET
 tile3x1:
-	VXORPS           Z0, Z0, Z0
 	TESTQ            R8, R8
-	JZ               tile3x1_nobias
-	VMOVUPS.Z        0(R8), K1, Z0                           // sum[0] = bias
-tile3x1_nobias:
-	VMOVAPS          Z0, Z1                                  // sum[1] = sum[0]
-	VMOVAPS          Z0, Z2                                  // sum[2] = sum[0]
+	JZ               tile3x1_clear
+	VMOVUPS.Z        0(R8), K1, Z0                           // sum[0] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS.Z        0(R8), K1, Z1                           // sum[1] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS.Z        0(R8), K1, Z2                           // sum[2] = start
+	JMP              tile3x1_ready
+tile3x1_clear:
+	VXORPS           Z0, Z0, Z0
+	VXORPS           Z1, Z1, Z1
+	VXORPS           Z2, Z2, Z2
+tile3x1_ready:
+	MOVQ             tile_ahead2(R14), R8
+	MOVQ             tile_step(R14), R13
+	SHLQ             $2, R13
+	MOVQ             tile_ahead(R14), R14
+	SUBQ             R14, R8
 	MOVQ             R9, R12
 	ANDQ             $3, R9
 	SHRQ             $2, R12
@@ -222,6 +288,9 @@ tile3x1_loop4:
 	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
 	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
 	VFMADD231PS      Z24, Z28, Z2                            // sum[2] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
 	VBROADCASTSS     4(AX), Z28                              // x[0][p+1]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
@@ -229,6 +298,9 @@ tile3x1_loop4:
 	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
 	VBROADCASTSS     4(AX)(BX*2), Z28                        // x[2][p+1]
 	VFMADD231PS      Z24, Z28, Z2                            // sum[2] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
 	VBROADCASTSS     8(AX), Z28                              // x[0][p+2]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
@@ -236,6 +308,9 @@ tile3x1_loop4:
 	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
 	VBROADCASTSS     8(AX)(BX*2), Z28                        // x[2][p+2]
 	VFMADD231PS      Z24, Z28, Z2                            // sum[2] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
 	VBROADCASTSS     12(AX), Z28                             // x[0][p+3]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
@@ -243,6 +318,9 @@ tile3x1_loop4:
 	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
 	VBROADCASTSS     12(AX)(BX*2), Z28                       // x[2][p+3]
 	VFMADD231PS      Z24, Z28, Z2                            // sum[2] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $16, AX
 	ADDQ             $256, CX
 	DECQ             R12
@@ -258,6 +336,9 @@ tile3x1_loop1:
 	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
 	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
 	VFMADD231PS      Z24, Z28, Z2                            // sum[2] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $4, AX
 	ADDQ             $64, CX
 	DECQ             R9
@@ -271,14 +352,27 @@ tile3x1_store:
 	VZEROUPPER
 	RET
 tile4x1:
-	VXORPS           Z0, Z0, Z0
 	TESTQ            R8, R8
-	JZ               tile4x1_nobias
-	VMOVUPS.Z        0(R8), K1, Z0                           // sum[0] = bias
-tile4x1_nobias:
-	VMOVAPS          Z0, Z1                                  // sum[1] = sum[0]
-	VMOVAPS          Z0, Z2                                  // sum[2] = sum[0]
-	VMOVAPS          Z0, Z3                                  // sum[3] = sum[0]
+	JZ               tile4x1_clear
+	VMOVUPS.Z        0(R8), K1, Z0                           // sum[0] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS.Z        0(R8), K1, Z1                           // sum[1] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS.Z        0(R8), K1, Z2                           // sum[2] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS.Z        0(R8), K1, Z3                           // sum[3] = start
+	JMP              tile4x1_ready
+tile4x1_clear:
+	VXORPS           Z0, Z0, Z0
+	VXORPS           Z1, Z1, Z1
+	VXORPS           Z2, Z2, Z2
+	VXORPS           Z3, Z3, Z3
+tile4x1_ready:
+	MOVQ             tile_ahead2(R14), R8
+	MOVQ             tile_step(R14), R13
+	SHLQ             $2, R13
+	MOVQ             tile_ahead(R14), R14
+	SUBQ             R14, R8
 	MOVQ             R9, R12
 	ANDQ             $3, R9
 	SHRQ             $2, R12
@@ -293,6 +387,9 @@ tile4x1_loop4:
 	VFMADD231PS      Z24, Z28, Z2                            // sum[2] += x·w
 	VBROADCASTSS     0(R10), Z29                             // x[3][p+0]
 	VFMADD231PS      Z24, Z29, Z3                            // sum[3] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
 	VBROADCASTSS     4(AX), Z28                              // x[0][p+1]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
@@ -302,6 +399,9 @@ tile4x1_loop4:
 	VFMADD231PS      Z24, Z28, Z2                            // sum[2] += x·w
 	VBROADCASTSS     4(R10), Z29                             // x[3][p+1]
 	VFMADD231PS      Z24, Z29, Z3                            // sum[3] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
 	VBROADCASTSS     8(AX), Z28                              // x[0][p+2]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
@@ -311,6 +411,9 @@ tile4x1_loop4:
 	VFMADD231PS      Z24, Z28, Z2                            // sum[2] += x·w
 	VBROADCASTSS     8(R10), Z29                             // x[3][p+2]
 	VFMADD231PS      Z24, Z29, Z3                            // sum[3] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
 	VBROADCASTSS     12(AX), Z28                             // x[0][p+3]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
@@ -320,6 +423,9 @@ tile4x1_loop4:
 	VFMADD231PS      Z24, Z28, Z2                            // sum[2] += x·w
 	VBROADCASTSS     12(R10), Z29                            // x[3][p+3]
 	VFMADD231PS      Z24, Z29, Z3                            // sum[3] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $16, AX
 	ADDQ             $16, R10
 	ADDQ             $256, CX
@@ -338,6 +444,9 @@ tile4x1_loop1:
 	VFMADD231PS      Z24, Z28, Z2                            // sum[2] += x·w
 	VBROADCASTSS     0(R10), Z29                             // x[3][p+0]
 	VFMADD231PS      Z24, Z29, Z3                            // sum[3] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $4, AX
 	ADDQ             $4, R10
 	ADDQ             $64, CX
@@ -354,15 +463,30 @@ tile4x1_store:
 	VZEROUPPER
 	RET
 tile5x1:
-	VXORPS           Z0, Z0, Z0
 	TESTQ            R8, R8
-	JZ               tile5x1_nobias
-	VMOVUPS.Z        0(R8), K1, Z0                           // sum[0] = bias
-tile5x1_nobias:
-	VMOVAPS          Z0, Z1                                  // sum[1] = sum[0]
-	VMOVAPS          Z0, Z2                                  // sum[2] = sum[0]
-	VMOVAPS          Z0, Z3                                  // sum[3] = sum[0]
-	VMOVAPS          Z0, Z4                                  // sum[4] = sum[0]
+	JZ               tile5x1_clear
+	VMOVUPS.Z        0(R8), K1, Z0                           // sum[0] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS.Z        0(R8), K1, Z1                           // sum[1] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS.Z        0(R8), K1, Z2                           // sum[2] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS.Z        0(R8), K1, Z3                           // sum[3] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS.Z        0(R8), K1, Z4                           // sum[4] = start
+	JMP              tile5x1_ready
+tile5x1_clear:
+	VXORPS           Z0, Z0, Z0
+	VXORPS           Z1, Z1, Z1
+	VXORPS           Z2, Z2, Z2
+	VXORPS           Z3, Z3, Z3
+	VXORPS           Z4, Z4, Z4
+tile5x1_ready:
+	MOVQ             tile_ahead2(R14), R8
+	MOVQ             tile_step(R14), R13
+	SHLQ             $2, R13
+	MOVQ             tile_ahead(R14), R14
+	SUBQ             R14, R8
 	MOVQ             R9, R12
 	ANDQ             $3, R9
 	SHRQ             $2, R12
@@ -379,6 +503,9 @@ tile5x1_loop4:
 	VFMADD231PS      Z24, Z29, Z3                            // sum[3] += x·w
 	VBROADCASTSS     0(R10)(BX*1), Z28                       // x[4][p+0]
 	VFMADD231PS      Z24, Z28, Z4                            // sum[4] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
 	VBROADCASTSS     4(AX), Z28                              // x[0][p+1]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
@@ -390,6 +517,9 @@ tile5x1_loop4:
 	VFMADD231PS      Z24, Z29, Z3                            // sum[3] += x·w
 	VBROADCASTSS     4(R10)(BX*1), Z28                       // x[4][p+1]
 	VFMADD231PS      Z24, Z28, Z4                            // sum[4] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
 	VBROADCASTSS     8(AX), Z28                              // x[0][p+2]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
@@ -401,6 +531,9 @@ tile5x1_loop4:
 	VFMADD231PS      Z24, Z29, Z3                            // sum[3] += x·w
 	VBROADCASTSS     8(R10)(BX*1), Z28                       // x[4][p+2]
 	VFMADD231PS      Z24, Z28, Z4                            // sum[4] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
 	VBROADCASTSS     12(AX), Z28                             // x[0][p+3]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
@@ -412,6 +545,9 @@ tile5x1_loop4:
 	VFMADD231PS      Z24, Z29, Z3                            // sum[3] += x·w
 	VBROADCASTSS     12(R10)(BX*1), Z28                      // x[4][p+3]
 	VFMADD231PS      Z24, Z28, Z4                            // sum[4] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $16, AX
 	ADDQ             $16, R10
 	ADDQ             $256, CX
@@ -432,6 +568,9 @@ tile5x1_loop1:
 	VFMADD231PS      Z24, Z29, Z3                            // sum[3] += x·w
 	VBROADCASTSS     0(R10)(BX*1), Z28                       // x[4][p+0]
 	VFMADD231PS      Z24, Z28, Z4                            // sum[4] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $4, AX
 	ADDQ             $4, R10
 	ADDQ             $64, CX
@@ -450,16 +589,33 @@ tile5x1_store:
 	VZEROUPPER
 	RET
 tile6x1:
-	VXORPS           Z0, Z0, Z0
 	TESTQ            R8, R8
-	JZ               tile6x1_nobias
-	VMOVUPS.Z        0(R8), K1, Z0                           // sum[0] = bias
-tile6x1_nobias:
-	VMOVAPS          Z0, Z1                                  // sum[1] = sum[0]
-	VMOVAPS          Z0, Z2                                  // sum[2] = sum[0]
-	VMOVAPS          Z0, Z3                                  // sum[3] = sum[0]
-	VMOVAPS          Z0, Z4                                  // sum[4] = sum[0]
-	VMOVAPS          Z0, Z5                                  // sum[5] = sum[0]
+	JZ               tile6x1_clear
+	VMOVUPS.Z        0(R8), K1, Z0                           // sum[0] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS.Z        0(R8), K1, Z1                           // sum[1] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS.Z        0(R8), K1, Z2                           // sum[2] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS.Z        0(R8), K1, Z3                           // sum[3] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS.Z        0(R8), K1, Z4                           // sum[4] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS.Z        0(R8), K1, Z5                           // sum[5] = start
+	JMP              tile6x1_ready
+tile6x1_clear:
+	VXORPS           Z0, Z0, Z0
+	VXORPS           Z1, Z1, Z1
+	VXORPS           Z2, Z2, Z2
+	VXORPS           Z3, Z3, Z3
+	VXORPS           Z4, Z4, Z4
+	VXORPS           Z5, Z5, Z5
+tile6x1_ready:
+	MOVQ             tile_ahead2(R14), R8
+	MOVQ             tile_step(R14), R13
+	SHLQ             $2, R13
+	MOVQ             tile_ahead(R14), R14
+	SUBQ             R14, R8
 	MOVQ             R9, R12
 	ANDQ             $3, R9
 	SHRQ             $2, R12
@@ -478,6 +634,9 @@ tile6x1_loop4:
 	VFMADD231PS      Z24, Z28, Z4                            // sum[4] += x·w
 	VBROADCASTSS     0(R10)(BX*2), Z29                       // x[5][p+0]
 	VFMADD231PS      Z24, Z29, Z5                            // sum[5] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
 	VBROADCASTSS     4(AX), Z28                              // x[0][p+1]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
@@ -491,6 +650,9 @@ tile6x1_loop4:
 	VFMADD231PS      Z24, Z28, Z4                            // sum[4] += x·w
 	VBROADCASTSS     4(R10)(BX*2), Z29                       // x[5][p+1]
 	VFMADD231PS      Z24, Z29, Z5                            // sum[5] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
 	VBROADCASTSS     8(AX), Z28                              // x[0][p+2]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
@@ -504,6 +666,9 @@ tile6x1_loop4:
 	VFMADD231PS      Z24, Z28, Z4                            // sum[4] += x·w
 	VBROADCASTSS     8(R10)(BX*2), Z29                       // x[5][p+2]
 	VFMADD231PS      Z24, Z29, Z5                            // sum[5] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
 	VBROADCASTSS     12(AX), Z28                             // x[0][p+3]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
@@ -517,6 +682,9 @@ tile6x1_loop4:
 	VFMADD231PS      Z24, Z28, Z4                            // sum[4] += x·w
 	VBROADCASTSS     12(R10)(BX*2), Z29                      // x[5][p+3]
 	VFMADD231PS      Z24, Z29, Z5                            // sum[5] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $16, AX
 	ADDQ             $16, R10
 	ADDQ             $256, CX
@@ -539,6 +707,9 @@ tile6x1_loop1:
 	VFMADD231PS      Z24, Z28, Z4                            // sum[4] += x·w
 	VBROADCASTSS     0(R10)(BX*2), Z29                       // x[5][p+0]
 	VFMADD231PS      Z24, Z29, Z5                            // sum[5] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $4, AX
 	ADDQ             $4, R10
 	ADDQ             $64, CX
@@ -559,13 +730,20 @@ tile6x1_store:
 	VZEROUPPER
 	RET
 tile1x2:
+	TESTQ            R8, R8
+	JZ               tile1x2_clear
+	VMOVUPS          0(R8), Z0                               // sum[0] = start
+	VMOVUPS.Z        64(R8), K1, Z1                          // sum[0] = start
+	JMP              tile1x2_ready
+tile1x2_clear:
 	VXORPS           Z0, Z0, Z0
 	VXORPS           Z1, Z1, Z1
-	TESTQ            R8, R8
-	JZ               tile1x2_nobias
-	VMOVUPS          0(R8), Z0                               // sum[0] = bias
-	VMOVUPS.Z        64(R8), K1, Z1                          // sum[0] = bias
-tile1x2_nobias:
+tile1x2_ready:
+	MOVQ             tile_ahead2(R14), R8
+	MOVQ             tile_step(R14), R13
+	SHLQ             $2, R13
+	MOVQ             tile_ahead(R14), R14
+	SUBQ             R14, R8
 	MOVQ             R9, R12
 	ANDQ             $3, R9
 	SHRQ             $2, R12
@@ -576,21 +754,33 @@ tile1x2_loop4:
 	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
 	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
 	VMOVUPS          64(CX)(DX*1), Z25                       // w[p+1], panel 1
 	VBROADCASTSS     4(AX), Z28                              // x[0][p+1]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
 	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
 	VMOVUPS          128(CX)(DX*1), Z25                      // w[p+2], panel 1
 	VBROADCASTSS     8(AX), Z28                              // x[0][p+2]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
 	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
 	VMOVUPS          192(CX)(DX*1), Z25                      // w[p+3], panel 1
 	VBROADCASTSS     12(AX), Z28                             // x[0][p+3]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
 	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $16, AX
 	ADDQ             $256, CX
 	DECQ             R12
@@ -604,6 +794,9 @@ tile1x2_loop1:
 	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
 	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $4, AX
 	ADDQ             $64, CX
 	DECQ             R9
@@ -614,15 +807,25 @@ tile1x2_store:
 	VZEROUPPER
 	RET
 tile2x2:
+	TESTQ            R8, R8
+	JZ               tile2x2_clear
+	VMOVUPS          0(R8), Z0                               // sum[0] = start
+	VMOVUPS.Z        64(R8), K1, Z1                          // sum[0] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z2                               // sum[1] = start
+	VMOVUPS.Z        64(R8), K1, Z3                          // sum[1] = start
+	JMP              tile2x2_ready
+tile2x2_clear:
 	VXORPS           Z0, Z0, Z0
 	VXORPS           Z1, Z1, Z1
-	TESTQ            R8, R8
-	JZ               tile2x2_nobias
-	VMOVUPS          0(R8), Z0                               // sum[0] = bias
-	VMOVUPS.Z        64(R8), K1, Z1                          // sum[0] = bias
-tile2x2_nobias:
-	VMOVAPS          Z0, Z2                                  // sum[1] = sum[0]
-	VMOVAPS          Z1, Z3                                  // sum[1] = sum[0]
+	VXORPS           Z2, Z2, Z2
+	VXORPS           Z3, Z3, Z3
+tile2x2_ready:
+	MOVQ             tile_ahead2(R14), R8
+	MOVQ             tile_step(R14), R13
+	SHLQ             $2, R13
+	MOVQ             tile_ahead(R14), R14
+	SUBQ             R14, R8
 	MOVQ             R9, R12
 	ANDQ             $3, R9
 	SHRQ             $2, R12
@@ -636,6 +839,9 @@ tile2x2_loop4:
 	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
 	VFMADD231PS      Z24, Z29, Z2                            // sum[1] += x·w
 	VFMADD231PS      Z25, Z29, Z3                            // sum[1] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
 	VMOVUPS          64(CX)(DX*1), Z25                       // w[p+1], panel 1
 	VBROADCASTSS     4(AX), Z28                              // x[0][p+1]
@@ -644,6 +850,9 @@ tile2x2_loop4:
 	VBROADCASTSS     4(AX)(BX*1), Z29                        // x[1][p+1]
 	VFMADD231PS      Z24, Z29, Z2                            // sum[1] += x·w
 	VFMADD231PS      Z25, Z29, Z3                            // sum[1] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
 	VMOVUPS          128(CX)(DX*1), Z25                      // w[p+2], panel 1
 	VBROADCASTSS     8(AX), Z28                              // x[0][p+2]
@@ -652,6 +861,9 @@ tile2x2_loop4:
 	VBROADCASTSS     8(AX)(BX*1), Z29                        // x[1][p+2]
 	VFMADD231PS      Z24, Z29, Z2                            // sum[1] += x·w
 	VFMADD231PS      Z25, Z29, Z3                            // sum[1] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
 	VMOVUPS          192(CX)(DX*1), Z25                      // w[p+3], panel 1
 	VBROADCASTSS     12(AX), Z28                             // x[0][p+3]
@@ -660,6 +872,9 @@ tile2x2_loop4:
 	VBROADCASTSS     12(AX)(BX*1), Z29                       // x[1][p+3]
 	VFMADD231PS      Z24, Z29, Z2                            // sum[1] += x·w
 	VFMADD231PS      Z25, Z29, Z3                            // sum[1] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $16, AX
 	ADDQ             $256, CX
 	DECQ             R12
@@ -676,6 +891,9 @@ tile2x2_loop1:
 	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
 	VFMADD231PS      Z24, Z29, Z2                            // sum[1] += x·w
 	VFMADD231PS      Z25, Z29, Z3                            // sum[1] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $4, AX
 	ADDQ             $64, CX
 	DECQ             R9
@@ -689,17 +907,30 @@ tile2x2_store:
 	VZEROUPPER
 	RET
 tile3x2:
+	TESTQ            R8, R8
+	JZ               tile3x2_clear
+	VMOVUPS          0(R8), Z0                               // sum[0] = start
+	VMOVUPS.Z        64(R8), K1, Z1                          // sum[0] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z2                               // sum[1] = start
+	VMOVUPS.Z        64(R8), K1, Z3                          // sum[1] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z4                               // sum[2] = start
+	VMOVUPS.Z        64(R8), K1, Z5                          // sum[2] = start
+	JMP              tile3x2_ready
+tile3x2_clear:
 	VXORPS           Z0, Z0, Z0
 	VXORPS           Z1, Z1, Z1
-	TESTQ            R8, R8
-	JZ               tile3x2_nobias
-	VMOVUPS          0(R8), Z0                               // sum[0] = bias
-	VMOVUPS.Z        64(R8), K1, Z1                          // sum[0] = bias
-tile3x2_nobias:
-	VMOVAPS          Z0, Z2                                  // sum[1] = sum[0]
-	VMOVAPS          Z1, Z3                                  // sum[1] = sum[0]
-	VMOVAPS          Z0, Z4                                  // sum[2] = sum[0]
-	VMOVAPS          Z1, Z5                                  // sum[2] = sum[0]
+	VXORPS           Z2, Z2, Z2
+	VXORPS           Z3, Z3, Z3
+	VXORPS           Z4, Z4, Z4
+	VXORPS           Z5, Z5, Z5
+tile3x2_ready:
+	MOVQ             tile_ahead2(R14), R8
+	MOVQ             tile_step(R14), R13
+	SHLQ             $2, R13
+	MOVQ             tile_ahead(R14), R14
+	SUBQ             R14, R8
 	MOVQ             R9, R12
 	ANDQ             $3, R9
 	SHRQ             $2, R12
@@ -716,6 +947,9 @@ tile3x2_loop4:
 	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
 	VFMADD231PS      Z24, Z28, Z4                            // sum[2] += x·w
 	VFMADD231PS      Z25, Z28, Z5                            // sum[2] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
 	VMOVUPS          64(CX)(DX*1), Z25                       // w[p+1], panel 1
 	VBROADCASTSS     4(AX), Z28                              // x[0][p+1]
@@ -727,6 +961,9 @@ tile3x2_loop4:
 	VBROADCASTSS     4(AX)(BX*2), Z28                        // x[2][p+1]
 	VFMADD231PS      Z24, Z28, Z4                            // sum[2] += x·w
 	VFMADD231PS      Z25, Z28, Z5                            // sum[2] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
 	VMOVUPS          128(CX)(DX*1), Z25                      // w[p+2], panel 1
 	VBROADCASTSS     8(AX), Z28                              // x[0][p+2]
@@ -738,6 +975,9 @@ tile3x2_loop4:
 	VBROADCASTSS     8(AX)(BX*2), Z28                        // x[2][p+2]
 	VFMADD231PS      Z24, Z28, Z4                            // sum[2] += x·w
 	VFMADD231PS      Z25, Z28, Z5                            // sum[2] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
 	VMOVUPS          192(CX)(DX*1), Z25                      // w[p+3], panel 1
 	VBROADCASTSS     12(AX), Z28                             // x[0][p+3]
@@ -749,6 +989,9 @@ tile3x2_loop4:
 	VBROADCASTSS     12(AX)(BX*2), Z28                       // x[2][p+3]
 	VFMADD231PS      Z24, Z28, Z4                            // sum[2] += x·w
 	VFMADD231PS      Z25, Z28, Z5                            // sum[2] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $16, AX
 	ADDQ             $256, CX
 	DECQ             R12
@@ -768,6 +1011,9 @@ tile3x2_loop1:
 	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
 	VFMADD231PS      Z24, Z28, Z4                            // sum[2] += x·w
 	VFMADD231PS      Z25, Z28, Z5                            // sum[2] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $4, AX
 	ADDQ             $64, CX
 	DECQ             R9
@@ -784,19 +1030,35 @@ tile3x2_store:
 	VZEROUPPER
 	RET
 tile4x2:
+	TESTQ            R8, R8
+	JZ               tile4x2_clear
+	VMOVUPS          0(R8), Z0                               // sum[0] = start
+	VMOVUPS.Z        64(R8), K1, Z1                          // sum[0] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z2                               // sum[1] = start
+	VMOVUPS.Z        64(R8), K1, Z3                          // sum[1] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z4                               // sum[2] = start
+	VMOVUPS.Z        64(R8), K1, Z5                          // sum[2] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z6                               // sum[3] = start
+	VMOVUPS.Z        64(R8), K1, Z7                          // sum[3] = start
+	JMP              tile4x2_ready
+tile4x2_clear:
 	VXORPS           Z0, Z0, Z0
 	VXORPS           Z1, Z1, Z1
-	TESTQ            R8, R8
-	JZ               tile4x2_nobias
-	VMOVUPS          0(R8), Z0                               // sum[0] = bias
-	VMOVUPS.Z        64(R8), K1, Z1                          // sum[0] = bias
-tile4x2_nobias:
-	VMOVAPS          Z0, Z2                                  // sum[1] = sum[0]
-	VMOVAPS          Z1, Z3                                  // sum[1] = sum[0]
-	VMOVAPS          Z0, Z4                                  // sum[2] = sum[0]
-	VMOVAPS          Z1, Z5                                  // sum[2] = sum[0]
-	VMOVAPS          Z0, Z6                                  // sum[3] = sum[0]
-	VMOVAPS          Z1, Z7                                  // sum[3] = sum[0]
+	VXORPS           Z2, Z2, Z2
+	VXORPS           Z3, Z3, Z3
+	VXORPS           Z4, Z4, Z4
+	VXORPS           Z5, Z5, Z5
+	VXORPS           Z6, Z6, Z6
+	VXORPS           Z7, Z7, Z7
+tile4x2_ready:
+	MOVQ             tile_ahead2(R14), R8
+	MOVQ             tile_step(R14), R13
+	SHLQ             $2, R13
+	MOVQ             tile_ahead(R14), R14
+	SUBQ             R14, R8
 	MOVQ             R9, R12
 	ANDQ             $3, R9
 	SHRQ             $2, R12
@@ -816,6 +1078,9 @@ tile4x2_loop4:
 	VBROADCASTSS     0(R10), Z29                             // x[3][p+0]
 	VFMADD231PS      Z24, Z29, Z6                            // sum[3] += x·w
 	VFMADD231PS      Z25, Z29, Z7                            // sum[3] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
 	VMOVUPS          64(CX)(DX*1), Z25                       // w[p+1], panel 1
 	VBROADCASTSS     4(AX), Z28                              // x[0][p+1]
@@ -830,6 +1095,9 @@ tile4x2_loop4:
 	VBROADCASTSS     4(R10), Z29                             // x[3][p+1]
 	VFMADD231PS      Z24, Z29, Z6                            // sum[3] += x·w
 	VFMADD231PS      Z25, Z29, Z7                            // sum[3] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
 	VMOVUPS          128(CX)(DX*1), Z25                      // w[p+2], panel 1
 	VBROADCASTSS     8(AX), Z28                              // x[0][p+2]
@@ -844,6 +1112,9 @@ tile4x2_loop4:
 	VBROADCASTSS     8(R10), Z29                             // x[3][p+2]
 	VFMADD231PS      Z24, Z29, Z6                            // sum[3] += x·w
 	VFMADD231PS      Z25, Z29, Z7                            // sum[3] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
 	VMOVUPS          192(CX)(DX*1), Z25                      // w[p+3], panel 1
 	VBROADCASTSS     12(AX), Z28                             // x[0][p+3]
@@ -858,6 +1129,9 @@ tile4x2_loop4:
 	VBROADCASTSS     12(R10), Z29                            // x[3][p+3]
 	VFMADD231PS      Z24, Z29, Z6                            // sum[3] += x·w
 	VFMADD231PS      Z25, Z29, Z7                            // sum[3] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $16, AX
 	ADDQ             $16, R10
 	ADDQ             $256, CX
@@ -881,6 +1155,9 @@ tile4x2_loop1:
 	VBROADCASTSS     0(R10), Z29                             // x[3][p+0]
 	VFMADD231PS      Z24, Z29, Z6                            // sum[3] += x·w
 	VFMADD231PS      Z25, Z29, Z7                            // sum[3] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $4, AX
 	ADDQ             $4, R10
 	ADDQ             $64, CX
@@ -901,21 +1178,40 @@ tile4x2_store:
 	VZEROUPPER
 	RET
 tile5x2:
+	TESTQ            R8, R8
+	JZ               tile5x2_clear
+	VMOVUPS          0(R8), Z0                               // sum[0] = start
+	VMOVUPS.Z        64(R8), K1, Z1                          // sum[0] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z2                               // sum[1] = start
+	VMOVUPS.Z        64(R8), K1, Z3                          // sum[1] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z4                               // sum[2] = start
+	VMOVUPS.Z        64(R8), K1, Z5                          // sum[2] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z6                               // sum[3] = start
+	VMOVUPS.Z        64(R8), K1, Z7                          // sum[3] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z8                               // sum[4] = start
+	VMOVUPS.Z        64(R8), K1, Z9                          // sum[4] = start
+	JMP              tile5x2_ready
+tile5x2_clear:
 	VXORPS           Z0, Z0, Z0
 	VXORPS           Z1, Z1, Z1
-	TESTQ            R8, R8
-	JZ               tile5x2_nobias
-	VMOVUPS          0(R8), Z0                               // sum[0] = bias
-	VMOVUPS.Z        64(R8), K1, Z1                          // sum[0] = bias
-tile5x2_nobias:
-	VMOVAPS          Z0, Z2                                  // sum[1] = sum[0]
-	VMOVAPS          Z1, Z3                                  // sum[1] = sum[0]
-	VMOVAPS          Z0, Z4                                  // sum[2] = sum[0]
-	VMOVAPS          Z1, Z5                                  // sum[2] = sum[0]
-	VMOVAPS          Z0, Z6                                  // sum[3] = sum[0]
-	VMOVAPS          Z1, Z7                                  // sum[3] = sum[0]
-	VMOVAPS          Z0, Z8                                  // sum[4] = sum[0]
-	VMOVAPS          Z1, Z9                                  // sum[4] = sum[0]
+	VXORPS           Z2, Z2, Z2
+	VXORPS           Z3, Z3, Z3
+	VXORPS           Z4, Z4, Z4
+	VXORPS           Z5, Z5, Z5
+	VXORPS           Z6, Z6, Z6
+	VXORPS           Z7, Z7, Z7
+	VXORPS           Z8, Z8, Z8
+	VXORPS           Z9, Z9, Z9
+tile5x2_ready:
+	MOVQ             tile_ahead2(R14), R8
+	MOVQ             tile_step(R14), R13
+	SHLQ             $2, R13
+	MOVQ             tile_ahead(R14), R14
+	SUBQ             R14, R8
 	MOVQ             R9, R12
 	ANDQ             $3, R9
 	SHRQ             $2, R12
@@ -938,6 +1234,9 @@ tile5x2_loop4:
 	VBROADCASTSS     0(R10)(BX*1), Z28                       // x[4][p+0]
 	VFMADD231PS      Z24, Z28, Z8                            // sum[4] += x·w
 	VFMADD231PS      Z25, Z28, Z9                            // sum[4] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
 	VMOVUPS          64(CX)(DX*1), Z25                       // w[p+1], panel 1
 	VBROADCASTSS     4(AX), Z28                              // x[0][p+1]
@@ -955,6 +1254,9 @@ tile5x2_loop4:
 	VBROADCASTSS     4(R10)(BX*1), Z28                       // x[4][p+1]
 	VFMADD231PS      Z24, Z28, Z8                            // sum[4] += x·w
 	VFMADD231PS      Z25, Z28, Z9                            // sum[4] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
 	VMOVUPS          128(CX)(DX*1), Z25                      // w[p+2], panel 1
 	VBROADCASTSS     8(AX), Z28                              // x[0][p+2]
@@ -972,6 +1274,9 @@ tile5x2_loop4:
 	VBROADCASTSS     8(R10)(BX*1), Z28                       // x[4][p+2]
 	VFMADD231PS      Z24, Z28, Z8                            // sum[4] += x·w
 	VFMADD231PS      Z25, Z28, Z9                            // sum[4] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
 	VMOVUPS          192(CX)(DX*1), Z25                      // w[p+3], panel 1
 	VBROADCASTSS     12(AX), Z28                             // x[0][p+3]
@@ -989,6 +1294,9 @@ tile5x2_loop4:
 	VBROADCASTSS     12(R10)(BX*1), Z28                      // x[4][p+3]
 	VFMADD231PS      Z24, Z28, Z8                            // sum[4] += x·w
 	VFMADD231PS      Z25, Z28, Z9                            // sum[4] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $16, AX
 	ADDQ             $16, R10
 	ADDQ             $256, CX
@@ -1015,6 +1323,9 @@ tile5x2_loop1:
 	VBROADCASTSS     0(R10)(BX*1), Z28                       // x[4][p+0]
 	VFMADD231PS      Z24, Z28, Z8                            // sum[4] += x·w
 	VFMADD231PS      Z25, Z28, Z9                            // sum[4] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $4, AX
 	ADDQ             $4, R10
 	ADDQ             $64, CX
@@ -1038,23 +1349,45 @@ tile5x2_store:
 	VZEROUPPER
 	RET
 tile6x2:
+	TESTQ            R8, R8
+	JZ               tile6x2_clear
+	VMOVUPS          0(R8), Z0                               // sum[0] = start
+	VMOVUPS.Z        64(R8), K1, Z1                          // sum[0] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z2                               // sum[1] = start
+	VMOVUPS.Z        64(R8), K1, Z3                          // sum[1] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z4                               // sum[2] = start
+	VMOVUPS.Z        64(R8), K1, Z5                          // sum[2] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z6                               // sum[3] = start
+	VMOVUPS.Z        64(R8), K1, Z7                          // sum[3] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z8                               // sum[4] = start
+	VMOVUPS.Z        64(R8), K1, Z9                          // sum[4] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z10                              // sum[5] = start
+	VMOVUPS.Z        64(R8), K1, Z11                         // sum[5] = start
+	JMP              tile6x2_ready
+tile6x2_clear:
 	VXORPS           Z0, Z0, Z0
 	VXORPS           Z1, Z1, Z1
-	TESTQ            R8, R8
-	JZ               tile6x2_nobias
-	VMOVUPS          0(R8), Z0                               // sum[0] = bias
-	VMOVUPS.Z        64(R8), K1, Z1                          // sum[0] = bias
-tile6x2_nobias:
-	VMOVAPS          Z0, Z2                                  // sum[1] = sum[0]
-	VMOVAPS          Z1, Z3                                  // sum[1] = sum[0]
-	VMOVAPS          Z0, Z4                                  // sum[2] = sum[0]
-	VMOVAPS          Z1, Z5                                  // sum[2] = sum[0]
-	VMOVAPS          Z0, Z6                                  // sum[3] = sum[0]
-	VMOVAPS          Z1, Z7                                  // sum[3] = sum[0]
-	VMOVAPS          Z0, Z8                                  // sum[4] = sum[0]
-	VMOVAPS          Z1, Z9                                  // sum[4] = sum[0]
-	VMOVAPS          Z0, Z10                                 // sum[5] = sum[0]
-	VMOVAPS          Z1, Z11                                 // sum[5] = sum[0]
+	VXORPS           Z2, Z2, Z2
+	VXORPS           Z3, Z3, Z3
+	VXORPS           Z4, Z4, Z4
+	VXORPS           Z5, Z5, Z5
+	VXORPS           Z6, Z6, Z6
+	VXORPS           Z7, Z7, Z7
+	VXORPS           Z8, Z8, Z8
+	VXORPS           Z9, Z9, Z9
+	VXORPS           Z10, Z10, Z10
+	VXORPS           Z11, Z11, Z11
+tile6x2_ready:
+	MOVQ             tile_ahead2(R14), R8
+	MOVQ             tile_step(R14), R13
+	SHLQ             $2, R13
+	MOVQ             tile_ahead(R14), R14
+	SUBQ             R14, R8
 	MOVQ             R9, R12
 	ANDQ             $3, R9
 	SHRQ             $2, R12
@@ -1080,6 +1413,9 @@ tile6x2_loop4:
 	VBROADCASTSS     0(R10)(BX*2), Z29                       // x[5][p+0]
 	VFMADD231PS      Z24, Z29, Z10                           // sum[5] += x·w
 	VFMADD231PS      Z25, Z29, Z11                           // sum[5] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
 	VMOVUPS          64(CX)(DX*1), Z25                       // w[p+1], panel 1
 	VBROADCASTSS     4(AX), Z28                              // x[0][p+1]
@@ -1100,6 +1436,9 @@ tile6x2_loop4:
 	VBROADCASTSS     4(R10)(BX*2), Z29                       // x[5][p+1]
 	VFMADD231PS      Z24, Z29, Z10                           // sum[5] += x·w
 	VFMADD231PS      Z25, Z29, Z11                           // sum[5] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
 	VMOVUPS          128(CX)(DX*1), Z25                      // w[p+2], panel 1
 	VBROADCASTSS     8(AX), Z28                              // x[0][p+2]
@@ -1120,6 +1459,9 @@ tile6x2_loop4:
 	VBROADCASTSS     8(R10)(BX*2), Z29                       // x[5][p+2]
 	VFMADD231PS      Z24, Z29, Z10                           // sum[5] += x·w
 	VFMADD231PS      Z25, Z29, Z11                           // sum[5] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
 	VMOVUPS          192(CX)(DX*1), Z25                      // w[p+3], panel 1
 	VBROADCASTSS     12(AX), Z28                             // x[0][p+3]
@@ -1140,6 +1482,9 @@ tile6x2_loop4:
 	VBROADCASTSS     12(R10)(BX*2), Z29                      // x[5][p+3]
 	VFMADD231PS      Z24, Z29, Z10                           // sum[5] += x·w
 	VFMADD231PS      Z25, Z29, Z11                           // sum[5] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $16, AX
 	ADDQ             $16, R10
 	ADDQ             $256, CX
@@ -1169,6 +1514,9 @@ tile6x2_loop1:
 	VBROADCASTSS     0(R10)(BX*2), Z29                       // x[5][p+0]
 	VFMADD231PS      Z24, Z29, Z10                           // sum[5] += x·w
 	VFMADD231PS      Z25, Z29, Z11                           // sum[5] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $4, AX
 	ADDQ             $4, R10
 	ADDQ             $64, CX
@@ -1195,15 +1543,22 @@ tile6x2_store:
 	VZEROUPPER
 	RET
 tile1x3:
+	TESTQ            R8, R8
+	JZ               tile1x3_clear
+	VMOVUPS          0(R8), Z0                               // sum[0] = start
+	VMOVUPS          64(R8), Z1                              // sum[0] = start
+	VMOVUPS.Z        128(R8), K1, Z2                         // sum[0] = start
+	JMP              tile1x3_ready
+tile1x3_clear:
 	VXORPS           Z0, Z0, Z0
 	VXORPS           Z1, Z1, Z1
 	VXORPS           Z2, Z2, Z2
-	TESTQ            R8, R8
-	JZ               tile1x3_nobias
-	VMOVUPS          0(R8), Z0                               // sum[0] = bias
-	VMOVUPS          64(R8), Z1                              // sum[0] = bias
-	VMOVUPS.Z        128(R8), K1, Z2                         // sum[0] = bias
-tile1x3_nobias:
+tile1x3_ready:
+	MOVQ             tile_ahead2(R14), R8
+	MOVQ             tile_step(R14), R13
+	SHLQ             $2, R13
+	MOVQ             tile_ahead(R14), R14
+	SUBQ             R14, R8
 	MOVQ             R9, R12
 	ANDQ             $3, R9
 	SHRQ             $2, R12
@@ -1216,6 +1571,9 @@ tile1x3_loop4:
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
 	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
 	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
 	VMOVUPS          64(CX)(DX*1), Z25                       // w[p+1], panel 1
 	VMOVUPS          64(CX)(DX*2), Z26                       // w[p+1], panel 2
@@ -1223,6 +1581,9 @@ tile1x3_loop4:
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
 	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
 	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
 	VMOVUPS          128(CX)(DX*1), Z25                      // w[p+2], panel 1
 	VMOVUPS          128(CX)(DX*2), Z26                      // w[p+2], panel 2
@@ -1230,6 +1591,9 @@ tile1x3_loop4:
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
 	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
 	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
 	VMOVUPS          192(CX)(DX*1), Z25                      // w[p+3], panel 1
 	VMOVUPS          192(CX)(DX*2), Z26                      // w[p+3], panel 2
@@ -1237,6 +1601,9 @@ tile1x3_loop4:
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
 	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
 	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $16, AX
 	ADDQ             $256, CX
 	DECQ             R12
@@ -1252,6 +1619,9 @@ tile1x3_loop1:
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
 	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
 	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $4, AX
 	ADDQ             $64, CX
 	DECQ             R9
@@ -1263,18 +1633,29 @@ tile1x3_store:
 	VZEROUPPER
 	RET
 tile2x3:
+	TESTQ            R8, R8
+	JZ               tile2x3_clear
+	VMOVUPS          0(R8), Z0                               // sum[0] = start
+	VMOVUPS          64(R8), Z1                              // sum[0] = start
+	VMOVUPS.Z        128(R8), K1, Z2                         // sum[0] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z3                               // sum[1] = start
+	VMOVUPS          64(R8), Z4                              // sum[1] = start
+	VMOVUPS.Z        128(R8), K1, Z5                         // sum[1] = start
+	JMP              tile2x3_ready
+tile2x3_clear:
 	VXORPS           Z0, Z0, Z0
 	VXORPS           Z1, Z1, Z1
 	VXORPS           Z2, Z2, Z2
-	TESTQ            R8, R8
-	JZ               tile2x3_nobias
-	VMOVUPS          0(R8), Z0                               // sum[0] = bias
-	VMOVUPS          64(R8), Z1                              // sum[0] = bias
-	VMOVUPS.Z        128(R8), K1, Z2                         // sum[0] = bias
-tile2x3_nobias:
-	VMOVAPS          Z0, Z3                                  // sum[1] = sum[0]
-	VMOVAPS          Z1, Z4                                  // sum[1] = sum[0]
-	VMOVAPS          Z2, Z5                                  // sum[1] = sum[0]
+	VXORPS           Z3, Z3, Z3
+	VXORPS           Z4, Z4, Z4
+	VXORPS           Z5, Z5, Z5
+tile2x3_ready:
+	MOVQ             tile_ahead2(R14), R8
+	MOVQ             tile_step(R14), R13
+	SHLQ             $2, R13
+	MOVQ             tile_ahead(R14), R14
+	SUBQ             R14, R8
 	MOVQ             R9, R12
 	ANDQ             $3, R9
 	SHRQ             $2, R12
@@ -1291,6 +1672,9 @@ tile2x3_loop4:
 	VFMADD231PS      Z24, Z29, Z3                            // sum[1] += x·w
 	VFMADD231PS      Z25, Z29, Z4                            // sum[1] += x·w
 	VFMADD231PS      Z26, Z29, Z5                            // sum[1] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
 	VMOVUPS          64(CX)(DX*1), Z25                       // w[p+1], panel 1
 	VMOVUPS          64(CX)(DX*2), Z26                       // w[p+1], panel 2
@@ -1302,6 +1686,9 @@ tile2x3_loop4:
 	VFMADD231PS      Z24, Z29, Z3                            // sum[1] += x·w
 	VFMADD231PS      Z25, Z29, Z4                            // sum[1] += x·w
 	VFMADD231PS      Z26, Z29, Z5                            // sum[1] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
 	VMOVUPS          128(CX)(DX*1), Z25                      // w[p+2], panel 1
 	VMOVUPS          128(CX)(DX*2), Z26                      // w[p+2], panel 2
@@ -1313,6 +1700,9 @@ tile2x3_loop4:
 	VFMADD231PS      Z24, Z29, Z3                            // sum[1] += x·w
 	VFMADD231PS      Z25, Z29, Z4                            // sum[1] += x·w
 	VFMADD231PS      Z26, Z29, Z5                            // sum[1] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
 	VMOVUPS          192(CX)(DX*1), Z25                      // w[p+3], panel 1
 	VMOVUPS          192(CX)(DX*2), Z26                      // w[p+3], panel 2
@@ -1324,6 +1714,9 @@ tile2x3_loop4:
 	VFMADD231PS      Z24, Z29, Z3                            // sum[1] += x·w
 	VFMADD231PS      Z25, Z29, Z4                            // sum[1] += x·w
 	VFMADD231PS      Z26, Z29, Z5                            // sum[1] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $16, AX
 	ADDQ             $256, CX
 	DECQ             R12
@@ -1343,6 +1736,9 @@ tile2x3_loop1:
 	VFMADD231PS      Z24, Z29, Z3                            // sum[1] += x·w
 	VFMADD231PS      Z25, Z29, Z4                            // sum[1] += x·w
 	VFMADD231PS      Z26, Z29, Z5                            // sum[1] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $4, AX
 	ADDQ             $64, CX
 	DECQ             R9
@@ -1358,21 +1754,36 @@ tile2x3_store:
 	VZEROUPPER
 	RET
 tile3x3:
+	TESTQ            R8, R8
+	JZ               tile3x3_clear
+	VMOVUPS          0(R8), Z0                               // sum[0] = start
+	VMOVUPS          64(R8), Z1                              // sum[0] = start
+	VMOVUPS.Z        128(R8), K1, Z2                         // sum[0] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z3                               // sum[1] = start
+	VMOVUPS          64(R8), Z4                              // sum[1] = start
+	VMOVUPS.Z        128(R8), K1, Z5                         // sum[1] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z6                               // sum[2] = start
+	VMOVUPS          64(R8), Z7                              // sum[2] = start
+	VMOVUPS.Z        128(R8), K1, Z8                         // sum[2] = start
+	JMP              tile3x3_ready
+tile3x3_clear:
 	VXORPS           Z0, Z0, Z0
 	VXORPS           Z1, Z1, Z1
 	VXORPS           Z2, Z2, Z2
-	TESTQ            R8, R8
-	JZ               tile3x3_nobias
-	VMOVUPS          0(R8), Z0                               // sum[0] = bias
-	VMOVUPS          64(R8), Z1                              // sum[0] = bias
-	VMOVUPS.Z        128(R8), K1, Z2                         // sum[0] = bias
-tile3x3_nobias:
-	VMOVAPS          Z0, Z3                                  // sum[1] = sum[0]
-	VMOVAPS          Z1, Z4                                  // sum[1] = sum[0]
-	VMOVAPS          Z2, Z5                                  // sum[1] = sum[0]
-	VMOVAPS          Z0, Z6                                  // sum[2] = sum[0]
-	VMOVAPS          Z1, Z7                                  // sum[2] = sum[0]
-	VMOVAPS          Z2, Z8                                  // sum[2] = sum[0]
+	VXORPS           Z3, Z3, Z3
+	VXORPS           Z4, Z4, Z4
+	VXORPS           Z5, Z5, Z5
+	VXORPS           Z6, Z6, Z6
+	VXORPS           Z7, Z7, Z7
+	VXORPS           Z8, Z8, Z8
+tile3x3_ready:
+	MOVQ             tile_ahead2(R14), R8
+	MOVQ             tile_step(R14), R13
+	SHLQ             $2, R13
+	MOVQ             tile_ahead(R14), R14
+	SUBQ             R14, R8
 	MOVQ             R9, R12
 	ANDQ             $3, R9
 	SHRQ             $2, R12
@@ -1393,6 +1804,9 @@ tile3x3_loop4:
 	VFMADD231PS      Z24, Z28, Z6                            // sum[2] += x·w
 	VFMADD231PS      Z25, Z28, Z7                            // sum[2] += x·w
 	VFMADD231PS      Z26, Z28, Z8                            // sum[2] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
 	VMOVUPS          64(CX)(DX*1), Z25                       // w[p+1], panel 1
 	VMOVUPS          64(CX)(DX*2), Z26                       // w[p+1], panel 2
@@ -1408,6 +1822,9 @@ tile3x3_loop4:
 	VFMADD231PS      Z24, Z28, Z6                            // sum[2] += x·w
 	VFMADD231PS      Z25, Z28, Z7                            // sum[2] += x·w
 	VFMADD231PS      Z26, Z28, Z8                            // sum[2] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
 	VMOVUPS          128(CX)(DX*1), Z25                      // w[p+2], panel 1
 	VMOVUPS          128(CX)(DX*2), Z26                      // w[p+2], panel 2
@@ -1423,6 +1840,9 @@ tile3x3_loop4:
 	VFMADD231PS      Z24, Z28, Z6                            // sum[2] += x·w
 	VFMADD231PS      Z25, Z28, Z7                            // sum[2] += x·w
 	VFMADD231PS      Z26, Z28, Z8                            // sum[2] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
 	VMOVUPS          192(CX)(DX*1), Z25                      // w[p+3], panel 1
 	VMOVUPS          192(CX)(DX*2), Z26                      // w[p+3], panel 2
@@ -1438,6 +1858,9 @@ tile3x3_loop4:
 	VFMADD231PS      Z24, Z28, Z6                            // sum[2] += x·w
 	VFMADD231PS      Z25, Z28, Z7                            // sum[2] += x·w
 	VFMADD231PS      Z26, Z28, Z8                            // sum[2] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $16, AX
 	ADDQ             $256, CX
 	DECQ             R12
@@ -1461,6 +1884,9 @@ tile3x3_loop1:
 	VFMADD231PS      Z24, Z28, Z6                            // sum[2] += x·w
 	VFMADD231PS      Z25, Z28, Z7                            // sum[2] += x·w
 	VFMADD231PS      Z26, Z28, Z8                            // sum[2] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $4, AX
 	ADDQ             $64, CX
 	DECQ             R9
@@ -1480,24 +1906,43 @@ tile3x3_store:
 	VZEROUPPER
 	RET
 tile4x3:
+	TESTQ            R8, R8
+	JZ               tile4x3_clear
+	VMOVUPS          0(R8), Z0                               // sum[0] = start
+	VMOVUPS          64(R8), Z1                              // sum[0] = start
+	VMOVUPS.Z        128(R8), K1, Z2                         // sum[0] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z3                               // sum[1] = start
+	VMOVUPS          64(R8), Z4                              // sum[1] = start
+	VMOVUPS.Z        128(R8), K1, Z5                         // sum[1] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z6                               // sum[2] = start
+	VMOVUPS          64(R8), Z7                              // sum[2] = start
+	VMOVUPS.Z        128(R8), K1, Z8                         // sum[2] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z9                               // sum[3] = start
+	VMOVUPS          64(R8), Z10                             // sum[3] = start
+	VMOVUPS.Z        128(R8), K1, Z11                        // sum[3] = start
+	JMP              tile4x3_ready
+tile4x3_clear:
 	VXORPS           Z0, Z0, Z0
 	VXORPS           Z1, Z1, Z1
 	VXORPS           Z2, Z2, Z2
-	TESTQ            R8, R8
-	JZ               tile4x3_nobias
-	VMOVUPS          0(R8), Z0                               // sum[0] = bias
-	VMOVUPS          64(R8), Z1                              // sum[0] = bias
-	VMOVUPS.Z        128(R8), K1, Z2                         // sum[0] = bias
-tile4x3_nobias:
-	VMOVAPS          Z0, Z3                                  // sum[1] = sum[0]
-	VMOVAPS          Z1, Z4                                  // sum[1] = sum[0]
-	VMOVAPS          Z2, Z5                                  // sum[1] = sum[0]
-	VMOVAPS          Z0, Z6                                  // sum[2] = sum[0]
-	VMOVAPS          Z1, Z7                                  // sum[2] = sum[0]
-	VMOVAPS          Z2, Z8                                  // sum[2] = sum[0]
-	VMOVAPS          Z0, Z9                                  // sum[3] = sum[0]
-	VMOVAPS          Z1, Z10                                 // sum[3] = sum[0]
-	VMOVAPS          Z2, Z11                                 // sum[3] = sum[0]
+	VXORPS           Z3, Z3, Z3
+	VXORPS           Z4, Z4, Z4
+	VXORPS           Z5, Z5, Z5
+	VXORPS           Z6, Z6, Z6
+	VXORPS           Z7, Z7, Z7
+	VXORPS           Z8, Z8, Z8
+	VXORPS           Z9, Z9, Z9
+	VXORPS           Z10, Z10, Z10
+	VXORPS           Z11, Z11, Z11
+tile4x3_ready:
+	MOVQ             tile_ahead2(R14), R8
+	MOVQ             tile_step(R14), R13
+	SHLQ             $2, R13
+	MOVQ             tile_ahead(R14), R14
+	SUBQ             R14, R8
 	MOVQ             R9, R12
 	ANDQ             $3, R9
 	SHRQ             $2, R12
@@ -1522,6 +1967,9 @@ tile4x3_loop4:
 	VFMADD231PS      Z24, Z29, Z9                            // sum[3] += x·w
 	VFMADD231PS      Z25, Z29, Z10                           // sum[3] += x·w
 	VFMADD231PS      Z26, Z29, Z11                           // sum[3] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
 	VMOVUPS          64(CX)(DX*1), Z25                       // w[p+1], panel 1
 	VMOVUPS          64(CX)(DX*2), Z26                       // w[p+1], panel 2
@@ -1541,6 +1989,9 @@ tile4x3_loop4:
 	VFMADD231PS      Z24, Z29, Z9                            // sum[3] += x·w
 	VFMADD231PS      Z25, Z29, Z10                           // sum[3] += x·w
 	VFMADD231PS      Z26, Z29, Z11                           // sum[3] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
 	VMOVUPS          128(CX)(DX*1), Z25                      // w[p+2], panel 1
 	VMOVUPS          128(CX)(DX*2), Z26                      // w[p+2], panel 2
@@ -1560,6 +2011,9 @@ tile4x3_loop4:
 	VFMADD231PS      Z24, Z29, Z9                            // sum[3] += x·w
 	VFMADD231PS      Z25, Z29, Z10                           // sum[3] += x·w
 	VFMADD231PS      Z26, Z29, Z11                           // sum[3] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
 	VMOVUPS          192(CX)(DX*1), Z25                      // w[p+3], panel 1
 	VMOVUPS          192(CX)(DX*2), Z26                      // w[p+3], panel 2
@@ -1579,6 +2033,9 @@ tile4x3_loop4:
 	VFMADD231PS      Z24, Z29, Z9                            // sum[3] += x·w
 	VFMADD231PS      Z25, Z29, Z10                           // sum[3] += x·w
 	VFMADD231PS      Z26, Z29, Z11                           // sum[3] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $16, AX
 	ADDQ             $16, R10
 	ADDQ             $256, CX
@@ -1607,6 +2064,9 @@ tile4x3_loop1:
 	VFMADD231PS      Z24, Z29, Z9                            // sum[3] += x·w
 	VFMADD231PS      Z25, Z29, Z10                           // sum[3] += x·w
 	VFMADD231PS      Z26, Z29, Z11                           // sum[3] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $4, AX
 	ADDQ             $4, R10
 	ADDQ             $64, CX
@@ -1631,27 +2091,50 @@ tile4x3_store:
 	VZEROUPPER
 	RET
 tile5x3:
+	TESTQ            R8, R8
+	JZ               tile5x3_clear
+	VMOVUPS          0(R8), Z0                               // sum[0] = start
+	VMOVUPS          64(R8), Z1                              // sum[0] = start
+	VMOVUPS.Z        128(R8), K1, Z2                         // sum[0] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z3                               // sum[1] = start
+	VMOVUPS          64(R8), Z4                              // sum[1] = start
+	VMOVUPS.Z        128(R8), K1, Z5                         // sum[1] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z6                               // sum[2] = start
+	VMOVUPS          64(R8), Z7                              // sum[2] = start
+	VMOVUPS.Z        128(R8), K1, Z8                         // sum[2] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z9                               // sum[3] = start
+	VMOVUPS          64(R8), Z10                             // sum[3] = start
+	VMOVUPS.Z        128(R8), K1, Z11                        // sum[3] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z12                              // sum[4] = start
+	VMOVUPS          64(R8), Z13                             // sum[4] = start
+	VMOVUPS.Z        128(R8), K1, Z14                        // sum[4] = start
+	JMP              tile5x3_ready
+tile5x3_clear:
 	VXORPS           Z0, Z0, Z0
 	VXORPS           Z1, Z1, Z1
 	VXORPS           Z2, Z2, Z2
-	TESTQ            R8, R8
-	JZ               tile5x3_nobias
-	VMOVUPS          0(R8), Z0                               // sum[0] = bias
-	VMOVUPS          64(R8), Z1                              // sum[0] = bias
-	VMOVUPS.Z        128(R8), K1, Z2                         // sum[0] = bias
-tile5x3_nobias:
-	VMOVAPS          Z0, Z3                                  // sum[1] = sum[0]
-	VMOVAPS          Z1, Z4                                  // sum[1] = sum[0]
-	VMOVAPS          Z2, Z5                                  // sum[1] = sum[0]
-	VMOVAPS          Z0, Z6                                  // sum[2] = sum[0]
-	VMOVAPS          Z1, Z7                                  // sum[2] = sum[0]
-	VMOVAPS          Z2, Z8                                  // sum[2] = sum[0]
-	VMOVAPS          Z0, Z9                                  // sum[3] = sum[0]
-	VMOVAPS          Z1, Z10                                 // sum[3] = sum[0]
-	VMOVAPS          Z2, Z11                                 // sum[3] = sum[0]
-	VMOVAPS          Z0, Z12                                 // sum[4] = sum[0]
-	VMOVAPS          Z1, Z13                                 // sum[4] = sum[0]
-	VMOVAPS          Z2, Z14                                 // sum[4] = sum[0]
+	VXORPS           Z3, Z3, Z3
+	VXORPS           Z4, Z4, Z4
+	VXORPS           Z5, Z5, Z5
+	VXORPS           Z6, Z6, Z6
+	VXORPS           Z7, Z7, Z7
+	VXORPS           Z8, Z8, Z8
+	VXORPS           Z9, Z9, Z9
+	VXORPS           Z10, Z10, Z10
+	VXORPS           Z11, Z11, Z11
+	VXORPS           Z12, Z12, Z12
+	VXORPS           Z13, Z13, Z13
+	VXORPS           Z14, Z14, Z14
+tile5x3_ready:
+	MOVQ             tile_ahead2(R14), R8
+	MOVQ             tile_step(R14), R13
+	SHLQ             $2, R13
+	MOVQ             tile_ahead(R14), R14
+	SUBQ             R14, R8
 	MOVQ             R9, R12
 	ANDQ             $3, R9
 	SHRQ             $2, R12
@@ -1680,6 +2163,9 @@ tile5x3_loop4:
 	VFMADD231PS      Z24, Z28, Z12                           // sum[4] += x·w
 	VFMADD231PS      Z25, Z28, Z13                           // sum[4] += x·w
 	VFMADD231PS      Z26, Z28, Z14                           // sum[4] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
 	VMOVUPS          64(CX)(DX*1), Z25                       // w[p+1], panel 1
 	VMOVUPS          64(CX)(DX*2), Z26                       // w[p+1], panel 2
@@ -1703,6 +2189,9 @@ tile5x3_loop4:
 	VFMADD231PS      Z24, Z28, Z12                           // sum[4] += x·w
 	VFMADD231PS      Z25, Z28, Z13                           // sum[4] += x·w
 	VFMADD231PS      Z26, Z28, Z14                           // sum[4] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
 	VMOVUPS          128(CX)(DX*1), Z25                      // w[p+2], panel 1
 	VMOVUPS          128(CX)(DX*2), Z26                      // w[p+2], panel 2
@@ -1726,6 +2215,9 @@ tile5x3_loop4:
 	VFMADD231PS      Z24, Z28, Z12                           // sum[4] += x·w
 	VFMADD231PS      Z25, Z28, Z13                           // sum[4] += x·w
 	VFMADD231PS      Z26, Z28, Z14                           // sum[4] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
 	VMOVUPS          192(CX)(DX*1), Z25                      // w[p+3], panel 1
 	VMOVUPS          192(CX)(DX*2), Z26                      // w[p+3], panel 2
@@ -1749,6 +2241,9 @@ tile5x3_loop4:
 	VFMADD231PS      Z24, Z28, Z12                           // sum[4] += x·w
 	VFMADD231PS      Z25, Z28, Z13                           // sum[4] += x·w
 	VFMADD231PS      Z26, Z28, Z14                           // sum[4] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $16, AX
 	ADDQ             $16, R10
 	ADDQ             $256, CX
@@ -1781,6 +2276,9 @@ tile5x3_loop1:
 	VFMADD231PS      Z24, Z28, Z12                           // sum[4] += x·w
 	VFMADD231PS      Z25, Z28, Z13                           // sum[4] += x·w
 	VFMADD231PS      Z26, Z28, Z14                           // sum[4] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $4, AX
 	ADDQ             $4, R10
 	ADDQ             $64, CX
@@ -1809,30 +2307,57 @@ tile5x3_store:
 	VZEROUPPER
 	RET
 tile6x3:
+	TESTQ            R8, R8
+	JZ               tile6x3_clear
+	VMOVUPS          0(R8), Z0                               // sum[0] = start
+	VMOVUPS          64(R8), Z1                              // sum[0] = start
+	VMOVUPS.Z        128(R8), K1, Z2                         // sum[0] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z3                               // sum[1] = start
+	VMOVUPS          64(R8), Z4                              // sum[1] = start
+	VMOVUPS.Z        128(R8), K1, Z5                         // sum[1] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z6                               // sum[2] = start
+	VMOVUPS          64(R8), Z7                              // sum[2] = start
+	VMOVUPS.Z        128(R8), K1, Z8                         // sum[2] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z9                               // sum[3] = start
+	VMOVUPS          64(R8), Z10                             // sum[3] = start
+	VMOVUPS.Z        128(R8), K1, Z11                        // sum[3] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z12                              // sum[4] = start
+	VMOVUPS          64(R8), Z13                             // sum[4] = start
+	VMOVUPS.Z        128(R8), K1, Z14                        // sum[4] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z15                              // sum[5] = start
+	VMOVUPS          64(R8), Z16                             // sum[5] = start
+	VMOVUPS.Z        128(R8), K1, Z17                        // sum[5] = start
+	JMP              tile6x3_ready
+tile6x3_clear:
 	VXORPS           Z0, Z0, Z0
 	VXORPS           Z1, Z1, Z1
 	VXORPS           Z2, Z2, Z2
-	TESTQ            R8, R8
-	JZ               tile6x3_nobias
-	VMOVUPS          0(R8), Z0                               // sum[0] = bias
-	VMOVUPS          64(R8), Z1                              // sum[0] = bias
-	VMOVUPS.Z        128(R8), K1, Z2                         // sum[0] = bias
-tile6x3_nobias:
-	VMOVAPS          Z0, Z3                                  // sum[1] = sum[0]
-	VMOVAPS          Z1, Z4                                  // sum[1] = sum[0]
-	VMOVAPS          Z2, Z5                                  // sum[1] = sum[0]
-	VMOVAPS          Z0, Z6                                  // sum[2] = sum[0]
-	VMOVAPS          Z1, Z7                                  // sum[2] = sum[0]
-	VMOVAPS          Z2, Z8                                  // sum[2] = sum[0]
-	VMOVAPS          Z0, Z9                                  // sum[3] = sum[0]
-	VMOVAPS          Z1, Z10                                 // sum[3] = sum[0]
-	VMOVAPS          Z2, Z11                                 // sum[3] = sum[0]
-	VMOVAPS          Z0, Z12                                 // sum[4] = sum[0]
-	VMOVAPS          Z1, Z13                                 // sum[4] = sum[0]
-	VMOVAPS          Z2, Z14                                 // sum[4] = sum[0]
-	VMOVAPS          Z0, Z15                                 // sum[5] = sum[0]
-	VMOVAPS          Z1, Z16                                 // sum[5] = sum[0]
-	VMOVAPS          Z2, Z17                                 // sum[5] = sum[0]
+	VXORPS           Z3, Z3, Z3
+	VXORPS           Z4, Z4, Z4
+	VXORPS           Z5, Z5, Z5
+	VXORPS           Z6, Z6, Z6
+	VXORPS           Z7, Z7, Z7
+	VXORPS           Z8, Z8, Z8
+	VXORPS           Z9, Z9, Z9
+	VXORPS           Z10, Z10, Z10
+	VXORPS           Z11, Z11, Z11
+	VXORPS           Z12, Z12, Z12
+	VXORPS           Z13, Z13, Z13
+	VXORPS           Z14, Z14, Z14
+	VXORPS           Z15, Z15, Z15
+	VXORPS           Z16, Z16, Z16
+	VXORPS           Z17, Z17, Z17
+tile6x3_ready:
+	MOVQ             tile_ahead2(R14), R8
+	MOVQ             tile_step(R14), R13
+	SHLQ             $2, R13
+	MOVQ             tile_ahead(R14), R14
+	SUBQ             R14, R8
 	MOVQ             R9, R12
 	ANDQ             $3, R9
 	SHRQ             $2, R12
@@ -1865,6 +2390,9 @@ tile6x3_loop4:
 	VFMADD231PS      Z24, Z29, Z15                           // sum[5] += x·w
 	VFMADD231PS      Z25, Z29, Z16                           // sum[5] += x·w
 	VFMADD231PS      Z26, Z29, Z17                           // sum[5] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
 	VMOVUPS          64(CX)(DX*1), Z25                       // w[p+1], panel 1
 	VMOVUPS          64(CX)(DX*2), Z26                       // w[p+1], panel 2
@@ -1892,6 +2420,9 @@ tile6x3_loop4:
 	VFMADD231PS      Z24, Z29, Z15                           // sum[5] += x·w
 	VFMADD231PS      Z25, Z29, Z16                           // sum[5] += x·w
 	VFMADD231PS      Z26, Z29, Z17                           // sum[5] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
 	VMOVUPS          128(CX)(DX*1), Z25                      // w[p+2], panel 1
 	VMOVUPS          128(CX)(DX*2), Z26                      // w[p+2], panel 2
@@ -1919,6 +2450,9 @@ tile6x3_loop4:
 	VFMADD231PS      Z24, Z29, Z15                           // sum[5] += x·w
 	VFMADD231PS      Z25, Z29, Z16                           // sum[5] += x·w
 	VFMADD231PS      Z26, Z29, Z17                           // sum[5] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
 	VMOVUPS          192(CX)(DX*1), Z25                      // w[p+3], panel 1
 	VMOVUPS          192(CX)(DX*2), Z26                      // w[p+3], panel 2
@@ -1946,6 +2480,9 @@ tile6x3_loop4:
 	VFMADD231PS      Z24, Z29, Z15                           // sum[5] += x·w
 	VFMADD231PS      Z25, Z29, Z16                           // sum[5] += x·w
 	VFMADD231PS      Z26, Z29, Z17                           // sum[5] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $16, AX
 	ADDQ             $16, R10
 	ADDQ             $256, CX
@@ -1982,6 +2519,9 @@ tile6x3_loop1:
 	VFMADD231PS      Z24, Z29, Z15                           // sum[5] += x·w
 	VFMADD231PS      Z25, Z29, Z16                           // sum[5] += x·w
 	VFMADD231PS      Z26, Z29, Z17                           // sum[5] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $4, AX
 	ADDQ             $4, R10
 	ADDQ             $64, CX
@@ -2014,17 +2554,24 @@ tile6x3_store:
 	VZEROUPPER
 	RET
 tile1x4:
+	TESTQ            R8, R8
+	JZ               tile1x4_clear
+	VMOVUPS          0(R8), Z0                               // sum[0] = start
+	VMOVUPS          64(R8), Z1                              // sum[0] = start
+	VMOVUPS          128(R8), Z2                             // sum[0] = start
+	VMOVUPS.Z        192(R8), K1, Z3                         // sum[0] = start
+	JMP              tile1x4_ready
+tile1x4_clear:
 	VXORPS           Z0, Z0, Z0
 	VXORPS           Z1, Z1, Z1
 	VXORPS           Z2, Z2, Z2
 	VXORPS           Z3, Z3, Z3
-	TESTQ            R8, R8
-	JZ               tile1x4_nobias
-	VMOVUPS          0(R8), Z0                               // sum[0] = bias
-	VMOVUPS          64(R8), Z1                              // sum[0] = bias
-	VMOVUPS          128(R8), Z2                             // sum[0] = bias
-	VMOVUPS.Z        192(R8), K1, Z3                         // sum[0] = bias
-tile1x4_nobias:
+tile1x4_ready:
+	MOVQ             tile_ahead2(R14), R8
+	MOVQ             tile_step(R14), R13
+	SHLQ             $2, R13
+	MOVQ             tile_ahead(R14), R14
+	SUBQ             R14, R8
 	MOVQ             R9, R12
 	ANDQ             $3, R9
 	SHRQ             $2, R12
@@ -2039,6 +2586,9 @@ tile1x4_loop4:
 	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
 	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
 	VFMADD231PS      Z27, Z28, Z3                            // sum[0] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
 	VMOVUPS          64(CX)(DX*1), Z25                       // w[p+1], panel 1
 	VMOVUPS          64(CX)(DX*2), Z26                       // w[p+1], panel 2
@@ -2048,6 +2598,9 @@ tile1x4_loop4:
 	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
 	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
 	VFMADD231PS      Z27, Z28, Z3                            // sum[0] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
 	VMOVUPS          128(CX)(DX*1), Z25                      // w[p+2], panel 1
 	VMOVUPS          128(CX)(DX*2), Z26                      // w[p+2], panel 2
@@ -2057,6 +2610,9 @@ tile1x4_loop4:
 	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
 	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
 	VFMADD231PS      Z27, Z28, Z3                            // sum[0] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
 	VMOVUPS          192(CX)(DX*1), Z25                      // w[p+3], panel 1
 	VMOVUPS          192(CX)(DX*2), Z26                      // w[p+3], panel 2
@@ -2066,6 +2622,9 @@ tile1x4_loop4:
 	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
 	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
 	VFMADD231PS      Z27, Z28, Z3                            // sum[0] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $16, AX
 	ADDQ             $256, CX
 	ADDQ             $256, R11
@@ -2084,6 +2643,9 @@ tile1x4_loop1:
 	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
 	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
 	VFMADD231PS      Z27, Z28, Z3                            // sum[0] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $4, AX
 	ADDQ             $64, CX
 	ADDQ             $64, R11
@@ -2097,21 +2659,33 @@ tile1x4_store:
 	VZEROUPPER
 	RET
 tile2x4:
+	TESTQ            R8, R8
+	JZ               tile2x4_clear
+	VMOVUPS          0(R8), Z0                               // sum[0] = start
+	VMOVUPS          64(R8), Z1                              // sum[0] = start
+	VMOVUPS          128(R8), Z2                             // sum[0] = start
+	VMOVUPS.Z        192(R8), K1, Z3                         // sum[0] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z4                               // sum[1] = start
+	VMOVUPS          64(R8), Z5                              // sum[1] = start
+	VMOVUPS          128(R8), Z6                             // sum[1] = start
+	VMOVUPS.Z        192(R8), K1, Z7                         // sum[1] = start
+	JMP              tile2x4_ready
+tile2x4_clear:
 	VXORPS           Z0, Z0, Z0
 	VXORPS           Z1, Z1, Z1
 	VXORPS           Z2, Z2, Z2
 	VXORPS           Z3, Z3, Z3
-	TESTQ            R8, R8
-	JZ               tile2x4_nobias
-	VMOVUPS          0(R8), Z0                               // sum[0] = bias
-	VMOVUPS          64(R8), Z1                              // sum[0] = bias
-	VMOVUPS          128(R8), Z2                             // sum[0] = bias
-	VMOVUPS.Z        192(R8), K1, Z3                         // sum[0] = bias
-tile2x4_nobias:
-	VMOVAPS          Z0, Z4                                  // sum[1] = sum[0]
-	VMOVAPS          Z1, Z5                                  // sum[1] = sum[0]
-	VMOVAPS          Z2, Z6                                  // sum[1] = sum[0]
-	VMOVAPS          Z3, Z7                                  // sum[1] = sum[0]
+	VXORPS           Z4, Z4, Z4
+	VXORPS           Z5, Z5, Z5
+	VXORPS           Z6, Z6, Z6
+	VXORPS           Z7, Z7, Z7
+tile2x4_ready:
+	MOVQ             tile_ahead2(R14), R8
+	MOVQ             tile_step(R14), R13
+	SHLQ             $2, R13
+	MOVQ             tile_ahead(R14), R14
+	SUBQ             R14, R8
 	MOVQ             R9, R12
 	ANDQ             $3, R9
 	SHRQ             $2, R12
@@ -2131,6 +2705,9 @@ tile2x4_loop4:
 	VFMADD231PS      Z25, Z29, Z5                            // sum[1] += x·w
 	VFMADD231PS      Z26, Z29, Z6                            // sum[1] += x·w
 	VFMADD231PS      Z27, Z29, Z7                            // sum[1] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
 	VMOVUPS          64(CX)(DX*1), Z25                       // w[p+1], panel 1
 	VMOVUPS          64(CX)(DX*2), Z26                       // w[p+1], panel 2
@@ -2145,6 +2722,9 @@ tile2x4_loop4:
 	VFMADD231PS      Z25, Z29, Z5                            // sum[1] += x·w
 	VFMADD231PS      Z26, Z29, Z6                            // sum[1] += x·w
 	VFMADD231PS      Z27, Z29, Z7                            // sum[1] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
 	VMOVUPS          128(CX)(DX*1), Z25                      // w[p+2], panel 1
 	VMOVUPS          128(CX)(DX*2), Z26                      // w[p+2], panel 2
@@ -2159,6 +2739,9 @@ tile2x4_loop4:
 	VFMADD231PS      Z25, Z29, Z5                            // sum[1] += x·w
 	VFMADD231PS      Z26, Z29, Z6                            // sum[1] += x·w
 	VFMADD231PS      Z27, Z29, Z7                            // sum[1] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
 	VMOVUPS          192(CX)(DX*1), Z25                      // w[p+3], panel 1
 	VMOVUPS          192(CX)(DX*2), Z26                      // w[p+3], panel 2
@@ -2173,6 +2756,9 @@ tile2x4_loop4:
 	VFMADD231PS      Z25, Z29, Z5                            // sum[1] += x·w
 	VFMADD231PS      Z26, Z29, Z6                            // sum[1] += x·w
 	VFMADD231PS      Z27, Z29, Z7                            // sum[1] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $16, AX
 	ADDQ             $256, CX
 	ADDQ             $256, R11
@@ -2196,6 +2782,9 @@ tile2x4_loop1:
 	VFMADD231PS      Z25, Z29, Z5                            // sum[1] += x·w
 	VFMADD231PS      Z26, Z29, Z6                            // sum[1] += x·w
 	VFMADD231PS      Z27, Z29, Z7                            // sum[1] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $4, AX
 	ADDQ             $64, CX
 	ADDQ             $64, R11
@@ -2214,25 +2803,42 @@ tile2x4_store:
 	VZEROUPPER
 	RET
 tile3x4:
+	TESTQ            R8, R8
+	JZ               tile3x4_clear
+	VMOVUPS          0(R8), Z0                               // sum[0] = start
+	VMOVUPS          64(R8), Z1                              // sum[0] = start
+	VMOVUPS          128(R8), Z2                             // sum[0] = start
+	VMOVUPS.Z        192(R8), K1, Z3                         // sum[0] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z4                               // sum[1] = start
+	VMOVUPS          64(R8), Z5                              // sum[1] = start
+	VMOVUPS          128(R8), Z6                             // sum[1] = start
+	VMOVUPS.Z        192(R8), K1, Z7                         // sum[1] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z8                               // sum[2] = start
+	VMOVUPS          64(R8), Z9                              // sum[2] = start
+	VMOVUPS          128(R8), Z10                            // sum[2] = start
+	VMOVUPS.Z        192(R8), K1, Z11                        // sum[2] = start
+	JMP              tile3x4_ready
+tile3x4_clear:
 	VXORPS           Z0, Z0, Z0
 	VXORPS           Z1, Z1, Z1
 	VXORPS           Z2, Z2, Z2
 	VXORPS           Z3, Z3, Z3
-	TESTQ            R8, R8
-	JZ               tile3x4_nobias
-	VMOVUPS          0(R8), Z0                               // sum[0] = bias
-	VMOVUPS          64(R8), Z1                              // sum[0] = bias
-	VMOVUPS          128(R8), Z2                             // sum[0] = bias
-	VMOVUPS.Z        192(R8), K1, Z3                         // sum[0] = bias
-tile3x4_nobias:
-	VMOVAPS          Z0, Z4                                  // sum[1] = sum[0]
-	VMOVAPS          Z1, Z5                                  // sum[1] = sum[0]
-	VMOVAPS          Z2, Z6                                  // sum[1] = sum[0]
-	VMOVAPS          Z3, Z7                                  // sum[1] = sum[0]
-	VMOVAPS          Z0, Z8                                  // sum[2] = sum[0]
-	VMOVAPS          Z1, Z9                                  // sum[2] = sum[0]
-	VMOVAPS          Z2, Z10                                 // sum[2] = sum[0]
-	VMOVAPS          Z3, Z11                                 // sum[2] = sum[0]
+	VXORPS           Z4, Z4, Z4
+	VXORPS           Z5, Z5, Z5
+	VXORPS           Z6, Z6, Z6
+	VXORPS           Z7, Z7, Z7
+	VXORPS           Z8, Z8, Z8
+	VXORPS           Z9, Z9, Z9
+	VXORPS           Z10, Z10, Z10
+	VXORPS           Z11, Z11, Z11
+tile3x4_ready:
+	MOVQ             tile_ahead2(R14), R8
+	MOVQ             tile_step(R14), R13
+	SHLQ             $2, R13
+	MOVQ             tile_ahead(R14), R14
+	SUBQ             R14, R8
 	MOVQ             R9, R12
 	ANDQ             $3, R9
 	SHRQ             $2, R12
@@ -2257,6 +2863,9 @@ tile3x4_loop4:
 	VFMADD231PS      Z25, Z28, Z9                            // sum[2] += x·w
 	VFMADD231PS      Z26, Z28, Z10                           // sum[2] += x·w
 	VFMADD231PS      Z27, Z28, Z11                           // sum[2] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
 	VMOVUPS          64(CX)(DX*1), Z25                       // w[p+1], panel 1
 	VMOVUPS          64(CX)(DX*2), Z26                       // w[p+1], panel 2
@@ -2276,6 +2885,9 @@ tile3x4_loop4:
 	VFMADD231PS      Z25, Z28, Z9                            // sum[2] += x·w
 	VFMADD231PS      Z26, Z28, Z10                           // sum[2] += x·w
 	VFMADD231PS      Z27, Z28, Z11                           // sum[2] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
 	VMOVUPS          128(CX)(DX*1), Z25                      // w[p+2], panel 1
 	VMOVUPS          128(CX)(DX*2), Z26                      // w[p+2], panel 2
@@ -2295,6 +2907,9 @@ tile3x4_loop4:
 	VFMADD231PS      Z25, Z28, Z9                            // sum[2] += x·w
 	VFMADD231PS      Z26, Z28, Z10                           // sum[2] += x·w
 	VFMADD231PS      Z27, Z28, Z11                           // sum[2] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
 	VMOVUPS          192(CX)(DX*1), Z25                      // w[p+3], panel 1
 	VMOVUPS          192(CX)(DX*2), Z26                      // w[p+3], panel 2
@@ -2314,6 +2929,9 @@ tile3x4_loop4:
 	VFMADD231PS      Z25, Z28, Z9                            // sum[2] += x·w
 	VFMADD231PS      Z26, Z28, Z10                           // sum[2] += x·w
 	VFMADD231PS      Z27, Z28, Z11                           // sum[2] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $16, AX
 	ADDQ             $256, CX
 	ADDQ             $256, R11
@@ -2342,6 +2960,9 @@ tile3x4_loop1:
 	VFMADD231PS      Z25, Z28, Z9                            // sum[2] += x·w
 	VFMADD231PS      Z26, Z28, Z10                           // sum[2] += x·w
 	VFMADD231PS      Z27, Z28, Z11                           // sum[2] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $4, AX
 	ADDQ             $64, CX
 	ADDQ             $64, R11
@@ -2365,29 +2986,51 @@ tile3x4_store:
 	VZEROUPPER
 	RET
 tile4x4:
+	TESTQ            R8, R8
+	JZ               tile4x4_clear
+	VMOVUPS          0(R8), Z0                               // sum[0] = start
+	VMOVUPS          64(R8), Z1                              // sum[0] = start
+	VMOVUPS          128(R8), Z2                             // sum[0] = start
+	VMOVUPS.Z        192(R8), K1, Z3                         // sum[0] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z4                               // sum[1] = start
+	VMOVUPS          64(R8), Z5                              // sum[1] = start
+	VMOVUPS          128(R8), Z6                             // sum[1] = start
+	VMOVUPS.Z        192(R8), K1, Z7                         // sum[1] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z8                               // sum[2] = start
+	VMOVUPS          64(R8), Z9                              // sum[2] = start
+	VMOVUPS          128(R8), Z10                            // sum[2] = start
+	VMOVUPS.Z        192(R8), K1, Z11                        // sum[2] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z12                              // sum[3] = start
+	VMOVUPS          64(R8), Z13                             // sum[3] = start
+	VMOVUPS          128(R8), Z14                            // sum[3] = start
+	VMOVUPS.Z        192(R8), K1, Z15                        // sum[3] = start
+	JMP              tile4x4_ready
+tile4x4_clear:
 	VXORPS           Z0, Z0, Z0
 	VXORPS           Z1, Z1, Z1
 	VXORPS           Z2, Z2, Z2
 	VXORPS           Z3, Z3, Z3
-	TESTQ            R8, R8
-	JZ               tile4x4_nobias
-	VMOVUPS          0(R8), Z0                               // sum[0] = bias
-	VMOVUPS          64(R8), Z1                              // sum[0] = bias
-	VMOVUPS          128(R8), Z2                             // sum[0] = bias
-	VMOVUPS.Z        192(R8), K1, Z3                         // sum[0] = bias
-tile4x4_nobias:
-	VMOVAPS          Z0, Z4                                  // sum[1] = sum[0]
-	VMOVAPS          Z1, Z5                                  // sum[1] = sum[0]
-	VMOVAPS          Z2, Z6                                  // sum[1] = sum[0]
-	VMOVAPS          Z3, Z7                                  // sum[1] = sum[0]
-	VMOVAPS          Z0, Z8                                  // sum[2] = sum[0]
-	VMOVAPS          Z1, Z9                                  // sum[2] = sum[0]
-	VMOVAPS          Z2, Z10                                 // sum[2] = sum[0]
-	VMOVAPS          Z3, Z11                                 // sum[2] = sum[0]
-	VMOVAPS          Z0, Z12                                 // sum[3] = sum[0]
-	VMOVAPS          Z1, Z13                                 // sum[3] = sum[0]
-	VMOVAPS          Z2, Z14                                 // sum[3] = sum[0]
-	VMOVAPS          Z3, Z15                                 // sum[3] = sum[0]
+	VXORPS           Z4, Z4, Z4
+	VXORPS           Z5, Z5, Z5
+	VXORPS           Z6, Z6, Z6
+	VXORPS           Z7, Z7, Z7
+	VXORPS           Z8, Z8, Z8
+	VXORPS           Z9, Z9, Z9
+	VXORPS           Z10, Z10, Z10
+	VXORPS           Z11, Z11, Z11
+	VXORPS           Z12, Z12, Z12
+	VXORPS           Z13, Z13, Z13
+	VXORPS           Z14, Z14, Z14
+	VXORPS           Z15, Z15, Z15
+tile4x4_ready:
+	MOVQ             tile_ahead2(R14), R8
+	MOVQ             tile_step(R14), R13
+	SHLQ             $2, R13
+	MOVQ             tile_ahead(R14), R14
+	SUBQ             R14, R8
 	MOVQ             R9, R12
 	ANDQ             $3, R9
 	SHRQ             $2, R12
@@ -2417,6 +3060,9 @@ tile4x4_loop4:
 	VFMADD231PS      Z25, Z29, Z13                           // sum[3] += x·w
 	VFMADD231PS      Z26, Z29, Z14                           // sum[3] += x·w
 	VFMADD231PS      Z27, Z29, Z15                           // sum[3] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
 	VMOVUPS          64(CX)(DX*1), Z25                       // w[p+1], panel 1
 	VMOVUPS          64(CX)(DX*2), Z26                       // w[p+1], panel 2
@@ -2441,6 +3087,9 @@ tile4x4_loop4:
 	VFMADD231PS      Z25, Z29, Z13                           // sum[3] += x·w
 	VFMADD231PS      Z26, Z29, Z14                           // sum[3] += x·w
 	VFMADD231PS      Z27, Z29, Z15                           // sum[3] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
 	VMOVUPS          128(CX)(DX*1), Z25                      // w[p+2], panel 1
 	VMOVUPS          128(CX)(DX*2), Z26                      // w[p+2], panel 2
@@ -2465,6 +3114,9 @@ tile4x4_loop4:
 	VFMADD231PS      Z25, Z29, Z13                           // sum[3] += x·w
 	VFMADD231PS      Z26, Z29, Z14                           // sum[3] += x·w
 	VFMADD231PS      Z27, Z29, Z15                           // sum[3] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
 	VMOVUPS          192(CX)(DX*1), Z25                      // w[p+3], panel 1
 	VMOVUPS          192(CX)(DX*2), Z26                      // w[p+3], panel 2
@@ -2489,6 +3141,9 @@ tile4x4_loop4:
 	VFMADD231PS      Z25, Z29, Z13                           // sum[3] += x·w
 	VFMADD231PS      Z26, Z29, Z14                           // sum[3] += x·w
 	VFMADD231PS      Z27, Z29, Z15                           // sum[3] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $16, AX
 	ADDQ             $16, R10
 	ADDQ             $256, CX
@@ -2523,6 +3178,9 @@ tile4x4_loop1:
 	VFMADD231PS      Z25, Z29, Z13                           // sum[3] += x·w
 	VFMADD231PS      Z26, Z29, Z14                           // sum[3] += x·w
 	VFMADD231PS      Z27, Z29, Z15                           // sum[3] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $4, AX
 	ADDQ             $4, R10
 	ADDQ             $64, CX
@@ -2552,33 +3210,60 @@ tile4x4_store:
 	VZEROUPPER
 	RET
 tile5x4:
+	TESTQ            R8, R8
+	JZ               tile5x4_clear
+	VMOVUPS          0(R8), Z0                               // sum[0] = start
+	VMOVUPS          64(R8), Z1                              // sum[0] = start
+	VMOVUPS          128(R8), Z2                             // sum[0] = start
+	VMOVUPS.Z        192(R8), K1, Z3                         // sum[0] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z4                               // sum[1] = start
+	VMOVUPS          64(R8), Z5                              // sum[1] = start
+	VMOVUPS          128(R8), Z6                             // sum[1] = start
+	VMOVUPS.Z        192(R8), K1, Z7                         // sum[1] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z8                               // sum[2] = start
+	VMOVUPS          64(R8), Z9                              // sum[2] = start
+	VMOVUPS          128(R8), Z10                            // sum[2] = start
+	VMOVUPS.Z        192(R8), K1, Z11                        // sum[2] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z12                              // sum[3] = start
+	VMOVUPS          64(R8), Z13                             // sum[3] = start
+	VMOVUPS          128(R8), Z14                            // sum[3] = start
+	VMOVUPS.Z        192(R8), K1, Z15                        // sum[3] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z16                              // sum[4] = start
+	VMOVUPS          64(R8), Z17                             // sum[4] = start
+	VMOVUPS          128(R8), Z18                            // sum[4] = start
+	VMOVUPS.Z        192(R8), K1, Z19                        // sum[4] = start
+	JMP              tile5x4_ready
+tile5x4_clear:
 	VXORPS           Z0, Z0, Z0
 	VXORPS           Z1, Z1, Z1
 	VXORPS           Z2, Z2, Z2
 	VXORPS           Z3, Z3, Z3
-	TESTQ            R8, R8
-	JZ               tile5x4_nobias
-	VMOVUPS          0(R8), Z0                               // sum[0] = bias
-	VMOVUPS          64(R8), Z1                              // sum[0] = bias
-	VMOVUPS          128(R8), Z2                             // sum[0] = bias
-	VMOVUPS.Z        192(R8), K1, Z3                         // sum[0] = bias
-tile5x4_nobias:
-	VMOVAPS          Z0, Z4                                  // sum[1] = sum[0]
-	VMOVAPS          Z1, Z5                                  // sum[1] = sum[0]
-	VMOVAPS          Z2, Z6                                  // sum[1] = sum[0]
-	VMOVAPS          Z3, Z7                                  // sum[1] = sum[0]
-	VMOVAPS          Z0, Z8                                  // sum[2] = sum[0]
-	VMOVAPS          Z1, Z9                                  // sum[2] = sum[0]
-	VMOVAPS          Z2, Z10                                 // sum[2] = sum[0]
-	VMOVAPS          Z3, Z11                                 // sum[2] = sum[0]
-	VMOVAPS          Z0, Z12                                 // sum[3] = sum[0]
-	VMOVAPS          Z1, Z13                                 // sum[3] = sum[0]
-	VMOVAPS          Z2, Z14                                 // sum[3] = sum[0]
-	VMOVAPS          Z3, Z15                                 // sum[3] = sum[0]
-	VMOVAPS          Z0, Z16                                 // sum[4] = sum[0]
-	VMOVAPS          Z1, Z17                                 // sum[4] = sum[0]
-	VMOVAPS          Z2, Z18                                 // sum[4] = sum[0]
-	VMOVAPS          Z3, Z19                                 // sum[4] = sum[0]
+	VXORPS           Z4, Z4, Z4
+	VXORPS           Z5, Z5, Z5
+	VXORPS           Z6, Z6, Z6
+	VXORPS           Z7, Z7, Z7
+	VXORPS           Z8, Z8, Z8
+	VXORPS           Z9, Z9, Z9
+	VXORPS           Z10, Z10, Z10
+	VXORPS           Z11, Z11, Z11
+	VXORPS           Z12, Z12, Z12
+	VXORPS           Z13, Z13, Z13
+	VXORPS           Z14, Z14, Z14
+	VXORPS           Z15, Z15, Z15
+	VXORPS           Z16, Z16, Z16
+	VXORPS           Z17, Z17, Z17
+	VXORPS           Z18, Z18, Z18
+	VXORPS           Z19, Z19, Z19
+tile5x4_ready:
+	MOVQ             tile_ahead2(R14), R8
+	MOVQ             tile_step(R14), R13
+	SHLQ             $2, R13
+	MOVQ             tile_ahead(R14), R14
+	SUBQ             R14, R8
 	MOVQ             R9, R12
 	ANDQ             $3, R9
 	SHRQ             $2, R12
@@ -2613,6 +3298,9 @@ tile5x4_loop4:
 	VFMADD231PS      Z25, Z28, Z17                           // sum[4] += x·w
 	VFMADD231PS      Z26, Z28, Z18                           // sum[4] += x·w
 	VFMADD231PS      Z27, Z28, Z19                           // sum[4] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
 	VMOVUPS          64(CX)(DX*1), Z25                       // w[p+1], panel 1
 	VMOVUPS          64(CX)(DX*2), Z26                       // w[p+1], panel 2
@@ -2642,6 +3330,9 @@ tile5x4_loop4:
 	VFMADD231PS      Z25, Z28, Z17                           // sum[4] += x·w
 	VFMADD231PS      Z26, Z28, Z18                           // sum[4] += x·w
 	VFMADD231PS      Z27, Z28, Z19                           // sum[4] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
 	VMOVUPS          128(CX)(DX*1), Z25                      // w[p+2], panel 1
 	VMOVUPS          128(CX)(DX*2), Z26                      // w[p+2], panel 2
@@ -2671,6 +3362,9 @@ tile5x4_loop4:
 	VFMADD231PS      Z25, Z28, Z17                           // sum[4] += x·w
 	VFMADD231PS      Z26, Z28, Z18                           // sum[4] += x·w
 	VFMADD231PS      Z27, Z28, Z19                           // sum[4] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
 	VMOVUPS          192(CX)(DX*1), Z25                      // w[p+3], panel 1
 	VMOVUPS          192(CX)(DX*2), Z26                      // w[p+3], panel 2
@@ -2700,6 +3394,9 @@ tile5x4_loop4:
 	VFMADD231PS      Z25, Z28, Z17                           // sum[4] += x·w
 	VFMADD231PS      Z26, Z28, Z18                           // sum[4] += x·w
 	VFMADD231PS      Z27, Z28, Z19                           // sum[4] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $16, AX
 	ADDQ             $16, R10
 	ADDQ             $256, CX
@@ -2739,6 +3436,9 @@ tile5x4_loop1:
 	VFMADD231PS      Z25, Z28, Z17                           // sum[4] += x·w
 	VFMADD231PS      Z26, Z28, Z18                           // sum[4] += x·w
 	VFMADD231PS      Z27, Z28, Z19                           // sum[4] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $4, AX
 	ADDQ             $4, R10
 	ADDQ             $64, CX
@@ -2773,37 +3473,69 @@ tile5x4_store:
 	VZEROUPPER
 	RET
 tile6x4:
+	TESTQ            R8, R8
+	JZ               tile6x4_clear
+	VMOVUPS          0(R8), Z0                               // sum[0] = start
+	VMOVUPS          64(R8), Z1                              // sum[0] = start
+	VMOVUPS          128(R8), Z2                             // sum[0] = start
+	VMOVUPS.Z        192(R8), K1, Z3                         // sum[0] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z4                               // sum[1] = start
+	VMOVUPS          64(R8), Z5                              // sum[1] = start
+	VMOVUPS          128(R8), Z6                             // sum[1] = start
+	VMOVUPS.Z        192(R8), K1, Z7                         // sum[1] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z8                               // sum[2] = start
+	VMOVUPS          64(R8), Z9                              // sum[2] = start
+	VMOVUPS          128(R8), Z10                            // sum[2] = start
+	VMOVUPS.Z        192(R8), K1, Z11                        // sum[2] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z12                              // sum[3] = start
+	VMOVUPS          64(R8), Z13                             // sum[3] = start
+	VMOVUPS          128(R8), Z14                            // sum[3] = start
+	VMOVUPS.Z        192(R8), K1, Z15                        // sum[3] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z16                              // sum[4] = start
+	VMOVUPS          64(R8), Z17                             // sum[4] = start
+	VMOVUPS          128(R8), Z18                            // sum[4] = start
+	VMOVUPS.Z        192(R8), K1, Z19                        // sum[4] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z20                              // sum[5] = start
+	VMOVUPS          64(R8), Z21                             // sum[5] = start
+	VMOVUPS          128(R8), Z22                            // sum[5] = start
+	VMOVUPS.Z        192(R8), K1, Z23                        // sum[5] = start
+	JMP              tile6x4_ready
+tile6x4_clear:
 	VXORPS           Z0, Z0, Z0
 	VXORPS           Z1, Z1, Z1
 	VXORPS           Z2, Z2, Z2
 	VXORPS           Z3, Z3, Z3
-	TESTQ            R8, R8
-	JZ               tile6x4_nobias
-	VMOVUPS          0(R8), Z0                               // sum[0] = bias
-	VMOVUPS          64(R8), Z1                              // sum[0] = bias
-	VMOVUPS          128(R8), Z2                             // sum[0] = bias
-	VMOVUPS.Z        192(R8), K1, Z3                         // sum[0] = bias
-tile6x4_nobias:
-	VMOVAPS          Z0, Z4                                  // sum[1] = sum[0]
-	VMOVAPS          Z1, Z5                                  // sum[1] = sum[0]
-	VMOVAPS          Z2, Z6                                  // sum[1] = sum[0]
-	VMOVAPS          Z3, Z7                                  // sum[1] = sum[0]
-	VMOVAPS          Z0, Z8                                  // sum[2] = sum[0]
-	VMOVAPS          Z1, Z9                                  // sum[2] = sum[0]
-	VMOVAPS          Z2, Z10                                 // sum[2] = sum[0]
-	VMOVAPS          Z3, Z11                                 // sum[2] = sum[0]
-	VMOVAPS          Z0, Z12                                 // sum[3] = sum[0]
-	VMOVAPS          Z1, Z13                                 // sum[3] = sum[0]
-	VMOVAPS          Z2, Z14                                 // sum[3] = sum[0]
-	VMOVAPS          Z3, Z15                                 // sum[3] = sum[0]
-	VMOVAPS          Z0, Z16                                 // sum[4] = sum[0]
-	VMOVAPS          Z1, Z17                                 // sum[4] = sum[0]
-	VMOVAPS          Z2, Z18                                 // sum[4] = sum[0]
-	VMOVAPS          Z3, Z19                                 // sum[4] = sum[0]
-	VMOVAPS          Z0, Z20                                 // sum[5] = sum[0]
-	VMOVAPS          Z1, Z21                                 // sum[5] = sum[0]
-	VMOVAPS          Z2, Z22                                 // sum[5] = sum[0]
-	VMOVAPS          Z3, Z23                                 // sum[5] = sum[0]
+	VXORPS           Z4, Z4, Z4
+	VXORPS           Z5, Z5, Z5
+	VXORPS           Z6, Z6, Z6
+	VXORPS           Z7, Z7, Z7
+	VXORPS           Z8, Z8, Z8
+	VXORPS           Z9, Z9, Z9
+	VXORPS           Z10, Z10, Z10
+	VXORPS           Z11, Z11, Z11
+	VXORPS           Z12, Z12, Z12
+	VXORPS           Z13, Z13, Z13
+	VXORPS           Z14, Z14, Z14
+	VXORPS           Z15, Z15, Z15
+	VXORPS           Z16, Z16, Z16
+	VXORPS           Z17, Z17, Z17
+	VXORPS           Z18, Z18, Z18
+	VXORPS           Z19, Z19, Z19
+	VXORPS           Z20, Z20, Z20
+	VXORPS           Z21, Z21, Z21
+	VXORPS           Z22, Z22, Z22
+	VXORPS           Z23, Z23, Z23
+tile6x4_ready:
+	MOVQ             tile_ahead2(R14), R8
+	MOVQ             tile_step(R14), R13
+	SHLQ             $2, R13
+	MOVQ             tile_ahead(R14), R14
+	SUBQ             R14, R8
 	MOVQ             R9, R12
 	ANDQ             $3, R9
 	SHRQ             $2, R12
@@ -2843,6 +3575,9 @@ tile6x4_loop4:
 	VFMADD231PS      Z25, Z29, Z21                           // sum[5] += x·w
 	VFMADD231PS      Z26, Z29, Z22                           // sum[5] += x·w
 	VFMADD231PS      Z27, Z29, Z23                           // sum[5] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
 	VMOVUPS          64(CX)(DX*1), Z25                       // w[p+1], panel 1
 	VMOVUPS          64(CX)(DX*2), Z26                       // w[p+1], panel 2
@@ -2877,6 +3612,9 @@ tile6x4_loop4:
 	VFMADD231PS      Z25, Z29, Z21                           // sum[5] += x·w
 	VFMADD231PS      Z26, Z29, Z22                           // sum[5] += x·w
 	VFMADD231PS      Z27, Z29, Z23                           // sum[5] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
 	VMOVUPS          128(CX)(DX*1), Z25                      // w[p+2], panel 1
 	VMOVUPS          128(CX)(DX*2), Z26                      // w[p+2], panel 2
@@ -2911,6 +3649,9 @@ tile6x4_loop4:
 	VFMADD231PS      Z25, Z29, Z21                           // sum[5] += x·w
 	VFMADD231PS      Z26, Z29, Z22                           // sum[5] += x·w
 	VFMADD231PS      Z27, Z29, Z23                           // sum[5] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
 	VMOVUPS          192(CX)(DX*1), Z25                      // w[p+3], panel 1
 	VMOVUPS          192(CX)(DX*2), Z26                      // w[p+3], panel 2
@@ -2945,6 +3686,9 @@ tile6x4_loop4:
 	VFMADD231PS      Z25, Z29, Z21                           // sum[5] += x·w
 	VFMADD231PS      Z26, Z29, Z22                           // sum[5] += x·w
 	VFMADD231PS      Z27, Z29, Z23                           // sum[5] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $16, AX
 	ADDQ             $16, R10
 	ADDQ             $256, CX
@@ -2989,6 +3733,9 @@ tile6x4_loop1:
 	VFMADD231PS      Z25, Z29, Z21                           // sum[5] += x·w
 	VFMADD231PS      Z26, Z29, Z22                           // sum[5] += x·w
 	VFMADD231PS      Z27, Z29, Z23                           // sum[5] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
 	ADDQ             $4, AX
 	ADDQ             $4, R10
 	ADDQ             $64, CX

@@ -7,16 +7,16 @@ import (
 	"netfusion/kernels/internal/asmgen"
 )
 
-const decl = "(dst *float32, ldd int, bias *float32, x *float32, ldx int, w *float32, k, rows, panels, last int)"
-
 const registers = `
-A tile is rows × panels·16 outputs, all of them in registers while k runs: per step of k it loads each panel's
-line once, and each row's x once into every lane.
+A tile is rows × panels·16 outputs, all of them in registers while k runs: each step of k loads each panel's
+line once, and each row's x once, into every lane.
 
-	DI dst     SI ldd·4      R8 bias
+	DI dst     SI ldd·4
 	AX x       BX ldx·4      R10 x + 3·ldx      rows 0-2 are at AX + {0,1,2}·BX, rows 3-5 at R10 + {0,1,2}·BX
-	CX w       DX k·64       R11 w + 3 panels   panel q is at CX + q·DX
-	R9 k       R13 columns of the last panel, 1 to 16
+	CX w       DX panel·4    R11 w + 3·panel    panel q is at CX + q·DX
+	R9 k       R12 count of the loop
+	R14 ahead  R8 ahead2 - ahead   R13 step·4   fetched into L2 while the tile is computed
+	At the start and the end: R8 start, R13 lds·4, R14 the tile, R15 the lanes of the last panel
 `
 
 // An isa is a vector width and the shapes of tile that its registers hold.
@@ -63,30 +63,30 @@ func main() {
 	}
 }
 
-// dispatch loads the arguments and jumps to the tile of the shape asked for.
+// dispatch loads the fields of the tile and jumps to the code for its shape.
 func (v isa) dispatch(f *asmgen.File) {
-	f.Func("tile"+v.name+decl, 80)
-	for _, arg := range [][2]string{{"dst", "DI"}, {"ldd", "SI"}, {"bias", "R8"}, {"x", "AX"}, {"ldx", "BX"}, {"w", "CX"},
-		{"k", "R9"}, {"rows", "R14"}, {"panels", "R12"}, {"last", "R13"}} {
-		f.Op("", "MOVQ", arg[0]+"+"+offset[arg[0]]+"(FP)", arg[1])
+	f.Func("tile"+v.name+"(t *tile)", 8)
+	f.Op("", "MOVQ", "t+0(FP)", "R14")
+	for _, field := range [][2]string{{"dst", "DI"}, {"ldd", "SI"}, {"start", "R8"}, {"lds", "R13"}, {"x", "AX"}, {"ldx", "BX"},
+		{"w", "CX"}, {"panel", "DX"}, {"k", "R9"}, {"last", "R15"}, {"panels", "R12"}} {
+		f.Op("", "MOVQ", "tile_"+field[0]+"(R14)", field[1])
 	}
-	f.Op("", "SHLQ", "$2", "SI")
-	f.Op("", "SHLQ", "$2", "BX")
-	f.Op("", "MOVQ", "R9", "DX")
-	f.Op("DX = k·64", "SHLQ", "$6", "DX")
-	f.Op("", "LEAQ", "(AX)(BX*2)", "R10")
-	f.Op("R10 = x + 3·ldx", "ADDQ", "BX", "R10")
+	for _, stride := range []string{"SI", "R13", "BX", "DX"} {
+		f.Op("in bytes", "SHLQ", "$2", stride)
+	}
+	f.Op("", "LEAQ", "(CX)(DX*2)", "R11")
+	f.Op("R11 = w + 3·panel", "ADDQ", "DX", "R11")
 	if v.lanes == 16 {
-		f.Op("", "LEAQ", "(CX)(DX*2)", "R11")
-		f.Op("R11 = w + 3 panels", "ADDQ", "DX", "R11")
-		f.Op("R15 = 1<<last - 1", "MOVL", "$-1", "R15")
-		f.Op("", "BZHIL", "R13", "R15", "R15")
+		f.Op("", "MOVL", "$-1", "R10")
+		f.Op("1<<last - 1", "BZHIL", "R15", "R10", "R15")
 		f.Op("", "KMOVW", "R15", "K1")
 	} else {
-		f.Op("R15 = the lanes of the last panel", "LEAQ", "lanes<>+64(SB)", "R15")
-		f.Op("", "SHLQ", "$2", "R13")
-		f.Op("", "SUBQ", "R13", "R15")
+		f.Op("", "NEGQ", "R15")
+		f.Op("", "LEAQ", "lanes<>+64(SB)", "R10")
+		f.Op("lanes[16-last:]", "LEAQ", "(R10)(R15*4)", "R15")
 	}
+	f.Op("", "LEAQ", "(AX)(BX*2)", "R10")
+	f.Op("R10 = x + 3·ldx", "ADDQ", "BX", "R10")
 	for p := range v.rows {
 		f.Op("", "CMPQ", "R12", fmt.Sprintf("$%d", p+1))
 		f.Op("", "JEQ", fmt.Sprintf("panels%d", p+1))
@@ -94,16 +94,14 @@ func (v isa) dispatch(f *asmgen.File) {
 	f.Op("", "RET")
 	for p, rows := range v.rows {
 		f.Label(fmt.Sprintf("panels%d", p+1))
+		f.Op("", "MOVQ", "tile_rows(R14)", "R12")
 		for r := rows; r > 0; r-- {
-			f.Op("", "CMPQ", "R14", fmt.Sprintf("$%d", r))
+			f.Op("", "CMPQ", "R12", fmt.Sprintf("$%d", r))
 			f.Op("", "JEQ", fmt.Sprintf("tile%dx%d", r, p+1))
 		}
 		f.Op("", "RET")
 	}
 }
-
-var offset = map[string]string{"dst": "0", "ldd": "8", "bias": "16", "x": "24", "ldx": "32", "w": "40",
-	"k": "48", "rows": "56", "panels": "64", "last": "72"}
 
 // A tile writes the code for r rows and p panels.
 type tile struct {
@@ -157,30 +155,43 @@ func (t tile) write() {
 	t.store()
 }
 
-// start sets each row of sums to the bias.
+// start loads the sums from start, or clears them.
 func (t tile) start() {
-	for v := range t.vectors() {
-		t.Op("", "VXORPS", t.sum(0, v), t.sum(0, v), t.sum(0, v))
-	}
 	t.Op("", "TESTQ", "R8", "R8")
-	t.Op("", "JZ", t.label("_nobias"))
-	for v := range t.vectors() {
-		mem := fmt.Sprintf("%d(R8)", v*t.lanes*4)
-		switch {
-		case !t.isLast(v):
-			t.Op("sum[0] = bias", "VMOVUPS", mem, t.sum(0, v))
-		case t.lanes == 16:
-			t.Op("sum[0] = bias", "VMOVUPS.Z", mem, "K1", t.sum(0, v))
-		default:
-			t.Op("", "VMOVUPS", t.mask(v), t.weight(0))
-			t.Op("sum[0] = bias", "VMASKMOVPS", mem, t.weight(0), t.sum(0, v))
+	t.Op("", "JZ", t.label("_clear"))
+	for r := range t.r {
+		for v := range t.vectors() {
+			t.loadSum(r, v)
+		}
+		if r < t.r-1 {
+			t.Op("next row", "ADDQ", "R13", "R8")
 		}
 	}
-	t.Label(t.label("_nobias"))
-	for r := 1; r < t.r; r++ {
+	t.Op("", "JMP", t.label("_ready"))
+	t.Label(t.label("_clear"))
+	for r := range t.r {
 		for v := range t.vectors() {
-			t.Op(fmt.Sprintf("sum[%d] = sum[0]", r), "VMOVAPS", t.sum(0, v), t.sum(r, v))
+			t.Op("", "VXORPS", t.sum(r, v), t.sum(r, v), t.sum(r, v))
 		}
+	}
+	t.Label(t.label("_ready"))
+	t.Op("", "MOVQ", "tile_ahead2(R14)", "R8")
+	t.Op("", "MOVQ", "tile_step(R14)", "R13")
+	t.Op("", "SHLQ", "$2", "R13")
+	t.Op("", "MOVQ", "tile_ahead(R14)", "R14")
+	t.Op("", "SUBQ", "R14", "R8")
+}
+
+func (t tile) loadSum(r, v int) {
+	note, mem := fmt.Sprintf("sum[%d] = start", r), fmt.Sprintf("%d(R8)", v*t.lanes*4)
+	switch {
+	case !t.isLast(v):
+		t.Op(note, "VMOVUPS", mem, t.sum(r, v))
+	case t.lanes == 16:
+		t.Op(note, "VMOVUPS.Z", mem, "K1", t.sum(r, v))
+	default:
+		t.Op("", "VMOVUPS", t.mask(v), t.register(15))
+		t.Op(note, "VMASKMOVPS", mem, t.register(15), t.sum(r, v))
 	}
 }
 
@@ -205,6 +216,9 @@ func (t tile) step(u int) {
 			t.Op(fmt.Sprintf("sum[%d] += x·w", r), "VFMADD231PS", t.weight(v), x, t.sum(r, v))
 		}
 	}
+	t.Op("", "PREFETCHT1", "(R14)")
+	t.Op("", "PREFETCHT1", "(R14)(R8*1)")
+	t.Op("", "ADDQ", "R13", "R14")
 }
 
 // advance moves the pointers n steps of k.
@@ -222,7 +236,8 @@ func (t tile) advance(n int) {
 // store writes the sums to dst, cutting the last panel.
 func (t tile) store() {
 	if t.lanes == 8 { // a masked store is slow on some processors
-		t.Op("", "CMPQ", "R13", "$64")
+		t.Op("", "MOVQ", "t+0(FP)", "R14")
+		t.Op("", "CMPQ", "tile_last(R14)", "$16")
 		t.Op("", "JNE", t.label("_cut"))
 		t.storeRows(false)
 		t.Label(t.label("_cut"))
