@@ -44,24 +44,32 @@ func tileAVX512(t *tile)
 func tileAVX2(t *tile)
 
 const (
-	maxRows   = 6
-	maxPanels = 4
-	maxSteps  = 1024 // of k, so that 4 panels take 256 KiB and stay in L2 while all rows pass
+	maxSums  = 6 * 4 * Width // in a tile
+	maxSteps = 1024          // of k, so that 4 panels take 256 KiB and stay in L2 while all rows pass
 )
+
+// shape chooses the largest tile for m rows.
+func shape(m int) (rows, panels int) {
+	switch {
+	case cpu.AVX512 && (6 < m && m <= 8 || 12 < m && m <= 16):
+		return 8, 3 // one pass over the weights fewer
+	case cpu.AVX512:
+		return 6, 4
+	case m <= 2:
+		return 2, 2
+	default:
+		return 6, 1
+	}
+}
 
 func multiply(dst []float32, ldd int, x []float32, ldx int, w []float32, m, k, j0, j1 int, e *Epilogue) {
 	if !cpu.AVX2 || k == 0 {
 		multiplyGeneric(dst, ldd, x, ldx, w, m, k, j0, j1, e)
 		return
 	}
-	panels := 1
-	if cpu.AVX512 {
-		panels = maxPanels
-	} else if m <= 2 {
-		panels = 2
-	}
+	rows, panels := shape(m)
 	steps := maxSteps
-	if m <= maxRows || e.Residual != nil { // with a residual, dst cannot hold partial sums
+	if m <= rows || e.Residual != nil { // with a residual, dst cannot hold partial sums
 		steps = k
 	}
 	for j := j0; j < j1; j += panels * Width {
@@ -73,7 +81,7 @@ func multiply(dst []float32, ldd int, x []float32, ldx int, w []float32, m, k, j
 				next.cols = min(b.cols, j1-next.j)
 			}
 			next.steps = min(steps, k-next.p)
-			b.multiply(dst, ldd, x, ldx, w, m, k, e, next)
+			b.multiply(dst, ldd, x, ldx, w, m, k, rows, e, next)
 		}
 	}
 }
@@ -88,9 +96,9 @@ func (b *block) panels() int { return (b.cols + Width - 1) / Width }
 func (b *block) panel(w []float32, q, k int) *float32 { return &w[(b.j+q*Width)*k+b.p*Width] }
 
 // multiply adds to dst the products with b and, after the last step of k, finishes the outputs.
-// Meanwhile it fetches next: the memory then works all the time, not only while the first rows pass.
-func (b *block) multiply(dst []float32, ldd int, x []float32, ldx int, w []float32, m, k int, e *Epilogue, next block) {
-	var sums [maxRows * maxPanels * Width]float32 // of one tile, where dst may still hold the residual
+// Each pass takes up to maxRows rows. Meanwhile it fetches next: the memory then works all the time, not only while the first rows pass.
+func (b *block) multiply(dst []float32, ldd int, x []float32, ldx int, w []float32, m, k, maxRows int, e *Epilogue, next block) {
+	var sums [maxSums]float32 // of one tile, where dst may still hold the residual
 	done := b.p+b.steps == k
 	t := tile{
 		ldd: ldd, ldx: ldx, w: b.panel(w, 0, k), panel: Width * k, k: b.steps,
@@ -98,7 +106,7 @@ func (b *block) multiply(dst []float32, ldd int, x []float32, ldx int, w []float
 	}
 	passes := (m + maxRows - 1) / maxRows
 	fetch := 1 // panels of next in a pass
-	if passes < 4 {
+	if passes < next.panels() {
 		fetch = 2
 	}
 	i := 0
@@ -106,7 +114,7 @@ func (b *block) multiply(dst []float32, ldd int, x []float32, ldx int, w []float
 		t.rows = (m - i + passes - pass - 1) / (passes - pass) // shared out evenly: 8 = 4 + 4
 		t.dst, t.x = &dst[i*ldd+b.j], &x[i*ldx+b.p]
 		if e.Residual != nil {
-			t.dst, t.ldd = &sums[0], maxPanels*Width
+			t.dst, t.ldd = &sums[0], b.cols
 		}
 		if b.p > 0 {
 			t.start, t.lds = t.dst, ldd
@@ -114,7 +122,7 @@ func (b *block) multiply(dst []float32, ldd int, x []float32, ldx int, w []float
 			t.start = &e.Bias[b.j]
 		}
 		t.ahead, t.ahead2, t.step = t.w, t.w, 0
-		if q := fetch * pass; passes > 1 && q < next.panels() {
+		if q := fetch * pass; q < next.panels() {
 			t.ahead, t.step = next.panel(w, q, k), Width
 			t.ahead2 = next.panel(w, min(q+fetch, next.panels())-1, k)
 		}
@@ -128,7 +136,7 @@ func (b *block) multiply(dst []float32, ldd int, x []float32, ldx int, w []float
 				d := dst[(i+r)*ldd+b.j:][:b.cols]
 				s := d
 				if e.Residual != nil {
-					s = sums[r*maxPanels*Width:][:b.cols]
+					s = sums[r*b.cols:][:b.cols]
 				}
 				e.finish(d, s, i+r, b.j)
 			}

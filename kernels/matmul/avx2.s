@@ -11,7 +11,8 @@
 // line once, and each row's x once, into every lane.
 // 
 // 	DI dst     SI ldd·4
-// 	AX x       BX ldx·4      R10 x + 3·ldx      rows 0-2 are at AX + {0,1,2}·BX, rows 3-5 at R10 + {0,1,2}·BX
+// 	AX x       BX ldx·4      R10 x + 3·ldx      rows 0-2 are at AX + {0,1,2}·BX, rows 3-5 at R10 + …,
+// 	                         R15 x + 6·ldx      rows 6-7 at R15 + …
 // 	CX w       DX panel·4    R11 w + 3·panel    panel q is at CX + q·DX
 // 	R9 k       R12 count of the loop
 // 	R14 ahead  R8 ahead2 - ahead   R13 step·4   fetched into L2 while the tile is computed

@@ -5,13 +5,14 @@
 #include "go_asm.h"
 #include "textflag.h"
 
-// tileAVX512: up to 6 rows × 4 panels, 24 accumulators of 16 lanes.
+// tileAVX512: up to 6 rows × 4 panels or 8 × 3, 24 accumulators of 16 lanes.
 // 
 // A tile is rows × panels·16 outputs, all of them in registers while k runs: each step of k loads each panel's
 // line once, and each row's x once, into every lane.
 // 
 // 	DI dst     SI ldd·4
-// 	AX x       BX ldx·4      R10 x + 3·ldx      rows 0-2 are at AX + {0,1,2}·BX, rows 3-5 at R10 + {0,1,2}·BX
+// 	AX x       BX ldx·4      R10 x + 3·ldx      rows 0-2 are at AX + {0,1,2}·BX, rows 3-5 at R10 + …,
+// 	                         R15 x + 6·ldx      rows 6-7 at R15 + …
 // 	CX w       DX panel·4    R11 w + 3·panel    panel q is at CX + q·DX
 // 	R9 k       R12 count of the loop
 // 	R14 ahead  R8 ahead2 - ahead   R13 step·4   fetched into L2 while the tile is computed
@@ -56,6 +57,10 @@ TEXT ·tileAVX512(SB), NOSPLIT, $0-8
 	RET
 panels1:
 	MOVQ             tile_rows(R14), R12
+	CMPQ             R12, $8
+	JEQ              tile8x1
+	CMPQ             R12, $7
+	JEQ              tile7x1
 	CMPQ             R12, $6
 	JEQ              tile6x1
 	CMPQ             R12, $5
@@ -71,6 +76,10 @@ panels1:
 	RET
 panels2:
 	MOVQ             tile_rows(R14), R12
+	CMPQ             R12, $8
+	JEQ              tile8x2
+	CMPQ             R12, $7
+	JEQ              tile7x2
 	CMPQ             R12, $6
 	JEQ              tile6x2
 	CMPQ             R12, $5
@@ -86,6 +95,10 @@ panels2:
 	RET
 panels3:
 	MOVQ             tile_rows(R14), R12
+	CMPQ             R12, $8
+	JEQ              tile8x3
+	CMPQ             R12, $7
+	JEQ              tile7x3
 	CMPQ             R12, $6
 	JEQ              tile6x3
 	CMPQ             R12, $5
@@ -727,6 +740,341 @@ tile6x1_store:
 	VMOVUPS          Z4, K1, 0(DI)                           // dst = sum
 	ADDQ             SI, DI                                  // next row
 	VMOVUPS          Z5, K1, 0(DI)                           // dst = sum
+	VZEROUPPER
+	RET
+tile7x1:
+	TESTQ            R8, R8
+	JZ               tile7x1_clear
+	VMOVUPS.Z        0(R8), K1, Z0                           // sum[0] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS.Z        0(R8), K1, Z1                           // sum[1] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS.Z        0(R8), K1, Z2                           // sum[2] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS.Z        0(R8), K1, Z3                           // sum[3] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS.Z        0(R8), K1, Z4                           // sum[4] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS.Z        0(R8), K1, Z5                           // sum[5] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS.Z        0(R8), K1, Z6                           // sum[6] = start
+	JMP              tile7x1_ready
+tile7x1_clear:
+	VXORPS           Z0, Z0, Z0
+	VXORPS           Z1, Z1, Z1
+	VXORPS           Z2, Z2, Z2
+	VXORPS           Z3, Z3, Z3
+	VXORPS           Z4, Z4, Z4
+	VXORPS           Z5, Z5, Z5
+	VXORPS           Z6, Z6, Z6
+tile7x1_ready:
+	LEAQ             (R10)(BX*2), R15
+	ADDQ             BX, R15                                 // R15 = x + 6·ldx
+	MOVQ             tile_ahead2(R14), R8
+	MOVQ             tile_step(R14), R13
+	SHLQ             $2, R13
+	MOVQ             tile_ahead(R14), R14
+	SUBQ             R14, R8
+	MOVQ             R9, R12
+	ANDQ             $3, R9
+	SHRQ             $2, R12
+	JZ               tile7x1_tail
+tile7x1_loop4:
+	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
+	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
+	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
+	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
+	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
+	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
+	VFMADD231PS      Z24, Z28, Z2                            // sum[2] += x·w
+	VBROADCASTSS     0(R10), Z29                             // x[3][p+0]
+	VFMADD231PS      Z24, Z29, Z3                            // sum[3] += x·w
+	VBROADCASTSS     0(R10)(BX*1), Z28                       // x[4][p+0]
+	VFMADD231PS      Z24, Z28, Z4                            // sum[4] += x·w
+	VBROADCASTSS     0(R10)(BX*2), Z29                       // x[5][p+0]
+	VFMADD231PS      Z24, Z29, Z5                            // sum[5] += x·w
+	VBROADCASTSS     0(R15), Z28                             // x[6][p+0]
+	VFMADD231PS      Z24, Z28, Z6                            // sum[6] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
+	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
+	VBROADCASTSS     4(AX), Z28                              // x[0][p+1]
+	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
+	VBROADCASTSS     4(AX)(BX*1), Z29                        // x[1][p+1]
+	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
+	VBROADCASTSS     4(AX)(BX*2), Z28                        // x[2][p+1]
+	VFMADD231PS      Z24, Z28, Z2                            // sum[2] += x·w
+	VBROADCASTSS     4(R10), Z29                             // x[3][p+1]
+	VFMADD231PS      Z24, Z29, Z3                            // sum[3] += x·w
+	VBROADCASTSS     4(R10)(BX*1), Z28                       // x[4][p+1]
+	VFMADD231PS      Z24, Z28, Z4                            // sum[4] += x·w
+	VBROADCASTSS     4(R10)(BX*2), Z29                       // x[5][p+1]
+	VFMADD231PS      Z24, Z29, Z5                            // sum[5] += x·w
+	VBROADCASTSS     4(R15), Z28                             // x[6][p+1]
+	VFMADD231PS      Z24, Z28, Z6                            // sum[6] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
+	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
+	VBROADCASTSS     8(AX), Z28                              // x[0][p+2]
+	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
+	VBROADCASTSS     8(AX)(BX*1), Z29                        // x[1][p+2]
+	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
+	VBROADCASTSS     8(AX)(BX*2), Z28                        // x[2][p+2]
+	VFMADD231PS      Z24, Z28, Z2                            // sum[2] += x·w
+	VBROADCASTSS     8(R10), Z29                             // x[3][p+2]
+	VFMADD231PS      Z24, Z29, Z3                            // sum[3] += x·w
+	VBROADCASTSS     8(R10)(BX*1), Z28                       // x[4][p+2]
+	VFMADD231PS      Z24, Z28, Z4                            // sum[4] += x·w
+	VBROADCASTSS     8(R10)(BX*2), Z29                       // x[5][p+2]
+	VFMADD231PS      Z24, Z29, Z5                            // sum[5] += x·w
+	VBROADCASTSS     8(R15), Z28                             // x[6][p+2]
+	VFMADD231PS      Z24, Z28, Z6                            // sum[6] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
+	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
+	VBROADCASTSS     12(AX), Z28                             // x[0][p+3]
+	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
+	VBROADCASTSS     12(AX)(BX*1), Z29                       // x[1][p+3]
+	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
+	VBROADCASTSS     12(AX)(BX*2), Z28                       // x[2][p+3]
+	VFMADD231PS      Z24, Z28, Z2                            // sum[2] += x·w
+	VBROADCASTSS     12(R10), Z29                            // x[3][p+3]
+	VFMADD231PS      Z24, Z29, Z3                            // sum[3] += x·w
+	VBROADCASTSS     12(R10)(BX*1), Z28                      // x[4][p+3]
+	VFMADD231PS      Z24, Z28, Z4                            // sum[4] += x·w
+	VBROADCASTSS     12(R10)(BX*2), Z29                      // x[5][p+3]
+	VFMADD231PS      Z24, Z29, Z5                            // sum[5] += x·w
+	VBROADCASTSS     12(R15), Z28                            // x[6][p+3]
+	VFMADD231PS      Z24, Z28, Z6                            // sum[6] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
+	ADDQ             $16, AX
+	ADDQ             $16, R10
+	ADDQ             $256, CX
+	ADDQ             $16, R15
+	DECQ             R12
+	JNZ              tile7x1_loop4
+tile7x1_tail:
+	TESTQ            R9, R9
+	JZ               tile7x1_store
+tile7x1_loop1:
+	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
+	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
+	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
+	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
+	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
+	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
+	VFMADD231PS      Z24, Z28, Z2                            // sum[2] += x·w
+	VBROADCASTSS     0(R10), Z29                             // x[3][p+0]
+	VFMADD231PS      Z24, Z29, Z3                            // sum[3] += x·w
+	VBROADCASTSS     0(R10)(BX*1), Z28                       // x[4][p+0]
+	VFMADD231PS      Z24, Z28, Z4                            // sum[4] += x·w
+	VBROADCASTSS     0(R10)(BX*2), Z29                       // x[5][p+0]
+	VFMADD231PS      Z24, Z29, Z5                            // sum[5] += x·w
+	VBROADCASTSS     0(R15), Z28                             // x[6][p+0]
+	VFMADD231PS      Z24, Z28, Z6                            // sum[6] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
+	ADDQ             $4, AX
+	ADDQ             $4, R10
+	ADDQ             $64, CX
+	ADDQ             $4, R15
+	DECQ             R9
+	JNZ              tile7x1_loop1
+tile7x1_store:
+	VMOVUPS          Z0, K1, 0(DI)                           // dst = sum
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z1, K1, 0(DI)                           // dst = sum
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z2, K1, 0(DI)                           // dst = sum
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z3, K1, 0(DI)                           // dst = sum
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z4, K1, 0(DI)                           // dst = sum
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z5, K1, 0(DI)                           // dst = sum
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z6, K1, 0(DI)                           // dst = sum
+	VZEROUPPER
+	RET
+tile8x1:
+	TESTQ            R8, R8
+	JZ               tile8x1_clear
+	VMOVUPS.Z        0(R8), K1, Z0                           // sum[0] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS.Z        0(R8), K1, Z1                           // sum[1] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS.Z        0(R8), K1, Z2                           // sum[2] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS.Z        0(R8), K1, Z3                           // sum[3] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS.Z        0(R8), K1, Z4                           // sum[4] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS.Z        0(R8), K1, Z5                           // sum[5] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS.Z        0(R8), K1, Z6                           // sum[6] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS.Z        0(R8), K1, Z7                           // sum[7] = start
+	JMP              tile8x1_ready
+tile8x1_clear:
+	VXORPS           Z0, Z0, Z0
+	VXORPS           Z1, Z1, Z1
+	VXORPS           Z2, Z2, Z2
+	VXORPS           Z3, Z3, Z3
+	VXORPS           Z4, Z4, Z4
+	VXORPS           Z5, Z5, Z5
+	VXORPS           Z6, Z6, Z6
+	VXORPS           Z7, Z7, Z7
+tile8x1_ready:
+	LEAQ             (R10)(BX*2), R15
+	ADDQ             BX, R15                                 // R15 = x + 6·ldx
+	MOVQ             tile_ahead2(R14), R8
+	MOVQ             tile_step(R14), R13
+	SHLQ             $2, R13
+	MOVQ             tile_ahead(R14), R14
+	SUBQ             R14, R8
+	MOVQ             R9, R12
+	ANDQ             $3, R9
+	SHRQ             $2, R12
+	JZ               tile8x1_tail
+tile8x1_loop4:
+	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
+	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
+	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
+	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
+	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
+	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
+	VFMADD231PS      Z24, Z28, Z2                            // sum[2] += x·w
+	VBROADCASTSS     0(R10), Z29                             // x[3][p+0]
+	VFMADD231PS      Z24, Z29, Z3                            // sum[3] += x·w
+	VBROADCASTSS     0(R10)(BX*1), Z28                       // x[4][p+0]
+	VFMADD231PS      Z24, Z28, Z4                            // sum[4] += x·w
+	VBROADCASTSS     0(R10)(BX*2), Z29                       // x[5][p+0]
+	VFMADD231PS      Z24, Z29, Z5                            // sum[5] += x·w
+	VBROADCASTSS     0(R15), Z28                             // x[6][p+0]
+	VFMADD231PS      Z24, Z28, Z6                            // sum[6] += x·w
+	VBROADCASTSS     0(R15)(BX*1), Z29                       // x[7][p+0]
+	VFMADD231PS      Z24, Z29, Z7                            // sum[7] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
+	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
+	VBROADCASTSS     4(AX), Z28                              // x[0][p+1]
+	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
+	VBROADCASTSS     4(AX)(BX*1), Z29                        // x[1][p+1]
+	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
+	VBROADCASTSS     4(AX)(BX*2), Z28                        // x[2][p+1]
+	VFMADD231PS      Z24, Z28, Z2                            // sum[2] += x·w
+	VBROADCASTSS     4(R10), Z29                             // x[3][p+1]
+	VFMADD231PS      Z24, Z29, Z3                            // sum[3] += x·w
+	VBROADCASTSS     4(R10)(BX*1), Z28                       // x[4][p+1]
+	VFMADD231PS      Z24, Z28, Z4                            // sum[4] += x·w
+	VBROADCASTSS     4(R10)(BX*2), Z29                       // x[5][p+1]
+	VFMADD231PS      Z24, Z29, Z5                            // sum[5] += x·w
+	VBROADCASTSS     4(R15), Z28                             // x[6][p+1]
+	VFMADD231PS      Z24, Z28, Z6                            // sum[6] += x·w
+	VBROADCASTSS     4(R15)(BX*1), Z29                       // x[7][p+1]
+	VFMADD231PS      Z24, Z29, Z7                            // sum[7] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
+	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
+	VBROADCASTSS     8(AX), Z28                              // x[0][p+2]
+	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
+	VBROADCASTSS     8(AX)(BX*1), Z29                        // x[1][p+2]
+	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
+	VBROADCASTSS     8(AX)(BX*2), Z28                        // x[2][p+2]
+	VFMADD231PS      Z24, Z28, Z2                            // sum[2] += x·w
+	VBROADCASTSS     8(R10), Z29                             // x[3][p+2]
+	VFMADD231PS      Z24, Z29, Z3                            // sum[3] += x·w
+	VBROADCASTSS     8(R10)(BX*1), Z28                       // x[4][p+2]
+	VFMADD231PS      Z24, Z28, Z4                            // sum[4] += x·w
+	VBROADCASTSS     8(R10)(BX*2), Z29                       // x[5][p+2]
+	VFMADD231PS      Z24, Z29, Z5                            // sum[5] += x·w
+	VBROADCASTSS     8(R15), Z28                             // x[6][p+2]
+	VFMADD231PS      Z24, Z28, Z6                            // sum[6] += x·w
+	VBROADCASTSS     8(R15)(BX*1), Z29                       // x[7][p+2]
+	VFMADD231PS      Z24, Z29, Z7                            // sum[7] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
+	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
+	VBROADCASTSS     12(AX), Z28                             // x[0][p+3]
+	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
+	VBROADCASTSS     12(AX)(BX*1), Z29                       // x[1][p+3]
+	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
+	VBROADCASTSS     12(AX)(BX*2), Z28                       // x[2][p+3]
+	VFMADD231PS      Z24, Z28, Z2                            // sum[2] += x·w
+	VBROADCASTSS     12(R10), Z29                            // x[3][p+3]
+	VFMADD231PS      Z24, Z29, Z3                            // sum[3] += x·w
+	VBROADCASTSS     12(R10)(BX*1), Z28                      // x[4][p+3]
+	VFMADD231PS      Z24, Z28, Z4                            // sum[4] += x·w
+	VBROADCASTSS     12(R10)(BX*2), Z29                      // x[5][p+3]
+	VFMADD231PS      Z24, Z29, Z5                            // sum[5] += x·w
+	VBROADCASTSS     12(R15), Z28                            // x[6][p+3]
+	VFMADD231PS      Z24, Z28, Z6                            // sum[6] += x·w
+	VBROADCASTSS     12(R15)(BX*1), Z29                      // x[7][p+3]
+	VFMADD231PS      Z24, Z29, Z7                            // sum[7] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
+	ADDQ             $16, AX
+	ADDQ             $16, R10
+	ADDQ             $256, CX
+	ADDQ             $16, R15
+	DECQ             R12
+	JNZ              tile8x1_loop4
+tile8x1_tail:
+	TESTQ            R9, R9
+	JZ               tile8x1_store
+tile8x1_loop1:
+	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
+	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
+	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
+	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
+	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
+	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
+	VFMADD231PS      Z24, Z28, Z2                            // sum[2] += x·w
+	VBROADCASTSS     0(R10), Z29                             // x[3][p+0]
+	VFMADD231PS      Z24, Z29, Z3                            // sum[3] += x·w
+	VBROADCASTSS     0(R10)(BX*1), Z28                       // x[4][p+0]
+	VFMADD231PS      Z24, Z28, Z4                            // sum[4] += x·w
+	VBROADCASTSS     0(R10)(BX*2), Z29                       // x[5][p+0]
+	VFMADD231PS      Z24, Z29, Z5                            // sum[5] += x·w
+	VBROADCASTSS     0(R15), Z28                             // x[6][p+0]
+	VFMADD231PS      Z24, Z28, Z6                            // sum[6] += x·w
+	VBROADCASTSS     0(R15)(BX*1), Z29                       // x[7][p+0]
+	VFMADD231PS      Z24, Z29, Z7                            // sum[7] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
+	ADDQ             $4, AX
+	ADDQ             $4, R10
+	ADDQ             $64, CX
+	ADDQ             $4, R15
+	DECQ             R9
+	JNZ              tile8x1_loop1
+tile8x1_store:
+	VMOVUPS          Z0, K1, 0(DI)                           // dst = sum
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z1, K1, 0(DI)                           // dst = sum
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z2, K1, 0(DI)                           // dst = sum
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z3, K1, 0(DI)                           // dst = sum
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z4, K1, 0(DI)                           // dst = sum
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z5, K1, 0(DI)                           // dst = sum
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z6, K1, 0(DI)                           // dst = sum
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z7, K1, 0(DI)                           // dst = sum
 	VZEROUPPER
 	RET
 tile1x2:
@@ -1540,6 +1888,471 @@ tile6x2_store:
 	ADDQ             SI, DI                                  // next row
 	VMOVUPS          Z10, 0(DI)                              // dst = sum
 	VMOVUPS          Z11, K1, 64(DI)                         // dst = sum
+	VZEROUPPER
+	RET
+tile7x2:
+	TESTQ            R8, R8
+	JZ               tile7x2_clear
+	VMOVUPS          0(R8), Z0                               // sum[0] = start
+	VMOVUPS.Z        64(R8), K1, Z1                          // sum[0] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z2                               // sum[1] = start
+	VMOVUPS.Z        64(R8), K1, Z3                          // sum[1] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z4                               // sum[2] = start
+	VMOVUPS.Z        64(R8), K1, Z5                          // sum[2] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z6                               // sum[3] = start
+	VMOVUPS.Z        64(R8), K1, Z7                          // sum[3] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z8                               // sum[4] = start
+	VMOVUPS.Z        64(R8), K1, Z9                          // sum[4] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z10                              // sum[5] = start
+	VMOVUPS.Z        64(R8), K1, Z11                         // sum[5] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z12                              // sum[6] = start
+	VMOVUPS.Z        64(R8), K1, Z13                         // sum[6] = start
+	JMP              tile7x2_ready
+tile7x2_clear:
+	VXORPS           Z0, Z0, Z0
+	VXORPS           Z1, Z1, Z1
+	VXORPS           Z2, Z2, Z2
+	VXORPS           Z3, Z3, Z3
+	VXORPS           Z4, Z4, Z4
+	VXORPS           Z5, Z5, Z5
+	VXORPS           Z6, Z6, Z6
+	VXORPS           Z7, Z7, Z7
+	VXORPS           Z8, Z8, Z8
+	VXORPS           Z9, Z9, Z9
+	VXORPS           Z10, Z10, Z10
+	VXORPS           Z11, Z11, Z11
+	VXORPS           Z12, Z12, Z12
+	VXORPS           Z13, Z13, Z13
+tile7x2_ready:
+	LEAQ             (R10)(BX*2), R15
+	ADDQ             BX, R15                                 // R15 = x + 6·ldx
+	MOVQ             tile_ahead2(R14), R8
+	MOVQ             tile_step(R14), R13
+	SHLQ             $2, R13
+	MOVQ             tile_ahead(R14), R14
+	SUBQ             R14, R8
+	MOVQ             R9, R12
+	ANDQ             $3, R9
+	SHRQ             $2, R12
+	JZ               tile7x2_tail
+tile7x2_loop4:
+	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
+	VMOVUPS          0(CX)(DX*1), Z25                        // w[p+0], panel 1
+	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
+	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
+	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
+	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
+	VFMADD231PS      Z24, Z29, Z2                            // sum[1] += x·w
+	VFMADD231PS      Z25, Z29, Z3                            // sum[1] += x·w
+	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
+	VFMADD231PS      Z24, Z28, Z4                            // sum[2] += x·w
+	VFMADD231PS      Z25, Z28, Z5                            // sum[2] += x·w
+	VBROADCASTSS     0(R10), Z29                             // x[3][p+0]
+	VFMADD231PS      Z24, Z29, Z6                            // sum[3] += x·w
+	VFMADD231PS      Z25, Z29, Z7                            // sum[3] += x·w
+	VBROADCASTSS     0(R10)(BX*1), Z28                       // x[4][p+0]
+	VFMADD231PS      Z24, Z28, Z8                            // sum[4] += x·w
+	VFMADD231PS      Z25, Z28, Z9                            // sum[4] += x·w
+	VBROADCASTSS     0(R10)(BX*2), Z29                       // x[5][p+0]
+	VFMADD231PS      Z24, Z29, Z10                           // sum[5] += x·w
+	VFMADD231PS      Z25, Z29, Z11                           // sum[5] += x·w
+	VBROADCASTSS     0(R15), Z28                             // x[6][p+0]
+	VFMADD231PS      Z24, Z28, Z12                           // sum[6] += x·w
+	VFMADD231PS      Z25, Z28, Z13                           // sum[6] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
+	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
+	VMOVUPS          64(CX)(DX*1), Z25                       // w[p+1], panel 1
+	VBROADCASTSS     4(AX), Z28                              // x[0][p+1]
+	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
+	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
+	VBROADCASTSS     4(AX)(BX*1), Z29                        // x[1][p+1]
+	VFMADD231PS      Z24, Z29, Z2                            // sum[1] += x·w
+	VFMADD231PS      Z25, Z29, Z3                            // sum[1] += x·w
+	VBROADCASTSS     4(AX)(BX*2), Z28                        // x[2][p+1]
+	VFMADD231PS      Z24, Z28, Z4                            // sum[2] += x·w
+	VFMADD231PS      Z25, Z28, Z5                            // sum[2] += x·w
+	VBROADCASTSS     4(R10), Z29                             // x[3][p+1]
+	VFMADD231PS      Z24, Z29, Z6                            // sum[3] += x·w
+	VFMADD231PS      Z25, Z29, Z7                            // sum[3] += x·w
+	VBROADCASTSS     4(R10)(BX*1), Z28                       // x[4][p+1]
+	VFMADD231PS      Z24, Z28, Z8                            // sum[4] += x·w
+	VFMADD231PS      Z25, Z28, Z9                            // sum[4] += x·w
+	VBROADCASTSS     4(R10)(BX*2), Z29                       // x[5][p+1]
+	VFMADD231PS      Z24, Z29, Z10                           // sum[5] += x·w
+	VFMADD231PS      Z25, Z29, Z11                           // sum[5] += x·w
+	VBROADCASTSS     4(R15), Z28                             // x[6][p+1]
+	VFMADD231PS      Z24, Z28, Z12                           // sum[6] += x·w
+	VFMADD231PS      Z25, Z28, Z13                           // sum[6] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
+	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
+	VMOVUPS          128(CX)(DX*1), Z25                      // w[p+2], panel 1
+	VBROADCASTSS     8(AX), Z28                              // x[0][p+2]
+	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
+	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
+	VBROADCASTSS     8(AX)(BX*1), Z29                        // x[1][p+2]
+	VFMADD231PS      Z24, Z29, Z2                            // sum[1] += x·w
+	VFMADD231PS      Z25, Z29, Z3                            // sum[1] += x·w
+	VBROADCASTSS     8(AX)(BX*2), Z28                        // x[2][p+2]
+	VFMADD231PS      Z24, Z28, Z4                            // sum[2] += x·w
+	VFMADD231PS      Z25, Z28, Z5                            // sum[2] += x·w
+	VBROADCASTSS     8(R10), Z29                             // x[3][p+2]
+	VFMADD231PS      Z24, Z29, Z6                            // sum[3] += x·w
+	VFMADD231PS      Z25, Z29, Z7                            // sum[3] += x·w
+	VBROADCASTSS     8(R10)(BX*1), Z28                       // x[4][p+2]
+	VFMADD231PS      Z24, Z28, Z8                            // sum[4] += x·w
+	VFMADD231PS      Z25, Z28, Z9                            // sum[4] += x·w
+	VBROADCASTSS     8(R10)(BX*2), Z29                       // x[5][p+2]
+	VFMADD231PS      Z24, Z29, Z10                           // sum[5] += x·w
+	VFMADD231PS      Z25, Z29, Z11                           // sum[5] += x·w
+	VBROADCASTSS     8(R15), Z28                             // x[6][p+2]
+	VFMADD231PS      Z24, Z28, Z12                           // sum[6] += x·w
+	VFMADD231PS      Z25, Z28, Z13                           // sum[6] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
+	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
+	VMOVUPS          192(CX)(DX*1), Z25                      // w[p+3], panel 1
+	VBROADCASTSS     12(AX), Z28                             // x[0][p+3]
+	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
+	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
+	VBROADCASTSS     12(AX)(BX*1), Z29                       // x[1][p+3]
+	VFMADD231PS      Z24, Z29, Z2                            // sum[1] += x·w
+	VFMADD231PS      Z25, Z29, Z3                            // sum[1] += x·w
+	VBROADCASTSS     12(AX)(BX*2), Z28                       // x[2][p+3]
+	VFMADD231PS      Z24, Z28, Z4                            // sum[2] += x·w
+	VFMADD231PS      Z25, Z28, Z5                            // sum[2] += x·w
+	VBROADCASTSS     12(R10), Z29                            // x[3][p+3]
+	VFMADD231PS      Z24, Z29, Z6                            // sum[3] += x·w
+	VFMADD231PS      Z25, Z29, Z7                            // sum[3] += x·w
+	VBROADCASTSS     12(R10)(BX*1), Z28                      // x[4][p+3]
+	VFMADD231PS      Z24, Z28, Z8                            // sum[4] += x·w
+	VFMADD231PS      Z25, Z28, Z9                            // sum[4] += x·w
+	VBROADCASTSS     12(R10)(BX*2), Z29                      // x[5][p+3]
+	VFMADD231PS      Z24, Z29, Z10                           // sum[5] += x·w
+	VFMADD231PS      Z25, Z29, Z11                           // sum[5] += x·w
+	VBROADCASTSS     12(R15), Z28                            // x[6][p+3]
+	VFMADD231PS      Z24, Z28, Z12                           // sum[6] += x·w
+	VFMADD231PS      Z25, Z28, Z13                           // sum[6] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
+	ADDQ             $16, AX
+	ADDQ             $16, R10
+	ADDQ             $256, CX
+	ADDQ             $16, R15
+	DECQ             R12
+	JNZ              tile7x2_loop4
+tile7x2_tail:
+	TESTQ            R9, R9
+	JZ               tile7x2_store
+tile7x2_loop1:
+	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
+	VMOVUPS          0(CX)(DX*1), Z25                        // w[p+0], panel 1
+	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
+	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
+	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
+	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
+	VFMADD231PS      Z24, Z29, Z2                            // sum[1] += x·w
+	VFMADD231PS      Z25, Z29, Z3                            // sum[1] += x·w
+	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
+	VFMADD231PS      Z24, Z28, Z4                            // sum[2] += x·w
+	VFMADD231PS      Z25, Z28, Z5                            // sum[2] += x·w
+	VBROADCASTSS     0(R10), Z29                             // x[3][p+0]
+	VFMADD231PS      Z24, Z29, Z6                            // sum[3] += x·w
+	VFMADD231PS      Z25, Z29, Z7                            // sum[3] += x·w
+	VBROADCASTSS     0(R10)(BX*1), Z28                       // x[4][p+0]
+	VFMADD231PS      Z24, Z28, Z8                            // sum[4] += x·w
+	VFMADD231PS      Z25, Z28, Z9                            // sum[4] += x·w
+	VBROADCASTSS     0(R10)(BX*2), Z29                       // x[5][p+0]
+	VFMADD231PS      Z24, Z29, Z10                           // sum[5] += x·w
+	VFMADD231PS      Z25, Z29, Z11                           // sum[5] += x·w
+	VBROADCASTSS     0(R15), Z28                             // x[6][p+0]
+	VFMADD231PS      Z24, Z28, Z12                           // sum[6] += x·w
+	VFMADD231PS      Z25, Z28, Z13                           // sum[6] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
+	ADDQ             $4, AX
+	ADDQ             $4, R10
+	ADDQ             $64, CX
+	ADDQ             $4, R15
+	DECQ             R9
+	JNZ              tile7x2_loop1
+tile7x2_store:
+	VMOVUPS          Z0, 0(DI)                               // dst = sum
+	VMOVUPS          Z1, K1, 64(DI)                          // dst = sum
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z2, 0(DI)                               // dst = sum
+	VMOVUPS          Z3, K1, 64(DI)                          // dst = sum
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z4, 0(DI)                               // dst = sum
+	VMOVUPS          Z5, K1, 64(DI)                          // dst = sum
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z6, 0(DI)                               // dst = sum
+	VMOVUPS          Z7, K1, 64(DI)                          // dst = sum
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z8, 0(DI)                               // dst = sum
+	VMOVUPS          Z9, K1, 64(DI)                          // dst = sum
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z10, 0(DI)                              // dst = sum
+	VMOVUPS          Z11, K1, 64(DI)                         // dst = sum
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z12, 0(DI)                              // dst = sum
+	VMOVUPS          Z13, K1, 64(DI)                         // dst = sum
+	VZEROUPPER
+	RET
+tile8x2:
+	TESTQ            R8, R8
+	JZ               tile8x2_clear
+	VMOVUPS          0(R8), Z0                               // sum[0] = start
+	VMOVUPS.Z        64(R8), K1, Z1                          // sum[0] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z2                               // sum[1] = start
+	VMOVUPS.Z        64(R8), K1, Z3                          // sum[1] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z4                               // sum[2] = start
+	VMOVUPS.Z        64(R8), K1, Z5                          // sum[2] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z6                               // sum[3] = start
+	VMOVUPS.Z        64(R8), K1, Z7                          // sum[3] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z8                               // sum[4] = start
+	VMOVUPS.Z        64(R8), K1, Z9                          // sum[4] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z10                              // sum[5] = start
+	VMOVUPS.Z        64(R8), K1, Z11                         // sum[5] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z12                              // sum[6] = start
+	VMOVUPS.Z        64(R8), K1, Z13                         // sum[6] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z14                              // sum[7] = start
+	VMOVUPS.Z        64(R8), K1, Z15                         // sum[7] = start
+	JMP              tile8x2_ready
+tile8x2_clear:
+	VXORPS           Z0, Z0, Z0
+	VXORPS           Z1, Z1, Z1
+	VXORPS           Z2, Z2, Z2
+	VXORPS           Z3, Z3, Z3
+	VXORPS           Z4, Z4, Z4
+	VXORPS           Z5, Z5, Z5
+	VXORPS           Z6, Z6, Z6
+	VXORPS           Z7, Z7, Z7
+	VXORPS           Z8, Z8, Z8
+	VXORPS           Z9, Z9, Z9
+	VXORPS           Z10, Z10, Z10
+	VXORPS           Z11, Z11, Z11
+	VXORPS           Z12, Z12, Z12
+	VXORPS           Z13, Z13, Z13
+	VXORPS           Z14, Z14, Z14
+	VXORPS           Z15, Z15, Z15
+tile8x2_ready:
+	LEAQ             (R10)(BX*2), R15
+	ADDQ             BX, R15                                 // R15 = x + 6·ldx
+	MOVQ             tile_ahead2(R14), R8
+	MOVQ             tile_step(R14), R13
+	SHLQ             $2, R13
+	MOVQ             tile_ahead(R14), R14
+	SUBQ             R14, R8
+	MOVQ             R9, R12
+	ANDQ             $3, R9
+	SHRQ             $2, R12
+	JZ               tile8x2_tail
+tile8x2_loop4:
+	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
+	VMOVUPS          0(CX)(DX*1), Z25                        // w[p+0], panel 1
+	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
+	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
+	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
+	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
+	VFMADD231PS      Z24, Z29, Z2                            // sum[1] += x·w
+	VFMADD231PS      Z25, Z29, Z3                            // sum[1] += x·w
+	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
+	VFMADD231PS      Z24, Z28, Z4                            // sum[2] += x·w
+	VFMADD231PS      Z25, Z28, Z5                            // sum[2] += x·w
+	VBROADCASTSS     0(R10), Z29                             // x[3][p+0]
+	VFMADD231PS      Z24, Z29, Z6                            // sum[3] += x·w
+	VFMADD231PS      Z25, Z29, Z7                            // sum[3] += x·w
+	VBROADCASTSS     0(R10)(BX*1), Z28                       // x[4][p+0]
+	VFMADD231PS      Z24, Z28, Z8                            // sum[4] += x·w
+	VFMADD231PS      Z25, Z28, Z9                            // sum[4] += x·w
+	VBROADCASTSS     0(R10)(BX*2), Z29                       // x[5][p+0]
+	VFMADD231PS      Z24, Z29, Z10                           // sum[5] += x·w
+	VFMADD231PS      Z25, Z29, Z11                           // sum[5] += x·w
+	VBROADCASTSS     0(R15), Z28                             // x[6][p+0]
+	VFMADD231PS      Z24, Z28, Z12                           // sum[6] += x·w
+	VFMADD231PS      Z25, Z28, Z13                           // sum[6] += x·w
+	VBROADCASTSS     0(R15)(BX*1), Z29                       // x[7][p+0]
+	VFMADD231PS      Z24, Z29, Z14                           // sum[7] += x·w
+	VFMADD231PS      Z25, Z29, Z15                           // sum[7] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
+	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
+	VMOVUPS          64(CX)(DX*1), Z25                       // w[p+1], panel 1
+	VBROADCASTSS     4(AX), Z28                              // x[0][p+1]
+	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
+	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
+	VBROADCASTSS     4(AX)(BX*1), Z29                        // x[1][p+1]
+	VFMADD231PS      Z24, Z29, Z2                            // sum[1] += x·w
+	VFMADD231PS      Z25, Z29, Z3                            // sum[1] += x·w
+	VBROADCASTSS     4(AX)(BX*2), Z28                        // x[2][p+1]
+	VFMADD231PS      Z24, Z28, Z4                            // sum[2] += x·w
+	VFMADD231PS      Z25, Z28, Z5                            // sum[2] += x·w
+	VBROADCASTSS     4(R10), Z29                             // x[3][p+1]
+	VFMADD231PS      Z24, Z29, Z6                            // sum[3] += x·w
+	VFMADD231PS      Z25, Z29, Z7                            // sum[3] += x·w
+	VBROADCASTSS     4(R10)(BX*1), Z28                       // x[4][p+1]
+	VFMADD231PS      Z24, Z28, Z8                            // sum[4] += x·w
+	VFMADD231PS      Z25, Z28, Z9                            // sum[4] += x·w
+	VBROADCASTSS     4(R10)(BX*2), Z29                       // x[5][p+1]
+	VFMADD231PS      Z24, Z29, Z10                           // sum[5] += x·w
+	VFMADD231PS      Z25, Z29, Z11                           // sum[5] += x·w
+	VBROADCASTSS     4(R15), Z28                             // x[6][p+1]
+	VFMADD231PS      Z24, Z28, Z12                           // sum[6] += x·w
+	VFMADD231PS      Z25, Z28, Z13                           // sum[6] += x·w
+	VBROADCASTSS     4(R15)(BX*1), Z29                       // x[7][p+1]
+	VFMADD231PS      Z24, Z29, Z14                           // sum[7] += x·w
+	VFMADD231PS      Z25, Z29, Z15                           // sum[7] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
+	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
+	VMOVUPS          128(CX)(DX*1), Z25                      // w[p+2], panel 1
+	VBROADCASTSS     8(AX), Z28                              // x[0][p+2]
+	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
+	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
+	VBROADCASTSS     8(AX)(BX*1), Z29                        // x[1][p+2]
+	VFMADD231PS      Z24, Z29, Z2                            // sum[1] += x·w
+	VFMADD231PS      Z25, Z29, Z3                            // sum[1] += x·w
+	VBROADCASTSS     8(AX)(BX*2), Z28                        // x[2][p+2]
+	VFMADD231PS      Z24, Z28, Z4                            // sum[2] += x·w
+	VFMADD231PS      Z25, Z28, Z5                            // sum[2] += x·w
+	VBROADCASTSS     8(R10), Z29                             // x[3][p+2]
+	VFMADD231PS      Z24, Z29, Z6                            // sum[3] += x·w
+	VFMADD231PS      Z25, Z29, Z7                            // sum[3] += x·w
+	VBROADCASTSS     8(R10)(BX*1), Z28                       // x[4][p+2]
+	VFMADD231PS      Z24, Z28, Z8                            // sum[4] += x·w
+	VFMADD231PS      Z25, Z28, Z9                            // sum[4] += x·w
+	VBROADCASTSS     8(R10)(BX*2), Z29                       // x[5][p+2]
+	VFMADD231PS      Z24, Z29, Z10                           // sum[5] += x·w
+	VFMADD231PS      Z25, Z29, Z11                           // sum[5] += x·w
+	VBROADCASTSS     8(R15), Z28                             // x[6][p+2]
+	VFMADD231PS      Z24, Z28, Z12                           // sum[6] += x·w
+	VFMADD231PS      Z25, Z28, Z13                           // sum[6] += x·w
+	VBROADCASTSS     8(R15)(BX*1), Z29                       // x[7][p+2]
+	VFMADD231PS      Z24, Z29, Z14                           // sum[7] += x·w
+	VFMADD231PS      Z25, Z29, Z15                           // sum[7] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
+	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
+	VMOVUPS          192(CX)(DX*1), Z25                      // w[p+3], panel 1
+	VBROADCASTSS     12(AX), Z28                             // x[0][p+3]
+	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
+	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
+	VBROADCASTSS     12(AX)(BX*1), Z29                       // x[1][p+3]
+	VFMADD231PS      Z24, Z29, Z2                            // sum[1] += x·w
+	VFMADD231PS      Z25, Z29, Z3                            // sum[1] += x·w
+	VBROADCASTSS     12(AX)(BX*2), Z28                       // x[2][p+3]
+	VFMADD231PS      Z24, Z28, Z4                            // sum[2] += x·w
+	VFMADD231PS      Z25, Z28, Z5                            // sum[2] += x·w
+	VBROADCASTSS     12(R10), Z29                            // x[3][p+3]
+	VFMADD231PS      Z24, Z29, Z6                            // sum[3] += x·w
+	VFMADD231PS      Z25, Z29, Z7                            // sum[3] += x·w
+	VBROADCASTSS     12(R10)(BX*1), Z28                      // x[4][p+3]
+	VFMADD231PS      Z24, Z28, Z8                            // sum[4] += x·w
+	VFMADD231PS      Z25, Z28, Z9                            // sum[4] += x·w
+	VBROADCASTSS     12(R10)(BX*2), Z29                      // x[5][p+3]
+	VFMADD231PS      Z24, Z29, Z10                           // sum[5] += x·w
+	VFMADD231PS      Z25, Z29, Z11                           // sum[5] += x·w
+	VBROADCASTSS     12(R15), Z28                            // x[6][p+3]
+	VFMADD231PS      Z24, Z28, Z12                           // sum[6] += x·w
+	VFMADD231PS      Z25, Z28, Z13                           // sum[6] += x·w
+	VBROADCASTSS     12(R15)(BX*1), Z29                      // x[7][p+3]
+	VFMADD231PS      Z24, Z29, Z14                           // sum[7] += x·w
+	VFMADD231PS      Z25, Z29, Z15                           // sum[7] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
+	ADDQ             $16, AX
+	ADDQ             $16, R10
+	ADDQ             $256, CX
+	ADDQ             $16, R15
+	DECQ             R12
+	JNZ              tile8x2_loop4
+tile8x2_tail:
+	TESTQ            R9, R9
+	JZ               tile8x2_store
+tile8x2_loop1:
+	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
+	VMOVUPS          0(CX)(DX*1), Z25                        // w[p+0], panel 1
+	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
+	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
+	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
+	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
+	VFMADD231PS      Z24, Z29, Z2                            // sum[1] += x·w
+	VFMADD231PS      Z25, Z29, Z3                            // sum[1] += x·w
+	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
+	VFMADD231PS      Z24, Z28, Z4                            // sum[2] += x·w
+	VFMADD231PS      Z25, Z28, Z5                            // sum[2] += x·w
+	VBROADCASTSS     0(R10), Z29                             // x[3][p+0]
+	VFMADD231PS      Z24, Z29, Z6                            // sum[3] += x·w
+	VFMADD231PS      Z25, Z29, Z7                            // sum[3] += x·w
+	VBROADCASTSS     0(R10)(BX*1), Z28                       // x[4][p+0]
+	VFMADD231PS      Z24, Z28, Z8                            // sum[4] += x·w
+	VFMADD231PS      Z25, Z28, Z9                            // sum[4] += x·w
+	VBROADCASTSS     0(R10)(BX*2), Z29                       // x[5][p+0]
+	VFMADD231PS      Z24, Z29, Z10                           // sum[5] += x·w
+	VFMADD231PS      Z25, Z29, Z11                           // sum[5] += x·w
+	VBROADCASTSS     0(R15), Z28                             // x[6][p+0]
+	VFMADD231PS      Z24, Z28, Z12                           // sum[6] += x·w
+	VFMADD231PS      Z25, Z28, Z13                           // sum[6] += x·w
+	VBROADCASTSS     0(R15)(BX*1), Z29                       // x[7][p+0]
+	VFMADD231PS      Z24, Z29, Z14                           // sum[7] += x·w
+	VFMADD231PS      Z25, Z29, Z15                           // sum[7] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
+	ADDQ             $4, AX
+	ADDQ             $4, R10
+	ADDQ             $64, CX
+	ADDQ             $4, R15
+	DECQ             R9
+	JNZ              tile8x2_loop1
+tile8x2_store:
+	VMOVUPS          Z0, 0(DI)                               // dst = sum
+	VMOVUPS          Z1, K1, 64(DI)                          // dst = sum
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z2, 0(DI)                               // dst = sum
+	VMOVUPS          Z3, K1, 64(DI)                          // dst = sum
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z4, 0(DI)                               // dst = sum
+	VMOVUPS          Z5, K1, 64(DI)                          // dst = sum
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z6, 0(DI)                               // dst = sum
+	VMOVUPS          Z7, K1, 64(DI)                          // dst = sum
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z8, 0(DI)                               // dst = sum
+	VMOVUPS          Z9, K1, 64(DI)                          // dst = sum
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z10, 0(DI)                              // dst = sum
+	VMOVUPS          Z11, K1, 64(DI)                         // dst = sum
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z12, 0(DI)                              // dst = sum
+	VMOVUPS          Z13, K1, 64(DI)                         // dst = sum
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z14, 0(DI)                              // dst = sum
+	VMOVUPS          Z15, K1, 64(DI)                         // dst = sum
 	VZEROUPPER
 	RET
 tile1x3:
@@ -2551,6 +3364,601 @@ tile6x3_store:
 	VMOVUPS          Z15, 0(DI)                              // dst = sum
 	VMOVUPS          Z16, 64(DI)                             // dst = sum
 	VMOVUPS          Z17, K1, 128(DI)                        // dst = sum
+	VZEROUPPER
+	RET
+tile7x3:
+	TESTQ            R8, R8
+	JZ               tile7x3_clear
+	VMOVUPS          0(R8), Z0                               // sum[0] = start
+	VMOVUPS          64(R8), Z1                              // sum[0] = start
+	VMOVUPS.Z        128(R8), K1, Z2                         // sum[0] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z3                               // sum[1] = start
+	VMOVUPS          64(R8), Z4                              // sum[1] = start
+	VMOVUPS.Z        128(R8), K1, Z5                         // sum[1] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z6                               // sum[2] = start
+	VMOVUPS          64(R8), Z7                              // sum[2] = start
+	VMOVUPS.Z        128(R8), K1, Z8                         // sum[2] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z9                               // sum[3] = start
+	VMOVUPS          64(R8), Z10                             // sum[3] = start
+	VMOVUPS.Z        128(R8), K1, Z11                        // sum[3] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z12                              // sum[4] = start
+	VMOVUPS          64(R8), Z13                             // sum[4] = start
+	VMOVUPS.Z        128(R8), K1, Z14                        // sum[4] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z15                              // sum[5] = start
+	VMOVUPS          64(R8), Z16                             // sum[5] = start
+	VMOVUPS.Z        128(R8), K1, Z17                        // sum[5] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z18                              // sum[6] = start
+	VMOVUPS          64(R8), Z19                             // sum[6] = start
+	VMOVUPS.Z        128(R8), K1, Z20                        // sum[6] = start
+	JMP              tile7x3_ready
+tile7x3_clear:
+	VXORPS           Z0, Z0, Z0
+	VXORPS           Z1, Z1, Z1
+	VXORPS           Z2, Z2, Z2
+	VXORPS           Z3, Z3, Z3
+	VXORPS           Z4, Z4, Z4
+	VXORPS           Z5, Z5, Z5
+	VXORPS           Z6, Z6, Z6
+	VXORPS           Z7, Z7, Z7
+	VXORPS           Z8, Z8, Z8
+	VXORPS           Z9, Z9, Z9
+	VXORPS           Z10, Z10, Z10
+	VXORPS           Z11, Z11, Z11
+	VXORPS           Z12, Z12, Z12
+	VXORPS           Z13, Z13, Z13
+	VXORPS           Z14, Z14, Z14
+	VXORPS           Z15, Z15, Z15
+	VXORPS           Z16, Z16, Z16
+	VXORPS           Z17, Z17, Z17
+	VXORPS           Z18, Z18, Z18
+	VXORPS           Z19, Z19, Z19
+	VXORPS           Z20, Z20, Z20
+tile7x3_ready:
+	LEAQ             (R10)(BX*2), R15
+	ADDQ             BX, R15                                 // R15 = x + 6·ldx
+	MOVQ             tile_ahead2(R14), R8
+	MOVQ             tile_step(R14), R13
+	SHLQ             $2, R13
+	MOVQ             tile_ahead(R14), R14
+	SUBQ             R14, R8
+	MOVQ             R9, R12
+	ANDQ             $3, R9
+	SHRQ             $2, R12
+	JZ               tile7x3_tail
+tile7x3_loop4:
+	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
+	VMOVUPS          0(CX)(DX*1), Z25                        // w[p+0], panel 1
+	VMOVUPS          0(CX)(DX*2), Z26                        // w[p+0], panel 2
+	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
+	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
+	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
+	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
+	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
+	VFMADD231PS      Z24, Z29, Z3                            // sum[1] += x·w
+	VFMADD231PS      Z25, Z29, Z4                            // sum[1] += x·w
+	VFMADD231PS      Z26, Z29, Z5                            // sum[1] += x·w
+	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
+	VFMADD231PS      Z24, Z28, Z6                            // sum[2] += x·w
+	VFMADD231PS      Z25, Z28, Z7                            // sum[2] += x·w
+	VFMADD231PS      Z26, Z28, Z8                            // sum[2] += x·w
+	VBROADCASTSS     0(R10), Z29                             // x[3][p+0]
+	VFMADD231PS      Z24, Z29, Z9                            // sum[3] += x·w
+	VFMADD231PS      Z25, Z29, Z10                           // sum[3] += x·w
+	VFMADD231PS      Z26, Z29, Z11                           // sum[3] += x·w
+	VBROADCASTSS     0(R10)(BX*1), Z28                       // x[4][p+0]
+	VFMADD231PS      Z24, Z28, Z12                           // sum[4] += x·w
+	VFMADD231PS      Z25, Z28, Z13                           // sum[4] += x·w
+	VFMADD231PS      Z26, Z28, Z14                           // sum[4] += x·w
+	VBROADCASTSS     0(R10)(BX*2), Z29                       // x[5][p+0]
+	VFMADD231PS      Z24, Z29, Z15                           // sum[5] += x·w
+	VFMADD231PS      Z25, Z29, Z16                           // sum[5] += x·w
+	VFMADD231PS      Z26, Z29, Z17                           // sum[5] += x·w
+	VBROADCASTSS     0(R15), Z28                             // x[6][p+0]
+	VFMADD231PS      Z24, Z28, Z18                           // sum[6] += x·w
+	VFMADD231PS      Z25, Z28, Z19                           // sum[6] += x·w
+	VFMADD231PS      Z26, Z28, Z20                           // sum[6] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
+	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
+	VMOVUPS          64(CX)(DX*1), Z25                       // w[p+1], panel 1
+	VMOVUPS          64(CX)(DX*2), Z26                       // w[p+1], panel 2
+	VBROADCASTSS     4(AX), Z28                              // x[0][p+1]
+	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
+	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
+	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
+	VBROADCASTSS     4(AX)(BX*1), Z29                        // x[1][p+1]
+	VFMADD231PS      Z24, Z29, Z3                            // sum[1] += x·w
+	VFMADD231PS      Z25, Z29, Z4                            // sum[1] += x·w
+	VFMADD231PS      Z26, Z29, Z5                            // sum[1] += x·w
+	VBROADCASTSS     4(AX)(BX*2), Z28                        // x[2][p+1]
+	VFMADD231PS      Z24, Z28, Z6                            // sum[2] += x·w
+	VFMADD231PS      Z25, Z28, Z7                            // sum[2] += x·w
+	VFMADD231PS      Z26, Z28, Z8                            // sum[2] += x·w
+	VBROADCASTSS     4(R10), Z29                             // x[3][p+1]
+	VFMADD231PS      Z24, Z29, Z9                            // sum[3] += x·w
+	VFMADD231PS      Z25, Z29, Z10                           // sum[3] += x·w
+	VFMADD231PS      Z26, Z29, Z11                           // sum[3] += x·w
+	VBROADCASTSS     4(R10)(BX*1), Z28                       // x[4][p+1]
+	VFMADD231PS      Z24, Z28, Z12                           // sum[4] += x·w
+	VFMADD231PS      Z25, Z28, Z13                           // sum[4] += x·w
+	VFMADD231PS      Z26, Z28, Z14                           // sum[4] += x·w
+	VBROADCASTSS     4(R10)(BX*2), Z29                       // x[5][p+1]
+	VFMADD231PS      Z24, Z29, Z15                           // sum[5] += x·w
+	VFMADD231PS      Z25, Z29, Z16                           // sum[5] += x·w
+	VFMADD231PS      Z26, Z29, Z17                           // sum[5] += x·w
+	VBROADCASTSS     4(R15), Z28                             // x[6][p+1]
+	VFMADD231PS      Z24, Z28, Z18                           // sum[6] += x·w
+	VFMADD231PS      Z25, Z28, Z19                           // sum[6] += x·w
+	VFMADD231PS      Z26, Z28, Z20                           // sum[6] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
+	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
+	VMOVUPS          128(CX)(DX*1), Z25                      // w[p+2], panel 1
+	VMOVUPS          128(CX)(DX*2), Z26                      // w[p+2], panel 2
+	VBROADCASTSS     8(AX), Z28                              // x[0][p+2]
+	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
+	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
+	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
+	VBROADCASTSS     8(AX)(BX*1), Z29                        // x[1][p+2]
+	VFMADD231PS      Z24, Z29, Z3                            // sum[1] += x·w
+	VFMADD231PS      Z25, Z29, Z4                            // sum[1] += x·w
+	VFMADD231PS      Z26, Z29, Z5                            // sum[1] += x·w
+	VBROADCASTSS     8(AX)(BX*2), Z28                        // x[2][p+2]
+	VFMADD231PS      Z24, Z28, Z6                            // sum[2] += x·w
+	VFMADD231PS      Z25, Z28, Z7                            // sum[2] += x·w
+	VFMADD231PS      Z26, Z28, Z8                            // sum[2] += x·w
+	VBROADCASTSS     8(R10), Z29                             // x[3][p+2]
+	VFMADD231PS      Z24, Z29, Z9                            // sum[3] += x·w
+	VFMADD231PS      Z25, Z29, Z10                           // sum[3] += x·w
+	VFMADD231PS      Z26, Z29, Z11                           // sum[3] += x·w
+	VBROADCASTSS     8(R10)(BX*1), Z28                       // x[4][p+2]
+	VFMADD231PS      Z24, Z28, Z12                           // sum[4] += x·w
+	VFMADD231PS      Z25, Z28, Z13                           // sum[4] += x·w
+	VFMADD231PS      Z26, Z28, Z14                           // sum[4] += x·w
+	VBROADCASTSS     8(R10)(BX*2), Z29                       // x[5][p+2]
+	VFMADD231PS      Z24, Z29, Z15                           // sum[5] += x·w
+	VFMADD231PS      Z25, Z29, Z16                           // sum[5] += x·w
+	VFMADD231PS      Z26, Z29, Z17                           // sum[5] += x·w
+	VBROADCASTSS     8(R15), Z28                             // x[6][p+2]
+	VFMADD231PS      Z24, Z28, Z18                           // sum[6] += x·w
+	VFMADD231PS      Z25, Z28, Z19                           // sum[6] += x·w
+	VFMADD231PS      Z26, Z28, Z20                           // sum[6] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
+	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
+	VMOVUPS          192(CX)(DX*1), Z25                      // w[p+3], panel 1
+	VMOVUPS          192(CX)(DX*2), Z26                      // w[p+3], panel 2
+	VBROADCASTSS     12(AX), Z28                             // x[0][p+3]
+	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
+	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
+	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
+	VBROADCASTSS     12(AX)(BX*1), Z29                       // x[1][p+3]
+	VFMADD231PS      Z24, Z29, Z3                            // sum[1] += x·w
+	VFMADD231PS      Z25, Z29, Z4                            // sum[1] += x·w
+	VFMADD231PS      Z26, Z29, Z5                            // sum[1] += x·w
+	VBROADCASTSS     12(AX)(BX*2), Z28                       // x[2][p+3]
+	VFMADD231PS      Z24, Z28, Z6                            // sum[2] += x·w
+	VFMADD231PS      Z25, Z28, Z7                            // sum[2] += x·w
+	VFMADD231PS      Z26, Z28, Z8                            // sum[2] += x·w
+	VBROADCASTSS     12(R10), Z29                            // x[3][p+3]
+	VFMADD231PS      Z24, Z29, Z9                            // sum[3] += x·w
+	VFMADD231PS      Z25, Z29, Z10                           // sum[3] += x·w
+	VFMADD231PS      Z26, Z29, Z11                           // sum[3] += x·w
+	VBROADCASTSS     12(R10)(BX*1), Z28                      // x[4][p+3]
+	VFMADD231PS      Z24, Z28, Z12                           // sum[4] += x·w
+	VFMADD231PS      Z25, Z28, Z13                           // sum[4] += x·w
+	VFMADD231PS      Z26, Z28, Z14                           // sum[4] += x·w
+	VBROADCASTSS     12(R10)(BX*2), Z29                      // x[5][p+3]
+	VFMADD231PS      Z24, Z29, Z15                           // sum[5] += x·w
+	VFMADD231PS      Z25, Z29, Z16                           // sum[5] += x·w
+	VFMADD231PS      Z26, Z29, Z17                           // sum[5] += x·w
+	VBROADCASTSS     12(R15), Z28                            // x[6][p+3]
+	VFMADD231PS      Z24, Z28, Z18                           // sum[6] += x·w
+	VFMADD231PS      Z25, Z28, Z19                           // sum[6] += x·w
+	VFMADD231PS      Z26, Z28, Z20                           // sum[6] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
+	ADDQ             $16, AX
+	ADDQ             $16, R10
+	ADDQ             $256, CX
+	ADDQ             $16, R15
+	DECQ             R12
+	JNZ              tile7x3_loop4
+tile7x3_tail:
+	TESTQ            R9, R9
+	JZ               tile7x3_store
+tile7x3_loop1:
+	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
+	VMOVUPS          0(CX)(DX*1), Z25                        // w[p+0], panel 1
+	VMOVUPS          0(CX)(DX*2), Z26                        // w[p+0], panel 2
+	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
+	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
+	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
+	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
+	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
+	VFMADD231PS      Z24, Z29, Z3                            // sum[1] += x·w
+	VFMADD231PS      Z25, Z29, Z4                            // sum[1] += x·w
+	VFMADD231PS      Z26, Z29, Z5                            // sum[1] += x·w
+	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
+	VFMADD231PS      Z24, Z28, Z6                            // sum[2] += x·w
+	VFMADD231PS      Z25, Z28, Z7                            // sum[2] += x·w
+	VFMADD231PS      Z26, Z28, Z8                            // sum[2] += x·w
+	VBROADCASTSS     0(R10), Z29                             // x[3][p+0]
+	VFMADD231PS      Z24, Z29, Z9                            // sum[3] += x·w
+	VFMADD231PS      Z25, Z29, Z10                           // sum[3] += x·w
+	VFMADD231PS      Z26, Z29, Z11                           // sum[3] += x·w
+	VBROADCASTSS     0(R10)(BX*1), Z28                       // x[4][p+0]
+	VFMADD231PS      Z24, Z28, Z12                           // sum[4] += x·w
+	VFMADD231PS      Z25, Z28, Z13                           // sum[4] += x·w
+	VFMADD231PS      Z26, Z28, Z14                           // sum[4] += x·w
+	VBROADCASTSS     0(R10)(BX*2), Z29                       // x[5][p+0]
+	VFMADD231PS      Z24, Z29, Z15                           // sum[5] += x·w
+	VFMADD231PS      Z25, Z29, Z16                           // sum[5] += x·w
+	VFMADD231PS      Z26, Z29, Z17                           // sum[5] += x·w
+	VBROADCASTSS     0(R15), Z28                             // x[6][p+0]
+	VFMADD231PS      Z24, Z28, Z18                           // sum[6] += x·w
+	VFMADD231PS      Z25, Z28, Z19                           // sum[6] += x·w
+	VFMADD231PS      Z26, Z28, Z20                           // sum[6] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
+	ADDQ             $4, AX
+	ADDQ             $4, R10
+	ADDQ             $64, CX
+	ADDQ             $4, R15
+	DECQ             R9
+	JNZ              tile7x3_loop1
+tile7x3_store:
+	VMOVUPS          Z0, 0(DI)                               // dst = sum
+	VMOVUPS          Z1, 64(DI)                              // dst = sum
+	VMOVUPS          Z2, K1, 128(DI)                         // dst = sum
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z3, 0(DI)                               // dst = sum
+	VMOVUPS          Z4, 64(DI)                              // dst = sum
+	VMOVUPS          Z5, K1, 128(DI)                         // dst = sum
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z6, 0(DI)                               // dst = sum
+	VMOVUPS          Z7, 64(DI)                              // dst = sum
+	VMOVUPS          Z8, K1, 128(DI)                         // dst = sum
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z9, 0(DI)                               // dst = sum
+	VMOVUPS          Z10, 64(DI)                             // dst = sum
+	VMOVUPS          Z11, K1, 128(DI)                        // dst = sum
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z12, 0(DI)                              // dst = sum
+	VMOVUPS          Z13, 64(DI)                             // dst = sum
+	VMOVUPS          Z14, K1, 128(DI)                        // dst = sum
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z15, 0(DI)                              // dst = sum
+	VMOVUPS          Z16, 64(DI)                             // dst = sum
+	VMOVUPS          Z17, K1, 128(DI)                        // dst = sum
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z18, 0(DI)                              // dst = sum
+	VMOVUPS          Z19, 64(DI)                             // dst = sum
+	VMOVUPS          Z20, K1, 128(DI)                        // dst = sum
+	VZEROUPPER
+	RET
+tile8x3:
+	TESTQ            R8, R8
+	JZ               tile8x3_clear
+	VMOVUPS          0(R8), Z0                               // sum[0] = start
+	VMOVUPS          64(R8), Z1                              // sum[0] = start
+	VMOVUPS.Z        128(R8), K1, Z2                         // sum[0] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z3                               // sum[1] = start
+	VMOVUPS          64(R8), Z4                              // sum[1] = start
+	VMOVUPS.Z        128(R8), K1, Z5                         // sum[1] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z6                               // sum[2] = start
+	VMOVUPS          64(R8), Z7                              // sum[2] = start
+	VMOVUPS.Z        128(R8), K1, Z8                         // sum[2] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z9                               // sum[3] = start
+	VMOVUPS          64(R8), Z10                             // sum[3] = start
+	VMOVUPS.Z        128(R8), K1, Z11                        // sum[3] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z12                              // sum[4] = start
+	VMOVUPS          64(R8), Z13                             // sum[4] = start
+	VMOVUPS.Z        128(R8), K1, Z14                        // sum[4] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z15                              // sum[5] = start
+	VMOVUPS          64(R8), Z16                             // sum[5] = start
+	VMOVUPS.Z        128(R8), K1, Z17                        // sum[5] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z18                              // sum[6] = start
+	VMOVUPS          64(R8), Z19                             // sum[6] = start
+	VMOVUPS.Z        128(R8), K1, Z20                        // sum[6] = start
+	ADDQ             R13, R8                                 // next row
+	VMOVUPS          0(R8), Z21                              // sum[7] = start
+	VMOVUPS          64(R8), Z22                             // sum[7] = start
+	VMOVUPS.Z        128(R8), K1, Z23                        // sum[7] = start
+	JMP              tile8x3_ready
+tile8x3_clear:
+	VXORPS           Z0, Z0, Z0
+	VXORPS           Z1, Z1, Z1
+	VXORPS           Z2, Z2, Z2
+	VXORPS           Z3, Z3, Z3
+	VXORPS           Z4, Z4, Z4
+	VXORPS           Z5, Z5, Z5
+	VXORPS           Z6, Z6, Z6
+	VXORPS           Z7, Z7, Z7
+	VXORPS           Z8, Z8, Z8
+	VXORPS           Z9, Z9, Z9
+	VXORPS           Z10, Z10, Z10
+	VXORPS           Z11, Z11, Z11
+	VXORPS           Z12, Z12, Z12
+	VXORPS           Z13, Z13, Z13
+	VXORPS           Z14, Z14, Z14
+	VXORPS           Z15, Z15, Z15
+	VXORPS           Z16, Z16, Z16
+	VXORPS           Z17, Z17, Z17
+	VXORPS           Z18, Z18, Z18
+	VXORPS           Z19, Z19, Z19
+	VXORPS           Z20, Z20, Z20
+	VXORPS           Z21, Z21, Z21
+	VXORPS           Z22, Z22, Z22
+	VXORPS           Z23, Z23, Z23
+tile8x3_ready:
+	LEAQ             (R10)(BX*2), R15
+	ADDQ             BX, R15                                 // R15 = x + 6·ldx
+	MOVQ             tile_ahead2(R14), R8
+	MOVQ             tile_step(R14), R13
+	SHLQ             $2, R13
+	MOVQ             tile_ahead(R14), R14
+	SUBQ             R14, R8
+	MOVQ             R9, R12
+	ANDQ             $3, R9
+	SHRQ             $2, R12
+	JZ               tile8x3_tail
+tile8x3_loop4:
+	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
+	VMOVUPS          0(CX)(DX*1), Z25                        // w[p+0], panel 1
+	VMOVUPS          0(CX)(DX*2), Z26                        // w[p+0], panel 2
+	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
+	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
+	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
+	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
+	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
+	VFMADD231PS      Z24, Z29, Z3                            // sum[1] += x·w
+	VFMADD231PS      Z25, Z29, Z4                            // sum[1] += x·w
+	VFMADD231PS      Z26, Z29, Z5                            // sum[1] += x·w
+	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
+	VFMADD231PS      Z24, Z28, Z6                            // sum[2] += x·w
+	VFMADD231PS      Z25, Z28, Z7                            // sum[2] += x·w
+	VFMADD231PS      Z26, Z28, Z8                            // sum[2] += x·w
+	VBROADCASTSS     0(R10), Z29                             // x[3][p+0]
+	VFMADD231PS      Z24, Z29, Z9                            // sum[3] += x·w
+	VFMADD231PS      Z25, Z29, Z10                           // sum[3] += x·w
+	VFMADD231PS      Z26, Z29, Z11                           // sum[3] += x·w
+	VBROADCASTSS     0(R10)(BX*1), Z28                       // x[4][p+0]
+	VFMADD231PS      Z24, Z28, Z12                           // sum[4] += x·w
+	VFMADD231PS      Z25, Z28, Z13                           // sum[4] += x·w
+	VFMADD231PS      Z26, Z28, Z14                           // sum[4] += x·w
+	VBROADCASTSS     0(R10)(BX*2), Z29                       // x[5][p+0]
+	VFMADD231PS      Z24, Z29, Z15                           // sum[5] += x·w
+	VFMADD231PS      Z25, Z29, Z16                           // sum[5] += x·w
+	VFMADD231PS      Z26, Z29, Z17                           // sum[5] += x·w
+	VBROADCASTSS     0(R15), Z28                             // x[6][p+0]
+	VFMADD231PS      Z24, Z28, Z18                           // sum[6] += x·w
+	VFMADD231PS      Z25, Z28, Z19                           // sum[6] += x·w
+	VFMADD231PS      Z26, Z28, Z20                           // sum[6] += x·w
+	VBROADCASTSS     0(R15)(BX*1), Z29                       // x[7][p+0]
+	VFMADD231PS      Z24, Z29, Z21                           // sum[7] += x·w
+	VFMADD231PS      Z25, Z29, Z22                           // sum[7] += x·w
+	VFMADD231PS      Z26, Z29, Z23                           // sum[7] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
+	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
+	VMOVUPS          64(CX)(DX*1), Z25                       // w[p+1], panel 1
+	VMOVUPS          64(CX)(DX*2), Z26                       // w[p+1], panel 2
+	VBROADCASTSS     4(AX), Z28                              // x[0][p+1]
+	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
+	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
+	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
+	VBROADCASTSS     4(AX)(BX*1), Z29                        // x[1][p+1]
+	VFMADD231PS      Z24, Z29, Z3                            // sum[1] += x·w
+	VFMADD231PS      Z25, Z29, Z4                            // sum[1] += x·w
+	VFMADD231PS      Z26, Z29, Z5                            // sum[1] += x·w
+	VBROADCASTSS     4(AX)(BX*2), Z28                        // x[2][p+1]
+	VFMADD231PS      Z24, Z28, Z6                            // sum[2] += x·w
+	VFMADD231PS      Z25, Z28, Z7                            // sum[2] += x·w
+	VFMADD231PS      Z26, Z28, Z8                            // sum[2] += x·w
+	VBROADCASTSS     4(R10), Z29                             // x[3][p+1]
+	VFMADD231PS      Z24, Z29, Z9                            // sum[3] += x·w
+	VFMADD231PS      Z25, Z29, Z10                           // sum[3] += x·w
+	VFMADD231PS      Z26, Z29, Z11                           // sum[3] += x·w
+	VBROADCASTSS     4(R10)(BX*1), Z28                       // x[4][p+1]
+	VFMADD231PS      Z24, Z28, Z12                           // sum[4] += x·w
+	VFMADD231PS      Z25, Z28, Z13                           // sum[4] += x·w
+	VFMADD231PS      Z26, Z28, Z14                           // sum[4] += x·w
+	VBROADCASTSS     4(R10)(BX*2), Z29                       // x[5][p+1]
+	VFMADD231PS      Z24, Z29, Z15                           // sum[5] += x·w
+	VFMADD231PS      Z25, Z29, Z16                           // sum[5] += x·w
+	VFMADD231PS      Z26, Z29, Z17                           // sum[5] += x·w
+	VBROADCASTSS     4(R15), Z28                             // x[6][p+1]
+	VFMADD231PS      Z24, Z28, Z18                           // sum[6] += x·w
+	VFMADD231PS      Z25, Z28, Z19                           // sum[6] += x·w
+	VFMADD231PS      Z26, Z28, Z20                           // sum[6] += x·w
+	VBROADCASTSS     4(R15)(BX*1), Z29                       // x[7][p+1]
+	VFMADD231PS      Z24, Z29, Z21                           // sum[7] += x·w
+	VFMADD231PS      Z25, Z29, Z22                           // sum[7] += x·w
+	VFMADD231PS      Z26, Z29, Z23                           // sum[7] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
+	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
+	VMOVUPS          128(CX)(DX*1), Z25                      // w[p+2], panel 1
+	VMOVUPS          128(CX)(DX*2), Z26                      // w[p+2], panel 2
+	VBROADCASTSS     8(AX), Z28                              // x[0][p+2]
+	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
+	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
+	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
+	VBROADCASTSS     8(AX)(BX*1), Z29                        // x[1][p+2]
+	VFMADD231PS      Z24, Z29, Z3                            // sum[1] += x·w
+	VFMADD231PS      Z25, Z29, Z4                            // sum[1] += x·w
+	VFMADD231PS      Z26, Z29, Z5                            // sum[1] += x·w
+	VBROADCASTSS     8(AX)(BX*2), Z28                        // x[2][p+2]
+	VFMADD231PS      Z24, Z28, Z6                            // sum[2] += x·w
+	VFMADD231PS      Z25, Z28, Z7                            // sum[2] += x·w
+	VFMADD231PS      Z26, Z28, Z8                            // sum[2] += x·w
+	VBROADCASTSS     8(R10), Z29                             // x[3][p+2]
+	VFMADD231PS      Z24, Z29, Z9                            // sum[3] += x·w
+	VFMADD231PS      Z25, Z29, Z10                           // sum[3] += x·w
+	VFMADD231PS      Z26, Z29, Z11                           // sum[3] += x·w
+	VBROADCASTSS     8(R10)(BX*1), Z28                       // x[4][p+2]
+	VFMADD231PS      Z24, Z28, Z12                           // sum[4] += x·w
+	VFMADD231PS      Z25, Z28, Z13                           // sum[4] += x·w
+	VFMADD231PS      Z26, Z28, Z14                           // sum[4] += x·w
+	VBROADCASTSS     8(R10)(BX*2), Z29                       // x[5][p+2]
+	VFMADD231PS      Z24, Z29, Z15                           // sum[5] += x·w
+	VFMADD231PS      Z25, Z29, Z16                           // sum[5] += x·w
+	VFMADD231PS      Z26, Z29, Z17                           // sum[5] += x·w
+	VBROADCASTSS     8(R15), Z28                             // x[6][p+2]
+	VFMADD231PS      Z24, Z28, Z18                           // sum[6] += x·w
+	VFMADD231PS      Z25, Z28, Z19                           // sum[6] += x·w
+	VFMADD231PS      Z26, Z28, Z20                           // sum[6] += x·w
+	VBROADCASTSS     8(R15)(BX*1), Z29                       // x[7][p+2]
+	VFMADD231PS      Z24, Z29, Z21                           // sum[7] += x·w
+	VFMADD231PS      Z25, Z29, Z22                           // sum[7] += x·w
+	VFMADD231PS      Z26, Z29, Z23                           // sum[7] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
+	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
+	VMOVUPS          192(CX)(DX*1), Z25                      // w[p+3], panel 1
+	VMOVUPS          192(CX)(DX*2), Z26                      // w[p+3], panel 2
+	VBROADCASTSS     12(AX), Z28                             // x[0][p+3]
+	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
+	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
+	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
+	VBROADCASTSS     12(AX)(BX*1), Z29                       // x[1][p+3]
+	VFMADD231PS      Z24, Z29, Z3                            // sum[1] += x·w
+	VFMADD231PS      Z25, Z29, Z4                            // sum[1] += x·w
+	VFMADD231PS      Z26, Z29, Z5                            // sum[1] += x·w
+	VBROADCASTSS     12(AX)(BX*2), Z28                       // x[2][p+3]
+	VFMADD231PS      Z24, Z28, Z6                            // sum[2] += x·w
+	VFMADD231PS      Z25, Z28, Z7                            // sum[2] += x·w
+	VFMADD231PS      Z26, Z28, Z8                            // sum[2] += x·w
+	VBROADCASTSS     12(R10), Z29                            // x[3][p+3]
+	VFMADD231PS      Z24, Z29, Z9                            // sum[3] += x·w
+	VFMADD231PS      Z25, Z29, Z10                           // sum[3] += x·w
+	VFMADD231PS      Z26, Z29, Z11                           // sum[3] += x·w
+	VBROADCASTSS     12(R10)(BX*1), Z28                      // x[4][p+3]
+	VFMADD231PS      Z24, Z28, Z12                           // sum[4] += x·w
+	VFMADD231PS      Z25, Z28, Z13                           // sum[4] += x·w
+	VFMADD231PS      Z26, Z28, Z14                           // sum[4] += x·w
+	VBROADCASTSS     12(R10)(BX*2), Z29                      // x[5][p+3]
+	VFMADD231PS      Z24, Z29, Z15                           // sum[5] += x·w
+	VFMADD231PS      Z25, Z29, Z16                           // sum[5] += x·w
+	VFMADD231PS      Z26, Z29, Z17                           // sum[5] += x·w
+	VBROADCASTSS     12(R15), Z28                            // x[6][p+3]
+	VFMADD231PS      Z24, Z28, Z18                           // sum[6] += x·w
+	VFMADD231PS      Z25, Z28, Z19                           // sum[6] += x·w
+	VFMADD231PS      Z26, Z28, Z20                           // sum[6] += x·w
+	VBROADCASTSS     12(R15)(BX*1), Z29                      // x[7][p+3]
+	VFMADD231PS      Z24, Z29, Z21                           // sum[7] += x·w
+	VFMADD231PS      Z25, Z29, Z22                           // sum[7] += x·w
+	VFMADD231PS      Z26, Z29, Z23                           // sum[7] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
+	ADDQ             $16, AX
+	ADDQ             $16, R10
+	ADDQ             $256, CX
+	ADDQ             $16, R15
+	DECQ             R12
+	JNZ              tile8x3_loop4
+tile8x3_tail:
+	TESTQ            R9, R9
+	JZ               tile8x3_store
+tile8x3_loop1:
+	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
+	VMOVUPS          0(CX)(DX*1), Z25                        // w[p+0], panel 1
+	VMOVUPS          0(CX)(DX*2), Z26                        // w[p+0], panel 2
+	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
+	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
+	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
+	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
+	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
+	VFMADD231PS      Z24, Z29, Z3                            // sum[1] += x·w
+	VFMADD231PS      Z25, Z29, Z4                            // sum[1] += x·w
+	VFMADD231PS      Z26, Z29, Z5                            // sum[1] += x·w
+	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
+	VFMADD231PS      Z24, Z28, Z6                            // sum[2] += x·w
+	VFMADD231PS      Z25, Z28, Z7                            // sum[2] += x·w
+	VFMADD231PS      Z26, Z28, Z8                            // sum[2] += x·w
+	VBROADCASTSS     0(R10), Z29                             // x[3][p+0]
+	VFMADD231PS      Z24, Z29, Z9                            // sum[3] += x·w
+	VFMADD231PS      Z25, Z29, Z10                           // sum[3] += x·w
+	VFMADD231PS      Z26, Z29, Z11                           // sum[3] += x·w
+	VBROADCASTSS     0(R10)(BX*1), Z28                       // x[4][p+0]
+	VFMADD231PS      Z24, Z28, Z12                           // sum[4] += x·w
+	VFMADD231PS      Z25, Z28, Z13                           // sum[4] += x·w
+	VFMADD231PS      Z26, Z28, Z14                           // sum[4] += x·w
+	VBROADCASTSS     0(R10)(BX*2), Z29                       // x[5][p+0]
+	VFMADD231PS      Z24, Z29, Z15                           // sum[5] += x·w
+	VFMADD231PS      Z25, Z29, Z16                           // sum[5] += x·w
+	VFMADD231PS      Z26, Z29, Z17                           // sum[5] += x·w
+	VBROADCASTSS     0(R15), Z28                             // x[6][p+0]
+	VFMADD231PS      Z24, Z28, Z18                           // sum[6] += x·w
+	VFMADD231PS      Z25, Z28, Z19                           // sum[6] += x·w
+	VFMADD231PS      Z26, Z28, Z20                           // sum[6] += x·w
+	VBROADCASTSS     0(R15)(BX*1), Z29                       // x[7][p+0]
+	VFMADD231PS      Z24, Z29, Z21                           // sum[7] += x·w
+	VFMADD231PS      Z25, Z29, Z22                           // sum[7] += x·w
+	VFMADD231PS      Z26, Z29, Z23                           // sum[7] += x·w
+	PREFETCHT1       (R14)
+	PREFETCHT1       (R14)(R8*1)
+	ADDQ             R13, R14
+	ADDQ             $4, AX
+	ADDQ             $4, R10
+	ADDQ             $64, CX
+	ADDQ             $4, R15
+	DECQ             R9
+	JNZ              tile8x3_loop1
+tile8x3_store:
+	VMOVUPS          Z0, 0(DI)                               // dst = sum
+	VMOVUPS          Z1, 64(DI)                              // dst = sum
+	VMOVUPS          Z2, K1, 128(DI)                         // dst = sum
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z3, 0(DI)                               // dst = sum
+	VMOVUPS          Z4, 64(DI)                              // dst = sum
+	VMOVUPS          Z5, K1, 128(DI)                         // dst = sum
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z6, 0(DI)                               // dst = sum
+	VMOVUPS          Z7, 64(DI)                              // dst = sum
+	VMOVUPS          Z8, K1, 128(DI)                         // dst = sum
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z9, 0(DI)                               // dst = sum
+	VMOVUPS          Z10, 64(DI)                             // dst = sum
+	VMOVUPS          Z11, K1, 128(DI)                        // dst = sum
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z12, 0(DI)                              // dst = sum
+	VMOVUPS          Z13, 64(DI)                             // dst = sum
+	VMOVUPS          Z14, K1, 128(DI)                        // dst = sum
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z15, 0(DI)                              // dst = sum
+	VMOVUPS          Z16, 64(DI)                             // dst = sum
+	VMOVUPS          Z17, K1, 128(DI)                        // dst = sum
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z18, 0(DI)                              // dst = sum
+	VMOVUPS          Z19, 64(DI)                             // dst = sum
+	VMOVUPS          Z20, K1, 128(DI)                        // dst = sum
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z21, 0(DI)                              // dst = sum
+	VMOVUPS          Z22, 64(DI)                             // dst = sum
+	VMOVUPS          Z23, K1, 128(DI)                        // dst = sum
 	VZEROUPPER
 	RET
 tile1x4:

@@ -12,7 +12,8 @@ A tile is rows × panels·16 outputs, all of them in registers while k runs: eac
 line once, and each row's x once, into every lane.
 
 	DI dst     SI ldd·4
-	AX x       BX ldx·4      R10 x + 3·ldx      rows 0-2 are at AX + {0,1,2}·BX, rows 3-5 at R10 + {0,1,2}·BX
+	AX x       BX ldx·4      R10 x + 3·ldx      rows 0-2 are at AX + {0,1,2}·BX, rows 3-5 at R10 + …,
+	                         R15 x + 6·ldx      rows 6-7 at R15 + …
 	CX w       DX panel·4    R11 w + 3·panel    panel q is at CX + q·DX
 	R9 k       R12 count of the loop
 	R14 ahead  R8 ahead2 - ahead   R13 step·4   fetched into L2 while the tile is computed
@@ -32,8 +33,8 @@ type isa struct {
 
 var (
 	avx512 = isa{
-		name: "AVX512", reg: "Z", lanes: 16, rows: []int{6, 6, 6, 6}, weights: 24, spread: 28,
-		about: "tileAVX512: up to 6 rows × 4 panels, 24 accumulators of 16 lanes.\n" + registers +
+		name: "AVX512", reg: "Z", lanes: 16, rows: []int{8, 8, 8, 6}, weights: 24, spread: 28,
+		about: "tileAVX512: up to 6 rows × 4 panels or 8 × 3, 24 accumulators of 16 lanes.\n" + registers +
 			"\tK1 the columns of the last panel\n\n\tZ0-Z23 sums, Z24-Z27 weights, Z28-Z29 x",
 	}
 	avx2 = isa{
@@ -175,6 +176,10 @@ func (t tile) start() {
 		}
 	}
 	t.Label(t.label("_ready"))
+	if t.r > 6 {
+		t.Op("", "LEAQ", "(R10)(BX*2)", "R15")
+		t.Op("R15 = x + 6·ldx", "ADDQ", "BX", "R15")
+	}
 	t.Op("", "MOVQ", "tile_ahead2(R14)", "R8")
 	t.Op("", "MOVQ", "tile_step(R14)", "R13")
 	t.Op("", "SHLQ", "$2", "R13")
@@ -209,7 +214,8 @@ func (t tile) step(u int) {
 		t.Op(fmt.Sprintf("w[p+%d], panel %d", u, panel), "VMOVUPS", fmt.Sprint(at, base), t.weight(v))
 	}
 	for r := range t.r {
-		base := []string{"(AX)", "(AX)(BX*1)", "(AX)(BX*2)", "(R10)", "(R10)(BX*1)", "(R10)(BX*2)"}[r]
+		base := []string{"(AX)", "(AX)(BX*1)", "(AX)(BX*2)", "(R10)", "(R10)(BX*1)", "(R10)(BX*2)",
+			"(R15)", "(R15)(BX*1)"}[r]
 		x := t.register(t.spread + r%2)
 		t.Op(fmt.Sprintf("x[%d][p+%d]", r, u), "VBROADCASTSS", fmt.Sprint(4*u, base), x)
 		for v := range t.vectors() {
@@ -228,6 +234,9 @@ func (t tile) advance(n int) {
 		t.Op("", "ADDQ", fmt.Sprintf("$%d", 4*n), "R10")
 	}
 	t.Op("", "ADDQ", fmt.Sprintf("$%d", 64*n), "CX")
+	if t.r > 6 {
+		t.Op("", "ADDQ", fmt.Sprintf("$%d", 4*n), "R15")
+	}
 	if t.p > 3 {
 		t.Op("", "ADDQ", fmt.Sprintf("$%d", 64*n), "R11")
 	}
