@@ -17,9 +17,9 @@ type tile struct {
 	ldx          int
 	w            *float32 // [panels][k][16]
 	panel        int      // from one panel to the next
-	k            int
-	rows, panels int // 1 to those of the shapes in gen
-	last         int // columns of the last panel, 1 to 16
+	k            int      // at least 1
+	rows, panels int      // 1 to those of the shapes in gen
+	last         int      // columns of the last panel, 1 to 16
 
 	ahead, ahead2 *float32 // brought into L2 meanwhile: the line at each, then step further for each step of k
 	step          int

@@ -14,7 +14,7 @@
 // 	AX x       BX ldx·4      R10 x + 3·ldx      rows 0-2 are at AX + {0,1,2}·BX, rows 3-5 at R10 + …,
 // 	                         R15 x + 6·ldx      rows 6-7 at R15 + …
 // 	CX w       DX panel·4    R11 w + 3·panel    panel q is at CX + q·DX
-// 	R9 k       R12 count of the loop
+// 	R9 steps of k left
 // 	R14 ahead  R8 ahead2 - ahead   R13 step·4   fetched into L2 while the tile is computed
 // 	At the start and the end: R8 start, R13 lds·4, R14 the tile, R15 the lanes of the last panel
 // 
@@ -123,64 +123,19 @@ tile1x1_ready:
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
 	SUBQ             R14, R8
-	MOVQ             R9, R12
-	ANDQ             $3, R9
-	SHRQ             $2, R12
-	JZ               tile1x1_tail
-tile1x1_loop4:
-	VMOVUPS          0(CX), Y12                              // w[p+0], panel 0
-	VMOVUPS          32(CX), Y13                             // w[p+0], panel 0
-	VBROADCASTSS     0(AX), Y14                              // x[0][p+0]
+tile1x1_loop:
+	VMOVUPS          0(CX), Y12                              // w, panel 0
+	VMOVUPS          32(CX), Y13                             // w, panel 0
+	VBROADCASTSS     (AX), Y14                               // x[0]
 	VFMADD231PS      Y12, Y14, Y0                            // sum[0] += x·w
 	VFMADD231PS      Y13, Y14, Y1                            // sum[0] += x·w
 	PREFETCHT1       (R14)
 	PREFETCHT1       (R14)(R8*1)
 	ADDQ             R13, R14
-	VMOVUPS          64(CX), Y12                             // w[p+1], panel 0
-	VMOVUPS          96(CX), Y13                             // w[p+1], panel 0
-	VBROADCASTSS     4(AX), Y14                              // x[0][p+1]
-	VFMADD231PS      Y12, Y14, Y0                            // sum[0] += x·w
-	VFMADD231PS      Y13, Y14, Y1                            // sum[0] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          128(CX), Y12                            // w[p+2], panel 0
-	VMOVUPS          160(CX), Y13                            // w[p+2], panel 0
-	VBROADCASTSS     8(AX), Y14                              // x[0][p+2]
-	VFMADD231PS      Y12, Y14, Y0                            // sum[0] += x·w
-	VFMADD231PS      Y13, Y14, Y1                            // sum[0] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          192(CX), Y12                            // w[p+3], panel 0
-	VMOVUPS          224(CX), Y13                            // w[p+3], panel 0
-	VBROADCASTSS     12(AX), Y14                             // x[0][p+3]
-	VFMADD231PS      Y12, Y14, Y0                            // sum[0] += x·w
-	VFMADD231PS      Y13, Y14, Y1                            // sum[0] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $16, AX
-	ADDQ             $256, CX
-	DECQ             R12
-	JNZ              tile1x1_loop4
-tile1x1_tail:
-	TESTQ            R9, R9
-	JZ               tile1x1_store
-tile1x1_loop1:
-	VMOVUPS          0(CX), Y12                              // w[p+0], panel 0
-	VMOVUPS          32(CX), Y13                             // w[p+0], panel 0
-	VBROADCASTSS     0(AX), Y14                              // x[0][p+0]
-	VFMADD231PS      Y12, Y14, Y0                            // sum[0] += x·w
-	VFMADD231PS      Y13, Y14, Y1                            // sum[0] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $4, AX
+	ADDQ             $4, AX                                  // next step
 	ADDQ             $64, CX
 	DECQ             R9
-	JNZ              tile1x1_loop1
-tile1x1_store:
+	JNZ              tile1x1_loop
 	MOVQ             t+0(FP), R14
 	CMPQ             tile_last(R14), $16
 	JNE              tile1x1_cut
@@ -219,79 +174,22 @@ tile2x1_ready:
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
 	SUBQ             R14, R8
-	MOVQ             R9, R12
-	ANDQ             $3, R9
-	SHRQ             $2, R12
-	JZ               tile2x1_tail
-tile2x1_loop4:
-	VMOVUPS          0(CX), Y12                              // w[p+0], panel 0
-	VMOVUPS          32(CX), Y13                             // w[p+0], panel 0
-	VBROADCASTSS     0(AX), Y14                              // x[0][p+0]
+tile2x1_loop:
+	VMOVUPS          0(CX), Y12                              // w, panel 0
+	VMOVUPS          32(CX), Y13                             // w, panel 0
+	VBROADCASTSS     (AX), Y14                               // x[0]
 	VFMADD231PS      Y12, Y14, Y0                            // sum[0] += x·w
 	VFMADD231PS      Y13, Y14, Y1                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Y15                        // x[1][p+0]
+	VBROADCASTSS     (AX)(BX*1), Y15                         // x[1]
 	VFMADD231PS      Y12, Y15, Y2                            // sum[1] += x·w
 	VFMADD231PS      Y13, Y15, Y3                            // sum[1] += x·w
 	PREFETCHT1       (R14)
 	PREFETCHT1       (R14)(R8*1)
 	ADDQ             R13, R14
-	VMOVUPS          64(CX), Y12                             // w[p+1], panel 0
-	VMOVUPS          96(CX), Y13                             // w[p+1], panel 0
-	VBROADCASTSS     4(AX), Y14                              // x[0][p+1]
-	VFMADD231PS      Y12, Y14, Y0                            // sum[0] += x·w
-	VFMADD231PS      Y13, Y14, Y1                            // sum[0] += x·w
-	VBROADCASTSS     4(AX)(BX*1), Y15                        // x[1][p+1]
-	VFMADD231PS      Y12, Y15, Y2                            // sum[1] += x·w
-	VFMADD231PS      Y13, Y15, Y3                            // sum[1] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          128(CX), Y12                            // w[p+2], panel 0
-	VMOVUPS          160(CX), Y13                            // w[p+2], panel 0
-	VBROADCASTSS     8(AX), Y14                              // x[0][p+2]
-	VFMADD231PS      Y12, Y14, Y0                            // sum[0] += x·w
-	VFMADD231PS      Y13, Y14, Y1                            // sum[0] += x·w
-	VBROADCASTSS     8(AX)(BX*1), Y15                        // x[1][p+2]
-	VFMADD231PS      Y12, Y15, Y2                            // sum[1] += x·w
-	VFMADD231PS      Y13, Y15, Y3                            // sum[1] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          192(CX), Y12                            // w[p+3], panel 0
-	VMOVUPS          224(CX), Y13                            // w[p+3], panel 0
-	VBROADCASTSS     12(AX), Y14                             // x[0][p+3]
-	VFMADD231PS      Y12, Y14, Y0                            // sum[0] += x·w
-	VFMADD231PS      Y13, Y14, Y1                            // sum[0] += x·w
-	VBROADCASTSS     12(AX)(BX*1), Y15                       // x[1][p+3]
-	VFMADD231PS      Y12, Y15, Y2                            // sum[1] += x·w
-	VFMADD231PS      Y13, Y15, Y3                            // sum[1] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $16, AX
-	ADDQ             $256, CX
-	DECQ             R12
-	JNZ              tile2x1_loop4
-tile2x1_tail:
-	TESTQ            R9, R9
-	JZ               tile2x1_store
-tile2x1_loop1:
-	VMOVUPS          0(CX), Y12                              // w[p+0], panel 0
-	VMOVUPS          32(CX), Y13                             // w[p+0], panel 0
-	VBROADCASTSS     0(AX), Y14                              // x[0][p+0]
-	VFMADD231PS      Y12, Y14, Y0                            // sum[0] += x·w
-	VFMADD231PS      Y13, Y14, Y1                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Y15                        // x[1][p+0]
-	VFMADD231PS      Y12, Y15, Y2                            // sum[1] += x·w
-	VFMADD231PS      Y13, Y15, Y3                            // sum[1] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $4, AX
+	ADDQ             $4, AX                                  // next step
 	ADDQ             $64, CX
 	DECQ             R9
-	JNZ              tile2x1_loop1
-tile2x1_store:
+	JNZ              tile2x1_loop
 	MOVQ             t+0(FP), R14
 	CMPQ             tile_last(R14), $16
 	JNE              tile2x1_cut
@@ -345,94 +243,25 @@ tile3x1_ready:
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
 	SUBQ             R14, R8
-	MOVQ             R9, R12
-	ANDQ             $3, R9
-	SHRQ             $2, R12
-	JZ               tile3x1_tail
-tile3x1_loop4:
-	VMOVUPS          0(CX), Y12                              // w[p+0], panel 0
-	VMOVUPS          32(CX), Y13                             // w[p+0], panel 0
-	VBROADCASTSS     0(AX), Y14                              // x[0][p+0]
+tile3x1_loop:
+	VMOVUPS          0(CX), Y12                              // w, panel 0
+	VMOVUPS          32(CX), Y13                             // w, panel 0
+	VBROADCASTSS     (AX), Y14                               // x[0]
 	VFMADD231PS      Y12, Y14, Y0                            // sum[0] += x·w
 	VFMADD231PS      Y13, Y14, Y1                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Y15                        // x[1][p+0]
+	VBROADCASTSS     (AX)(BX*1), Y15                         // x[1]
 	VFMADD231PS      Y12, Y15, Y2                            // sum[1] += x·w
 	VFMADD231PS      Y13, Y15, Y3                            // sum[1] += x·w
-	VBROADCASTSS     0(AX)(BX*2), Y14                        // x[2][p+0]
+	VBROADCASTSS     (AX)(BX*2), Y14                         // x[2]
 	VFMADD231PS      Y12, Y14, Y4                            // sum[2] += x·w
 	VFMADD231PS      Y13, Y14, Y5                            // sum[2] += x·w
 	PREFETCHT1       (R14)
 	PREFETCHT1       (R14)(R8*1)
 	ADDQ             R13, R14
-	VMOVUPS          64(CX), Y12                             // w[p+1], panel 0
-	VMOVUPS          96(CX), Y13                             // w[p+1], panel 0
-	VBROADCASTSS     4(AX), Y14                              // x[0][p+1]
-	VFMADD231PS      Y12, Y14, Y0                            // sum[0] += x·w
-	VFMADD231PS      Y13, Y14, Y1                            // sum[0] += x·w
-	VBROADCASTSS     4(AX)(BX*1), Y15                        // x[1][p+1]
-	VFMADD231PS      Y12, Y15, Y2                            // sum[1] += x·w
-	VFMADD231PS      Y13, Y15, Y3                            // sum[1] += x·w
-	VBROADCASTSS     4(AX)(BX*2), Y14                        // x[2][p+1]
-	VFMADD231PS      Y12, Y14, Y4                            // sum[2] += x·w
-	VFMADD231PS      Y13, Y14, Y5                            // sum[2] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          128(CX), Y12                            // w[p+2], panel 0
-	VMOVUPS          160(CX), Y13                            // w[p+2], panel 0
-	VBROADCASTSS     8(AX), Y14                              // x[0][p+2]
-	VFMADD231PS      Y12, Y14, Y0                            // sum[0] += x·w
-	VFMADD231PS      Y13, Y14, Y1                            // sum[0] += x·w
-	VBROADCASTSS     8(AX)(BX*1), Y15                        // x[1][p+2]
-	VFMADD231PS      Y12, Y15, Y2                            // sum[1] += x·w
-	VFMADD231PS      Y13, Y15, Y3                            // sum[1] += x·w
-	VBROADCASTSS     8(AX)(BX*2), Y14                        // x[2][p+2]
-	VFMADD231PS      Y12, Y14, Y4                            // sum[2] += x·w
-	VFMADD231PS      Y13, Y14, Y5                            // sum[2] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          192(CX), Y12                            // w[p+3], panel 0
-	VMOVUPS          224(CX), Y13                            // w[p+3], panel 0
-	VBROADCASTSS     12(AX), Y14                             // x[0][p+3]
-	VFMADD231PS      Y12, Y14, Y0                            // sum[0] += x·w
-	VFMADD231PS      Y13, Y14, Y1                            // sum[0] += x·w
-	VBROADCASTSS     12(AX)(BX*1), Y15                       // x[1][p+3]
-	VFMADD231PS      Y12, Y15, Y2                            // sum[1] += x·w
-	VFMADD231PS      Y13, Y15, Y3                            // sum[1] += x·w
-	VBROADCASTSS     12(AX)(BX*2), Y14                       // x[2][p+3]
-	VFMADD231PS      Y12, Y14, Y4                            // sum[2] += x·w
-	VFMADD231PS      Y13, Y14, Y5                            // sum[2] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $16, AX
-	ADDQ             $256, CX
-	DECQ             R12
-	JNZ              tile3x1_loop4
-tile3x1_tail:
-	TESTQ            R9, R9
-	JZ               tile3x1_store
-tile3x1_loop1:
-	VMOVUPS          0(CX), Y12                              // w[p+0], panel 0
-	VMOVUPS          32(CX), Y13                             // w[p+0], panel 0
-	VBROADCASTSS     0(AX), Y14                              // x[0][p+0]
-	VFMADD231PS      Y12, Y14, Y0                            // sum[0] += x·w
-	VFMADD231PS      Y13, Y14, Y1                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Y15                        // x[1][p+0]
-	VFMADD231PS      Y12, Y15, Y2                            // sum[1] += x·w
-	VFMADD231PS      Y13, Y15, Y3                            // sum[1] += x·w
-	VBROADCASTSS     0(AX)(BX*2), Y14                        // x[2][p+0]
-	VFMADD231PS      Y12, Y14, Y4                            // sum[2] += x·w
-	VFMADD231PS      Y13, Y14, Y5                            // sum[2] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $4, AX
+	ADDQ             $4, AX                                  // next step
 	ADDQ             $64, CX
 	DECQ             R9
-	JNZ              tile3x1_loop1
-tile3x1_store:
+	JNZ              tile3x1_loop
 	MOVQ             t+0(FP), R14
 	CMPQ             tile_last(R14), $16
 	JNE              tile3x1_cut
@@ -501,111 +330,29 @@ tile4x1_ready:
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
 	SUBQ             R14, R8
-	MOVQ             R9, R12
-	ANDQ             $3, R9
-	SHRQ             $2, R12
-	JZ               tile4x1_tail
-tile4x1_loop4:
-	VMOVUPS          0(CX), Y12                              // w[p+0], panel 0
-	VMOVUPS          32(CX), Y13                             // w[p+0], panel 0
-	VBROADCASTSS     0(AX), Y14                              // x[0][p+0]
+tile4x1_loop:
+	VMOVUPS          0(CX), Y12                              // w, panel 0
+	VMOVUPS          32(CX), Y13                             // w, panel 0
+	VBROADCASTSS     (AX), Y14                               // x[0]
 	VFMADD231PS      Y12, Y14, Y0                            // sum[0] += x·w
 	VFMADD231PS      Y13, Y14, Y1                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Y15                        // x[1][p+0]
+	VBROADCASTSS     (AX)(BX*1), Y15                         // x[1]
 	VFMADD231PS      Y12, Y15, Y2                            // sum[1] += x·w
 	VFMADD231PS      Y13, Y15, Y3                            // sum[1] += x·w
-	VBROADCASTSS     0(AX)(BX*2), Y14                        // x[2][p+0]
+	VBROADCASTSS     (AX)(BX*2), Y14                         // x[2]
 	VFMADD231PS      Y12, Y14, Y4                            // sum[2] += x·w
 	VFMADD231PS      Y13, Y14, Y5                            // sum[2] += x·w
-	VBROADCASTSS     0(R10), Y15                             // x[3][p+0]
+	VBROADCASTSS     (R10), Y15                              // x[3]
 	VFMADD231PS      Y12, Y15, Y6                            // sum[3] += x·w
 	VFMADD231PS      Y13, Y15, Y7                            // sum[3] += x·w
 	PREFETCHT1       (R14)
 	PREFETCHT1       (R14)(R8*1)
 	ADDQ             R13, R14
-	VMOVUPS          64(CX), Y12                             // w[p+1], panel 0
-	VMOVUPS          96(CX), Y13                             // w[p+1], panel 0
-	VBROADCASTSS     4(AX), Y14                              // x[0][p+1]
-	VFMADD231PS      Y12, Y14, Y0                            // sum[0] += x·w
-	VFMADD231PS      Y13, Y14, Y1                            // sum[0] += x·w
-	VBROADCASTSS     4(AX)(BX*1), Y15                        // x[1][p+1]
-	VFMADD231PS      Y12, Y15, Y2                            // sum[1] += x·w
-	VFMADD231PS      Y13, Y15, Y3                            // sum[1] += x·w
-	VBROADCASTSS     4(AX)(BX*2), Y14                        // x[2][p+1]
-	VFMADD231PS      Y12, Y14, Y4                            // sum[2] += x·w
-	VFMADD231PS      Y13, Y14, Y5                            // sum[2] += x·w
-	VBROADCASTSS     4(R10), Y15                             // x[3][p+1]
-	VFMADD231PS      Y12, Y15, Y6                            // sum[3] += x·w
-	VFMADD231PS      Y13, Y15, Y7                            // sum[3] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          128(CX), Y12                            // w[p+2], panel 0
-	VMOVUPS          160(CX), Y13                            // w[p+2], panel 0
-	VBROADCASTSS     8(AX), Y14                              // x[0][p+2]
-	VFMADD231PS      Y12, Y14, Y0                            // sum[0] += x·w
-	VFMADD231PS      Y13, Y14, Y1                            // sum[0] += x·w
-	VBROADCASTSS     8(AX)(BX*1), Y15                        // x[1][p+2]
-	VFMADD231PS      Y12, Y15, Y2                            // sum[1] += x·w
-	VFMADD231PS      Y13, Y15, Y3                            // sum[1] += x·w
-	VBROADCASTSS     8(AX)(BX*2), Y14                        // x[2][p+2]
-	VFMADD231PS      Y12, Y14, Y4                            // sum[2] += x·w
-	VFMADD231PS      Y13, Y14, Y5                            // sum[2] += x·w
-	VBROADCASTSS     8(R10), Y15                             // x[3][p+2]
-	VFMADD231PS      Y12, Y15, Y6                            // sum[3] += x·w
-	VFMADD231PS      Y13, Y15, Y7                            // sum[3] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          192(CX), Y12                            // w[p+3], panel 0
-	VMOVUPS          224(CX), Y13                            // w[p+3], panel 0
-	VBROADCASTSS     12(AX), Y14                             // x[0][p+3]
-	VFMADD231PS      Y12, Y14, Y0                            // sum[0] += x·w
-	VFMADD231PS      Y13, Y14, Y1                            // sum[0] += x·w
-	VBROADCASTSS     12(AX)(BX*1), Y15                       // x[1][p+3]
-	VFMADD231PS      Y12, Y15, Y2                            // sum[1] += x·w
-	VFMADD231PS      Y13, Y15, Y3                            // sum[1] += x·w
-	VBROADCASTSS     12(AX)(BX*2), Y14                       // x[2][p+3]
-	VFMADD231PS      Y12, Y14, Y4                            // sum[2] += x·w
-	VFMADD231PS      Y13, Y14, Y5                            // sum[2] += x·w
-	VBROADCASTSS     12(R10), Y15                            // x[3][p+3]
-	VFMADD231PS      Y12, Y15, Y6                            // sum[3] += x·w
-	VFMADD231PS      Y13, Y15, Y7                            // sum[3] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $16, AX
-	ADDQ             $16, R10
-	ADDQ             $256, CX
-	DECQ             R12
-	JNZ              tile4x1_loop4
-tile4x1_tail:
-	TESTQ            R9, R9
-	JZ               tile4x1_store
-tile4x1_loop1:
-	VMOVUPS          0(CX), Y12                              // w[p+0], panel 0
-	VMOVUPS          32(CX), Y13                             // w[p+0], panel 0
-	VBROADCASTSS     0(AX), Y14                              // x[0][p+0]
-	VFMADD231PS      Y12, Y14, Y0                            // sum[0] += x·w
-	VFMADD231PS      Y13, Y14, Y1                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Y15                        // x[1][p+0]
-	VFMADD231PS      Y12, Y15, Y2                            // sum[1] += x·w
-	VFMADD231PS      Y13, Y15, Y3                            // sum[1] += x·w
-	VBROADCASTSS     0(AX)(BX*2), Y14                        // x[2][p+0]
-	VFMADD231PS      Y12, Y14, Y4                            // sum[2] += x·w
-	VFMADD231PS      Y13, Y14, Y5                            // sum[2] += x·w
-	VBROADCASTSS     0(R10), Y15                             // x[3][p+0]
-	VFMADD231PS      Y12, Y15, Y6                            // sum[3] += x·w
-	VFMADD231PS      Y13, Y15, Y7                            // sum[3] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $4, AX
+	ADDQ             $4, AX                                  // next step
 	ADDQ             $4, R10
 	ADDQ             $64, CX
 	DECQ             R9
-	JNZ              tile4x1_loop1
-tile4x1_store:
+	JNZ              tile4x1_loop
 	MOVQ             t+0(FP), R14
 	CMPQ             tile_last(R14), $16
 	JNE              tile4x1_cut
@@ -689,126 +436,32 @@ tile5x1_ready:
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
 	SUBQ             R14, R8
-	MOVQ             R9, R12
-	ANDQ             $3, R9
-	SHRQ             $2, R12
-	JZ               tile5x1_tail
-tile5x1_loop4:
-	VMOVUPS          0(CX), Y12                              // w[p+0], panel 0
-	VMOVUPS          32(CX), Y13                             // w[p+0], panel 0
-	VBROADCASTSS     0(AX), Y14                              // x[0][p+0]
+tile5x1_loop:
+	VMOVUPS          0(CX), Y12                              // w, panel 0
+	VMOVUPS          32(CX), Y13                             // w, panel 0
+	VBROADCASTSS     (AX), Y14                               // x[0]
 	VFMADD231PS      Y12, Y14, Y0                            // sum[0] += x·w
 	VFMADD231PS      Y13, Y14, Y1                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Y15                        // x[1][p+0]
+	VBROADCASTSS     (AX)(BX*1), Y15                         // x[1]
 	VFMADD231PS      Y12, Y15, Y2                            // sum[1] += x·w
 	VFMADD231PS      Y13, Y15, Y3                            // sum[1] += x·w
-	VBROADCASTSS     0(AX)(BX*2), Y14                        // x[2][p+0]
+	VBROADCASTSS     (AX)(BX*2), Y14                         // x[2]
 	VFMADD231PS      Y12, Y14, Y4                            // sum[2] += x·w
 	VFMADD231PS      Y13, Y14, Y5                            // sum[2] += x·w
-	VBROADCASTSS     0(R10), Y15                             // x[3][p+0]
+	VBROADCASTSS     (R10), Y15                              // x[3]
 	VFMADD231PS      Y12, Y15, Y6                            // sum[3] += x·w
 	VFMADD231PS      Y13, Y15, Y7                            // sum[3] += x·w
-	VBROADCASTSS     0(R10)(BX*1), Y14                       // x[4][p+0]
+	VBROADCASTSS     (R10)(BX*1), Y14                        // x[4]
 	VFMADD231PS      Y12, Y14, Y8                            // sum[4] += x·w
 	VFMADD231PS      Y13, Y14, Y9                            // sum[4] += x·w
 	PREFETCHT1       (R14)
 	PREFETCHT1       (R14)(R8*1)
 	ADDQ             R13, R14
-	VMOVUPS          64(CX), Y12                             // w[p+1], panel 0
-	VMOVUPS          96(CX), Y13                             // w[p+1], panel 0
-	VBROADCASTSS     4(AX), Y14                              // x[0][p+1]
-	VFMADD231PS      Y12, Y14, Y0                            // sum[0] += x·w
-	VFMADD231PS      Y13, Y14, Y1                            // sum[0] += x·w
-	VBROADCASTSS     4(AX)(BX*1), Y15                        // x[1][p+1]
-	VFMADD231PS      Y12, Y15, Y2                            // sum[1] += x·w
-	VFMADD231PS      Y13, Y15, Y3                            // sum[1] += x·w
-	VBROADCASTSS     4(AX)(BX*2), Y14                        // x[2][p+1]
-	VFMADD231PS      Y12, Y14, Y4                            // sum[2] += x·w
-	VFMADD231PS      Y13, Y14, Y5                            // sum[2] += x·w
-	VBROADCASTSS     4(R10), Y15                             // x[3][p+1]
-	VFMADD231PS      Y12, Y15, Y6                            // sum[3] += x·w
-	VFMADD231PS      Y13, Y15, Y7                            // sum[3] += x·w
-	VBROADCASTSS     4(R10)(BX*1), Y14                       // x[4][p+1]
-	VFMADD231PS      Y12, Y14, Y8                            // sum[4] += x·w
-	VFMADD231PS      Y13, Y14, Y9                            // sum[4] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          128(CX), Y12                            // w[p+2], panel 0
-	VMOVUPS          160(CX), Y13                            // w[p+2], panel 0
-	VBROADCASTSS     8(AX), Y14                              // x[0][p+2]
-	VFMADD231PS      Y12, Y14, Y0                            // sum[0] += x·w
-	VFMADD231PS      Y13, Y14, Y1                            // sum[0] += x·w
-	VBROADCASTSS     8(AX)(BX*1), Y15                        // x[1][p+2]
-	VFMADD231PS      Y12, Y15, Y2                            // sum[1] += x·w
-	VFMADD231PS      Y13, Y15, Y3                            // sum[1] += x·w
-	VBROADCASTSS     8(AX)(BX*2), Y14                        // x[2][p+2]
-	VFMADD231PS      Y12, Y14, Y4                            // sum[2] += x·w
-	VFMADD231PS      Y13, Y14, Y5                            // sum[2] += x·w
-	VBROADCASTSS     8(R10), Y15                             // x[3][p+2]
-	VFMADD231PS      Y12, Y15, Y6                            // sum[3] += x·w
-	VFMADD231PS      Y13, Y15, Y7                            // sum[3] += x·w
-	VBROADCASTSS     8(R10)(BX*1), Y14                       // x[4][p+2]
-	VFMADD231PS      Y12, Y14, Y8                            // sum[4] += x·w
-	VFMADD231PS      Y13, Y14, Y9                            // sum[4] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          192(CX), Y12                            // w[p+3], panel 0
-	VMOVUPS          224(CX), Y13                            // w[p+3], panel 0
-	VBROADCASTSS     12(AX), Y14                             // x[0][p+3]
-	VFMADD231PS      Y12, Y14, Y0                            // sum[0] += x·w
-	VFMADD231PS      Y13, Y14, Y1                            // sum[0] += x·w
-	VBROADCASTSS     12(AX)(BX*1), Y15                       // x[1][p+3]
-	VFMADD231PS      Y12, Y15, Y2                            // sum[1] += x·w
-	VFMADD231PS      Y13, Y15, Y3                            // sum[1] += x·w
-	VBROADCASTSS     12(AX)(BX*2), Y14                       // x[2][p+3]
-	VFMADD231PS      Y12, Y14, Y4                            // sum[2] += x·w
-	VFMADD231PS      Y13, Y14, Y5                            // sum[2] += x·w
-	VBROADCASTSS     12(R10), Y15                            // x[3][p+3]
-	VFMADD231PS      Y12, Y15, Y6                            // sum[3] += x·w
-	VFMADD231PS      Y13, Y15, Y7                            // sum[3] += x·w
-	VBROADCASTSS     12(R10)(BX*1), Y14                      // x[4][p+3]
-	VFMADD231PS      Y12, Y14, Y8                            // sum[4] += x·w
-	VFMADD231PS      Y13, Y14, Y9                            // sum[4] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $16, AX
-	ADDQ             $16, R10
-	ADDQ             $256, CX
-	DECQ             R12
-	JNZ              tile5x1_loop4
-tile5x1_tail:
-	TESTQ            R9, R9
-	JZ               tile5x1_store
-tile5x1_loop1:
-	VMOVUPS          0(CX), Y12                              // w[p+0], panel 0
-	VMOVUPS          32(CX), Y13                             // w[p+0], panel 0
-	VBROADCASTSS     0(AX), Y14                              // x[0][p+0]
-	VFMADD231PS      Y12, Y14, Y0                            // sum[0] += x·w
-	VFMADD231PS      Y13, Y14, Y1                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Y15                        // x[1][p+0]
-	VFMADD231PS      Y12, Y15, Y2                            // sum[1] += x·w
-	VFMADD231PS      Y13, Y15, Y3                            // sum[1] += x·w
-	VBROADCASTSS     0(AX)(BX*2), Y14                        // x[2][p+0]
-	VFMADD231PS      Y12, Y14, Y4                            // sum[2] += x·w
-	VFMADD231PS      Y13, Y14, Y5                            // sum[2] += x·w
-	VBROADCASTSS     0(R10), Y15                             // x[3][p+0]
-	VFMADD231PS      Y12, Y15, Y6                            // sum[3] += x·w
-	VFMADD231PS      Y13, Y15, Y7                            // sum[3] += x·w
-	VBROADCASTSS     0(R10)(BX*1), Y14                       // x[4][p+0]
-	VFMADD231PS      Y12, Y14, Y8                            // sum[4] += x·w
-	VFMADD231PS      Y13, Y14, Y9                            // sum[4] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $4, AX
+	ADDQ             $4, AX                                  // next step
 	ADDQ             $4, R10
 	ADDQ             $64, CX
 	DECQ             R9
-	JNZ              tile5x1_loop1
-tile5x1_store:
+	JNZ              tile5x1_loop
 	MOVQ             t+0(FP), R14
 	CMPQ             tile_last(R14), $16
 	JNE              tile5x1_cut
@@ -907,141 +560,35 @@ tile6x1_ready:
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
 	SUBQ             R14, R8
-	MOVQ             R9, R12
-	ANDQ             $3, R9
-	SHRQ             $2, R12
-	JZ               tile6x1_tail
-tile6x1_loop4:
-	VMOVUPS          0(CX), Y12                              // w[p+0], panel 0
-	VMOVUPS          32(CX), Y13                             // w[p+0], panel 0
-	VBROADCASTSS     0(AX), Y14                              // x[0][p+0]
+tile6x1_loop:
+	VMOVUPS          0(CX), Y12                              // w, panel 0
+	VMOVUPS          32(CX), Y13                             // w, panel 0
+	VBROADCASTSS     (AX), Y14                               // x[0]
 	VFMADD231PS      Y12, Y14, Y0                            // sum[0] += x·w
 	VFMADD231PS      Y13, Y14, Y1                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Y15                        // x[1][p+0]
+	VBROADCASTSS     (AX)(BX*1), Y15                         // x[1]
 	VFMADD231PS      Y12, Y15, Y2                            // sum[1] += x·w
 	VFMADD231PS      Y13, Y15, Y3                            // sum[1] += x·w
-	VBROADCASTSS     0(AX)(BX*2), Y14                        // x[2][p+0]
+	VBROADCASTSS     (AX)(BX*2), Y14                         // x[2]
 	VFMADD231PS      Y12, Y14, Y4                            // sum[2] += x·w
 	VFMADD231PS      Y13, Y14, Y5                            // sum[2] += x·w
-	VBROADCASTSS     0(R10), Y15                             // x[3][p+0]
+	VBROADCASTSS     (R10), Y15                              // x[3]
 	VFMADD231PS      Y12, Y15, Y6                            // sum[3] += x·w
 	VFMADD231PS      Y13, Y15, Y7                            // sum[3] += x·w
-	VBROADCASTSS     0(R10)(BX*1), Y14                       // x[4][p+0]
+	VBROADCASTSS     (R10)(BX*1), Y14                        // x[4]
 	VFMADD231PS      Y12, Y14, Y8                            // sum[4] += x·w
 	VFMADD231PS      Y13, Y14, Y9                            // sum[4] += x·w
-	VBROADCASTSS     0(R10)(BX*2), Y15                       // x[5][p+0]
+	VBROADCASTSS     (R10)(BX*2), Y15                        // x[5]
 	VFMADD231PS      Y12, Y15, Y10                           // sum[5] += x·w
 	VFMADD231PS      Y13, Y15, Y11                           // sum[5] += x·w
 	PREFETCHT1       (R14)
 	PREFETCHT1       (R14)(R8*1)
 	ADDQ             R13, R14
-	VMOVUPS          64(CX), Y12                             // w[p+1], panel 0
-	VMOVUPS          96(CX), Y13                             // w[p+1], panel 0
-	VBROADCASTSS     4(AX), Y14                              // x[0][p+1]
-	VFMADD231PS      Y12, Y14, Y0                            // sum[0] += x·w
-	VFMADD231PS      Y13, Y14, Y1                            // sum[0] += x·w
-	VBROADCASTSS     4(AX)(BX*1), Y15                        // x[1][p+1]
-	VFMADD231PS      Y12, Y15, Y2                            // sum[1] += x·w
-	VFMADD231PS      Y13, Y15, Y3                            // sum[1] += x·w
-	VBROADCASTSS     4(AX)(BX*2), Y14                        // x[2][p+1]
-	VFMADD231PS      Y12, Y14, Y4                            // sum[2] += x·w
-	VFMADD231PS      Y13, Y14, Y5                            // sum[2] += x·w
-	VBROADCASTSS     4(R10), Y15                             // x[3][p+1]
-	VFMADD231PS      Y12, Y15, Y6                            // sum[3] += x·w
-	VFMADD231PS      Y13, Y15, Y7                            // sum[3] += x·w
-	VBROADCASTSS     4(R10)(BX*1), Y14                       // x[4][p+1]
-	VFMADD231PS      Y12, Y14, Y8                            // sum[4] += x·w
-	VFMADD231PS      Y13, Y14, Y9                            // sum[4] += x·w
-	VBROADCASTSS     4(R10)(BX*2), Y15                       // x[5][p+1]
-	VFMADD231PS      Y12, Y15, Y10                           // sum[5] += x·w
-	VFMADD231PS      Y13, Y15, Y11                           // sum[5] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          128(CX), Y12                            // w[p+2], panel 0
-	VMOVUPS          160(CX), Y13                            // w[p+2], panel 0
-	VBROADCASTSS     8(AX), Y14                              // x[0][p+2]
-	VFMADD231PS      Y12, Y14, Y0                            // sum[0] += x·w
-	VFMADD231PS      Y13, Y14, Y1                            // sum[0] += x·w
-	VBROADCASTSS     8(AX)(BX*1), Y15                        // x[1][p+2]
-	VFMADD231PS      Y12, Y15, Y2                            // sum[1] += x·w
-	VFMADD231PS      Y13, Y15, Y3                            // sum[1] += x·w
-	VBROADCASTSS     8(AX)(BX*2), Y14                        // x[2][p+2]
-	VFMADD231PS      Y12, Y14, Y4                            // sum[2] += x·w
-	VFMADD231PS      Y13, Y14, Y5                            // sum[2] += x·w
-	VBROADCASTSS     8(R10), Y15                             // x[3][p+2]
-	VFMADD231PS      Y12, Y15, Y6                            // sum[3] += x·w
-	VFMADD231PS      Y13, Y15, Y7                            // sum[3] += x·w
-	VBROADCASTSS     8(R10)(BX*1), Y14                       // x[4][p+2]
-	VFMADD231PS      Y12, Y14, Y8                            // sum[4] += x·w
-	VFMADD231PS      Y13, Y14, Y9                            // sum[4] += x·w
-	VBROADCASTSS     8(R10)(BX*2), Y15                       // x[5][p+2]
-	VFMADD231PS      Y12, Y15, Y10                           // sum[5] += x·w
-	VFMADD231PS      Y13, Y15, Y11                           // sum[5] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          192(CX), Y12                            // w[p+3], panel 0
-	VMOVUPS          224(CX), Y13                            // w[p+3], panel 0
-	VBROADCASTSS     12(AX), Y14                             // x[0][p+3]
-	VFMADD231PS      Y12, Y14, Y0                            // sum[0] += x·w
-	VFMADD231PS      Y13, Y14, Y1                            // sum[0] += x·w
-	VBROADCASTSS     12(AX)(BX*1), Y15                       // x[1][p+3]
-	VFMADD231PS      Y12, Y15, Y2                            // sum[1] += x·w
-	VFMADD231PS      Y13, Y15, Y3                            // sum[1] += x·w
-	VBROADCASTSS     12(AX)(BX*2), Y14                       // x[2][p+3]
-	VFMADD231PS      Y12, Y14, Y4                            // sum[2] += x·w
-	VFMADD231PS      Y13, Y14, Y5                            // sum[2] += x·w
-	VBROADCASTSS     12(R10), Y15                            // x[3][p+3]
-	VFMADD231PS      Y12, Y15, Y6                            // sum[3] += x·w
-	VFMADD231PS      Y13, Y15, Y7                            // sum[3] += x·w
-	VBROADCASTSS     12(R10)(BX*1), Y14                      // x[4][p+3]
-	VFMADD231PS      Y12, Y14, Y8                            // sum[4] += x·w
-	VFMADD231PS      Y13, Y14, Y9                            // sum[4] += x·w
-	VBROADCASTSS     12(R10)(BX*2), Y15                      // x[5][p+3]
-	VFMADD231PS      Y12, Y15, Y10                           // sum[5] += x·w
-	VFMADD231PS      Y13, Y15, Y11                           // sum[5] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $16, AX
-	ADDQ             $16, R10
-	ADDQ             $256, CX
-	DECQ             R12
-	JNZ              tile6x1_loop4
-tile6x1_tail:
-	TESTQ            R9, R9
-	JZ               tile6x1_store
-tile6x1_loop1:
-	VMOVUPS          0(CX), Y12                              // w[p+0], panel 0
-	VMOVUPS          32(CX), Y13                             // w[p+0], panel 0
-	VBROADCASTSS     0(AX), Y14                              // x[0][p+0]
-	VFMADD231PS      Y12, Y14, Y0                            // sum[0] += x·w
-	VFMADD231PS      Y13, Y14, Y1                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Y15                        // x[1][p+0]
-	VFMADD231PS      Y12, Y15, Y2                            // sum[1] += x·w
-	VFMADD231PS      Y13, Y15, Y3                            // sum[1] += x·w
-	VBROADCASTSS     0(AX)(BX*2), Y14                        // x[2][p+0]
-	VFMADD231PS      Y12, Y14, Y4                            // sum[2] += x·w
-	VFMADD231PS      Y13, Y14, Y5                            // sum[2] += x·w
-	VBROADCASTSS     0(R10), Y15                             // x[3][p+0]
-	VFMADD231PS      Y12, Y15, Y6                            // sum[3] += x·w
-	VFMADD231PS      Y13, Y15, Y7                            // sum[3] += x·w
-	VBROADCASTSS     0(R10)(BX*1), Y14                       // x[4][p+0]
-	VFMADD231PS      Y12, Y14, Y8                            // sum[4] += x·w
-	VFMADD231PS      Y13, Y14, Y9                            // sum[4] += x·w
-	VBROADCASTSS     0(R10)(BX*2), Y15                       // x[5][p+0]
-	VFMADD231PS      Y12, Y15, Y10                           // sum[5] += x·w
-	VFMADD231PS      Y13, Y15, Y11                           // sum[5] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $4, AX
+	ADDQ             $4, AX                                  // next step
 	ADDQ             $4, R10
 	ADDQ             $64, CX
 	DECQ             R9
-	JNZ              tile6x1_loop1
-tile6x1_store:
+	JNZ              tile6x1_loop
 	MOVQ             t+0(FP), R14
 	CMPQ             tile_last(R14), $16
 	JNE              tile6x1_cut
@@ -1117,16 +664,12 @@ tile1x2_ready:
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
 	SUBQ             R14, R8
-	MOVQ             R9, R12
-	ANDQ             $3, R9
-	SHRQ             $2, R12
-	JZ               tile1x2_tail
-tile1x2_loop4:
-	VMOVUPS          0(CX), Y8                               // w[p+0], panel 0
-	VMOVUPS          32(CX), Y9                              // w[p+0], panel 0
-	VMOVUPS          0(CX)(DX*1), Y10                        // w[p+0], panel 1
-	VMOVUPS          32(CX)(DX*1), Y11                       // w[p+0], panel 1
-	VBROADCASTSS     0(AX), Y14                              // x[0][p+0]
+tile1x2_loop:
+	VMOVUPS          0(CX), Y8                               // w, panel 0
+	VMOVUPS          32(CX), Y9                              // w, panel 0
+	VMOVUPS          0(CX)(DX*1), Y10                        // w, panel 1
+	VMOVUPS          32(CX)(DX*1), Y11                       // w, panel 1
+	VBROADCASTSS     (AX), Y14                               // x[0]
 	VFMADD231PS      Y8, Y14, Y0                             // sum[0] += x·w
 	VFMADD231PS      Y9, Y14, Y1                             // sum[0] += x·w
 	VFMADD231PS      Y10, Y14, Y2                            // sum[0] += x·w
@@ -1134,67 +677,10 @@ tile1x2_loop4:
 	PREFETCHT1       (R14)
 	PREFETCHT1       (R14)(R8*1)
 	ADDQ             R13, R14
-	VMOVUPS          64(CX), Y8                              // w[p+1], panel 0
-	VMOVUPS          96(CX), Y9                              // w[p+1], panel 0
-	VMOVUPS          64(CX)(DX*1), Y10                       // w[p+1], panel 1
-	VMOVUPS          96(CX)(DX*1), Y11                       // w[p+1], panel 1
-	VBROADCASTSS     4(AX), Y14                              // x[0][p+1]
-	VFMADD231PS      Y8, Y14, Y0                             // sum[0] += x·w
-	VFMADD231PS      Y9, Y14, Y1                             // sum[0] += x·w
-	VFMADD231PS      Y10, Y14, Y2                            // sum[0] += x·w
-	VFMADD231PS      Y11, Y14, Y3                            // sum[0] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          128(CX), Y8                             // w[p+2], panel 0
-	VMOVUPS          160(CX), Y9                             // w[p+2], panel 0
-	VMOVUPS          128(CX)(DX*1), Y10                      // w[p+2], panel 1
-	VMOVUPS          160(CX)(DX*1), Y11                      // w[p+2], panel 1
-	VBROADCASTSS     8(AX), Y14                              // x[0][p+2]
-	VFMADD231PS      Y8, Y14, Y0                             // sum[0] += x·w
-	VFMADD231PS      Y9, Y14, Y1                             // sum[0] += x·w
-	VFMADD231PS      Y10, Y14, Y2                            // sum[0] += x·w
-	VFMADD231PS      Y11, Y14, Y3                            // sum[0] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          192(CX), Y8                             // w[p+3], panel 0
-	VMOVUPS          224(CX), Y9                             // w[p+3], panel 0
-	VMOVUPS          192(CX)(DX*1), Y10                      // w[p+3], panel 1
-	VMOVUPS          224(CX)(DX*1), Y11                      // w[p+3], panel 1
-	VBROADCASTSS     12(AX), Y14                             // x[0][p+3]
-	VFMADD231PS      Y8, Y14, Y0                             // sum[0] += x·w
-	VFMADD231PS      Y9, Y14, Y1                             // sum[0] += x·w
-	VFMADD231PS      Y10, Y14, Y2                            // sum[0] += x·w
-	VFMADD231PS      Y11, Y14, Y3                            // sum[0] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $16, AX
-	ADDQ             $256, CX
-	DECQ             R12
-	JNZ              tile1x2_loop4
-tile1x2_tail:
-	TESTQ            R9, R9
-	JZ               tile1x2_store
-tile1x2_loop1:
-	VMOVUPS          0(CX), Y8                               // w[p+0], panel 0
-	VMOVUPS          32(CX), Y9                              // w[p+0], panel 0
-	VMOVUPS          0(CX)(DX*1), Y10                        // w[p+0], panel 1
-	VMOVUPS          32(CX)(DX*1), Y11                       // w[p+0], panel 1
-	VBROADCASTSS     0(AX), Y14                              // x[0][p+0]
-	VFMADD231PS      Y8, Y14, Y0                             // sum[0] += x·w
-	VFMADD231PS      Y9, Y14, Y1                             // sum[0] += x·w
-	VFMADD231PS      Y10, Y14, Y2                            // sum[0] += x·w
-	VFMADD231PS      Y11, Y14, Y3                            // sum[0] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $4, AX
+	ADDQ             $4, AX                                  // next step
 	ADDQ             $64, CX
 	DECQ             R9
-	JNZ              tile1x2_loop1
-tile1x2_store:
+	JNZ              tile1x2_loop
 	MOVQ             t+0(FP), R14
 	CMPQ             tile_last(R14), $16
 	JNE              tile1x2_cut
@@ -1245,21 +731,17 @@ tile2x2_ready:
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
 	SUBQ             R14, R8
-	MOVQ             R9, R12
-	ANDQ             $3, R9
-	SHRQ             $2, R12
-	JZ               tile2x2_tail
-tile2x2_loop4:
-	VMOVUPS          0(CX), Y8                               // w[p+0], panel 0
-	VMOVUPS          32(CX), Y9                              // w[p+0], panel 0
-	VMOVUPS          0(CX)(DX*1), Y10                        // w[p+0], panel 1
-	VMOVUPS          32(CX)(DX*1), Y11                       // w[p+0], panel 1
-	VBROADCASTSS     0(AX), Y14                              // x[0][p+0]
+tile2x2_loop:
+	VMOVUPS          0(CX), Y8                               // w, panel 0
+	VMOVUPS          32(CX), Y9                              // w, panel 0
+	VMOVUPS          0(CX)(DX*1), Y10                        // w, panel 1
+	VMOVUPS          32(CX)(DX*1), Y11                       // w, panel 1
+	VBROADCASTSS     (AX), Y14                               // x[0]
 	VFMADD231PS      Y8, Y14, Y0                             // sum[0] += x·w
 	VFMADD231PS      Y9, Y14, Y1                             // sum[0] += x·w
 	VFMADD231PS      Y10, Y14, Y2                            // sum[0] += x·w
 	VFMADD231PS      Y11, Y14, Y3                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Y15                        // x[1][p+0]
+	VBROADCASTSS     (AX)(BX*1), Y15                         // x[1]
 	VFMADD231PS      Y8, Y15, Y4                             // sum[1] += x·w
 	VFMADD231PS      Y9, Y15, Y5                             // sum[1] += x·w
 	VFMADD231PS      Y10, Y15, Y6                            // sum[1] += x·w
@@ -1267,87 +749,10 @@ tile2x2_loop4:
 	PREFETCHT1       (R14)
 	PREFETCHT1       (R14)(R8*1)
 	ADDQ             R13, R14
-	VMOVUPS          64(CX), Y8                              // w[p+1], panel 0
-	VMOVUPS          96(CX), Y9                              // w[p+1], panel 0
-	VMOVUPS          64(CX)(DX*1), Y10                       // w[p+1], panel 1
-	VMOVUPS          96(CX)(DX*1), Y11                       // w[p+1], panel 1
-	VBROADCASTSS     4(AX), Y14                              // x[0][p+1]
-	VFMADD231PS      Y8, Y14, Y0                             // sum[0] += x·w
-	VFMADD231PS      Y9, Y14, Y1                             // sum[0] += x·w
-	VFMADD231PS      Y10, Y14, Y2                            // sum[0] += x·w
-	VFMADD231PS      Y11, Y14, Y3                            // sum[0] += x·w
-	VBROADCASTSS     4(AX)(BX*1), Y15                        // x[1][p+1]
-	VFMADD231PS      Y8, Y15, Y4                             // sum[1] += x·w
-	VFMADD231PS      Y9, Y15, Y5                             // sum[1] += x·w
-	VFMADD231PS      Y10, Y15, Y6                            // sum[1] += x·w
-	VFMADD231PS      Y11, Y15, Y7                            // sum[1] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          128(CX), Y8                             // w[p+2], panel 0
-	VMOVUPS          160(CX), Y9                             // w[p+2], panel 0
-	VMOVUPS          128(CX)(DX*1), Y10                      // w[p+2], panel 1
-	VMOVUPS          160(CX)(DX*1), Y11                      // w[p+2], panel 1
-	VBROADCASTSS     8(AX), Y14                              // x[0][p+2]
-	VFMADD231PS      Y8, Y14, Y0                             // sum[0] += x·w
-	VFMADD231PS      Y9, Y14, Y1                             // sum[0] += x·w
-	VFMADD231PS      Y10, Y14, Y2                            // sum[0] += x·w
-	VFMADD231PS      Y11, Y14, Y3                            // sum[0] += x·w
-	VBROADCASTSS     8(AX)(BX*1), Y15                        // x[1][p+2]
-	VFMADD231PS      Y8, Y15, Y4                             // sum[1] += x·w
-	VFMADD231PS      Y9, Y15, Y5                             // sum[1] += x·w
-	VFMADD231PS      Y10, Y15, Y6                            // sum[1] += x·w
-	VFMADD231PS      Y11, Y15, Y7                            // sum[1] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          192(CX), Y8                             // w[p+3], panel 0
-	VMOVUPS          224(CX), Y9                             // w[p+3], panel 0
-	VMOVUPS          192(CX)(DX*1), Y10                      // w[p+3], panel 1
-	VMOVUPS          224(CX)(DX*1), Y11                      // w[p+3], panel 1
-	VBROADCASTSS     12(AX), Y14                             // x[0][p+3]
-	VFMADD231PS      Y8, Y14, Y0                             // sum[0] += x·w
-	VFMADD231PS      Y9, Y14, Y1                             // sum[0] += x·w
-	VFMADD231PS      Y10, Y14, Y2                            // sum[0] += x·w
-	VFMADD231PS      Y11, Y14, Y3                            // sum[0] += x·w
-	VBROADCASTSS     12(AX)(BX*1), Y15                       // x[1][p+3]
-	VFMADD231PS      Y8, Y15, Y4                             // sum[1] += x·w
-	VFMADD231PS      Y9, Y15, Y5                             // sum[1] += x·w
-	VFMADD231PS      Y10, Y15, Y6                            // sum[1] += x·w
-	VFMADD231PS      Y11, Y15, Y7                            // sum[1] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $16, AX
-	ADDQ             $256, CX
-	DECQ             R12
-	JNZ              tile2x2_loop4
-tile2x2_tail:
-	TESTQ            R9, R9
-	JZ               tile2x2_store
-tile2x2_loop1:
-	VMOVUPS          0(CX), Y8                               // w[p+0], panel 0
-	VMOVUPS          32(CX), Y9                              // w[p+0], panel 0
-	VMOVUPS          0(CX)(DX*1), Y10                        // w[p+0], panel 1
-	VMOVUPS          32(CX)(DX*1), Y11                       // w[p+0], panel 1
-	VBROADCASTSS     0(AX), Y14                              // x[0][p+0]
-	VFMADD231PS      Y8, Y14, Y0                             // sum[0] += x·w
-	VFMADD231PS      Y9, Y14, Y1                             // sum[0] += x·w
-	VFMADD231PS      Y10, Y14, Y2                            // sum[0] += x·w
-	VFMADD231PS      Y11, Y14, Y3                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Y15                        // x[1][p+0]
-	VFMADD231PS      Y8, Y15, Y4                             // sum[1] += x·w
-	VFMADD231PS      Y9, Y15, Y5                             // sum[1] += x·w
-	VFMADD231PS      Y10, Y15, Y6                            // sum[1] += x·w
-	VFMADD231PS      Y11, Y15, Y7                            // sum[1] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $4, AX
+	ADDQ             $4, AX                                  // next step
 	ADDQ             $64, CX
 	DECQ             R9
-	JNZ              tile2x2_loop1
-tile2x2_store:
+	JNZ              tile2x2_loop
 	MOVQ             t+0(FP), R14
 	CMPQ             tile_last(R14), $16
 	JNE              tile2x2_cut

@@ -14,7 +14,7 @@
 // 	AX x       BX ldx·4      R10 x + 3·ldx      rows 0-2 are at AX + {0,1,2}·BX, rows 3-5 at R10 + …,
 // 	                         R15 x + 6·ldx      rows 6-7 at R15 + …
 // 	CX w       DX panel·4    R11 w + 3·panel    panel q is at CX + q·DX
-// 	R9 k       R12 count of the loop
+// 	R9 steps of k left
 // 	R14 ahead  R8 ahead2 - ahead   R13 step·4   fetched into L2 while the tile is computed
 // 	At the start and the end: R8 start, R13 lds·4, R14 the tile, R15 the lanes of the last panel
 // 	K1 the columns of the last panel
@@ -140,54 +140,17 @@ tile1x1_ready:
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
 	SUBQ             R14, R8
-	MOVQ             R9, R12
-	ANDQ             $3, R9
-	SHRQ             $2, R12
-	JZ               tile1x1_tail
-tile1x1_loop4:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
+tile1x1_loop:
+	VMOVUPS          0(CX), Z24                              // w, panel 0
+	VBROADCASTSS     (AX), Z28                               // x[0]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
 	PREFETCHT1       (R14)
 	PREFETCHT1       (R14)(R8*1)
 	ADDQ             R13, R14
-	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
-	VBROADCASTSS     4(AX), Z28                              // x[0][p+1]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
-	VBROADCASTSS     8(AX), Z28                              // x[0][p+2]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
-	VBROADCASTSS     12(AX), Z28                             // x[0][p+3]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $16, AX
-	ADDQ             $256, CX
-	DECQ             R12
-	JNZ              tile1x1_loop4
-tile1x1_tail:
-	TESTQ            R9, R9
-	JZ               tile1x1_store
-tile1x1_loop1:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $4, AX
+	ADDQ             $4, AX                                  // next step
 	ADDQ             $64, CX
 	DECQ             R9
-	JNZ              tile1x1_loop1
-tile1x1_store:
+	JNZ              tile1x1_loop
 	VMOVUPS          Z0, K1, 0(DI)                           // dst = sum
 	VZEROUPPER
 	RET
@@ -207,64 +170,19 @@ tile2x1_ready:
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
 	SUBQ             R14, R8
-	MOVQ             R9, R12
-	ANDQ             $3, R9
-	SHRQ             $2, R12
-	JZ               tile2x1_tail
-tile2x1_loop4:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
+tile2x1_loop:
+	VMOVUPS          0(CX), Z24                              // w, panel 0
+	VBROADCASTSS     (AX), Z28                               // x[0]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
+	VBROADCASTSS     (AX)(BX*1), Z29                         // x[1]
 	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
 	PREFETCHT1       (R14)
 	PREFETCHT1       (R14)(R8*1)
 	ADDQ             R13, R14
-	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
-	VBROADCASTSS     4(AX), Z28                              // x[0][p+1]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VBROADCASTSS     4(AX)(BX*1), Z29                        // x[1][p+1]
-	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
-	VBROADCASTSS     8(AX), Z28                              // x[0][p+2]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VBROADCASTSS     8(AX)(BX*1), Z29                        // x[1][p+2]
-	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
-	VBROADCASTSS     12(AX), Z28                             // x[0][p+3]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VBROADCASTSS     12(AX)(BX*1), Z29                       // x[1][p+3]
-	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $16, AX
-	ADDQ             $256, CX
-	DECQ             R12
-	JNZ              tile2x1_loop4
-tile2x1_tail:
-	TESTQ            R9, R9
-	JZ               tile2x1_store
-tile2x1_loop1:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
-	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $4, AX
+	ADDQ             $4, AX                                  // next step
 	ADDQ             $64, CX
 	DECQ             R9
-	JNZ              tile2x1_loop1
-tile2x1_store:
+	JNZ              tile2x1_loop
 	VMOVUPS          Z0, K1, 0(DI)                           // dst = sum
 	ADDQ             SI, DI                                  // next row
 	VMOVUPS          Z1, K1, 0(DI)                           // dst = sum
@@ -289,74 +207,21 @@ tile3x1_ready:
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
 	SUBQ             R14, R8
-	MOVQ             R9, R12
-	ANDQ             $3, R9
-	SHRQ             $2, R12
-	JZ               tile3x1_tail
-tile3x1_loop4:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
+tile3x1_loop:
+	VMOVUPS          0(CX), Z24                              // w, panel 0
+	VBROADCASTSS     (AX), Z28                               // x[0]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
+	VBROADCASTSS     (AX)(BX*1), Z29                         // x[1]
 	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
-	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
+	VBROADCASTSS     (AX)(BX*2), Z28                         // x[2]
 	VFMADD231PS      Z24, Z28, Z2                            // sum[2] += x·w
 	PREFETCHT1       (R14)
 	PREFETCHT1       (R14)(R8*1)
 	ADDQ             R13, R14
-	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
-	VBROADCASTSS     4(AX), Z28                              // x[0][p+1]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VBROADCASTSS     4(AX)(BX*1), Z29                        // x[1][p+1]
-	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
-	VBROADCASTSS     4(AX)(BX*2), Z28                        // x[2][p+1]
-	VFMADD231PS      Z24, Z28, Z2                            // sum[2] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
-	VBROADCASTSS     8(AX), Z28                              // x[0][p+2]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VBROADCASTSS     8(AX)(BX*1), Z29                        // x[1][p+2]
-	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
-	VBROADCASTSS     8(AX)(BX*2), Z28                        // x[2][p+2]
-	VFMADD231PS      Z24, Z28, Z2                            // sum[2] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
-	VBROADCASTSS     12(AX), Z28                             // x[0][p+3]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VBROADCASTSS     12(AX)(BX*1), Z29                       // x[1][p+3]
-	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
-	VBROADCASTSS     12(AX)(BX*2), Z28                       // x[2][p+3]
-	VFMADD231PS      Z24, Z28, Z2                            // sum[2] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $16, AX
-	ADDQ             $256, CX
-	DECQ             R12
-	JNZ              tile3x1_loop4
-tile3x1_tail:
-	TESTQ            R9, R9
-	JZ               tile3x1_store
-tile3x1_loop1:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
-	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
-	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
-	VFMADD231PS      Z24, Z28, Z2                            // sum[2] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $4, AX
+	ADDQ             $4, AX                                  // next step
 	ADDQ             $64, CX
 	DECQ             R9
-	JNZ              tile3x1_loop1
-tile3x1_store:
+	JNZ              tile3x1_loop
 	VMOVUPS          Z0, K1, 0(DI)                           // dst = sum
 	ADDQ             SI, DI                                  // next row
 	VMOVUPS          Z1, K1, 0(DI)                           // dst = sum
@@ -386,86 +251,24 @@ tile4x1_ready:
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
 	SUBQ             R14, R8
-	MOVQ             R9, R12
-	ANDQ             $3, R9
-	SHRQ             $2, R12
-	JZ               tile4x1_tail
-tile4x1_loop4:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
+tile4x1_loop:
+	VMOVUPS          0(CX), Z24                              // w, panel 0
+	VBROADCASTSS     (AX), Z28                               // x[0]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
+	VBROADCASTSS     (AX)(BX*1), Z29                         // x[1]
 	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
-	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
+	VBROADCASTSS     (AX)(BX*2), Z28                         // x[2]
 	VFMADD231PS      Z24, Z28, Z2                            // sum[2] += x·w
-	VBROADCASTSS     0(R10), Z29                             // x[3][p+0]
+	VBROADCASTSS     (R10), Z29                              // x[3]
 	VFMADD231PS      Z24, Z29, Z3                            // sum[3] += x·w
 	PREFETCHT1       (R14)
 	PREFETCHT1       (R14)(R8*1)
 	ADDQ             R13, R14
-	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
-	VBROADCASTSS     4(AX), Z28                              // x[0][p+1]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VBROADCASTSS     4(AX)(BX*1), Z29                        // x[1][p+1]
-	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
-	VBROADCASTSS     4(AX)(BX*2), Z28                        // x[2][p+1]
-	VFMADD231PS      Z24, Z28, Z2                            // sum[2] += x·w
-	VBROADCASTSS     4(R10), Z29                             // x[3][p+1]
-	VFMADD231PS      Z24, Z29, Z3                            // sum[3] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
-	VBROADCASTSS     8(AX), Z28                              // x[0][p+2]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VBROADCASTSS     8(AX)(BX*1), Z29                        // x[1][p+2]
-	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
-	VBROADCASTSS     8(AX)(BX*2), Z28                        // x[2][p+2]
-	VFMADD231PS      Z24, Z28, Z2                            // sum[2] += x·w
-	VBROADCASTSS     8(R10), Z29                             // x[3][p+2]
-	VFMADD231PS      Z24, Z29, Z3                            // sum[3] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
-	VBROADCASTSS     12(AX), Z28                             // x[0][p+3]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VBROADCASTSS     12(AX)(BX*1), Z29                       // x[1][p+3]
-	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
-	VBROADCASTSS     12(AX)(BX*2), Z28                       // x[2][p+3]
-	VFMADD231PS      Z24, Z28, Z2                            // sum[2] += x·w
-	VBROADCASTSS     12(R10), Z29                            // x[3][p+3]
-	VFMADD231PS      Z24, Z29, Z3                            // sum[3] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $16, AX
-	ADDQ             $16, R10
-	ADDQ             $256, CX
-	DECQ             R12
-	JNZ              tile4x1_loop4
-tile4x1_tail:
-	TESTQ            R9, R9
-	JZ               tile4x1_store
-tile4x1_loop1:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
-	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
-	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
-	VFMADD231PS      Z24, Z28, Z2                            // sum[2] += x·w
-	VBROADCASTSS     0(R10), Z29                             // x[3][p+0]
-	VFMADD231PS      Z24, Z29, Z3                            // sum[3] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $4, AX
+	ADDQ             $4, AX                                  // next step
 	ADDQ             $4, R10
 	ADDQ             $64, CX
 	DECQ             R9
-	JNZ              tile4x1_loop1
-tile4x1_store:
+	JNZ              tile4x1_loop
 	VMOVUPS          Z0, K1, 0(DI)                           // dst = sum
 	ADDQ             SI, DI                                  // next row
 	VMOVUPS          Z1, K1, 0(DI)                           // dst = sum
@@ -500,96 +303,26 @@ tile5x1_ready:
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
 	SUBQ             R14, R8
-	MOVQ             R9, R12
-	ANDQ             $3, R9
-	SHRQ             $2, R12
-	JZ               tile5x1_tail
-tile5x1_loop4:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
+tile5x1_loop:
+	VMOVUPS          0(CX), Z24                              // w, panel 0
+	VBROADCASTSS     (AX), Z28                               // x[0]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
+	VBROADCASTSS     (AX)(BX*1), Z29                         // x[1]
 	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
-	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
+	VBROADCASTSS     (AX)(BX*2), Z28                         // x[2]
 	VFMADD231PS      Z24, Z28, Z2                            // sum[2] += x·w
-	VBROADCASTSS     0(R10), Z29                             // x[3][p+0]
+	VBROADCASTSS     (R10), Z29                              // x[3]
 	VFMADD231PS      Z24, Z29, Z3                            // sum[3] += x·w
-	VBROADCASTSS     0(R10)(BX*1), Z28                       // x[4][p+0]
+	VBROADCASTSS     (R10)(BX*1), Z28                        // x[4]
 	VFMADD231PS      Z24, Z28, Z4                            // sum[4] += x·w
 	PREFETCHT1       (R14)
 	PREFETCHT1       (R14)(R8*1)
 	ADDQ             R13, R14
-	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
-	VBROADCASTSS     4(AX), Z28                              // x[0][p+1]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VBROADCASTSS     4(AX)(BX*1), Z29                        // x[1][p+1]
-	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
-	VBROADCASTSS     4(AX)(BX*2), Z28                        // x[2][p+1]
-	VFMADD231PS      Z24, Z28, Z2                            // sum[2] += x·w
-	VBROADCASTSS     4(R10), Z29                             // x[3][p+1]
-	VFMADD231PS      Z24, Z29, Z3                            // sum[3] += x·w
-	VBROADCASTSS     4(R10)(BX*1), Z28                       // x[4][p+1]
-	VFMADD231PS      Z24, Z28, Z4                            // sum[4] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
-	VBROADCASTSS     8(AX), Z28                              // x[0][p+2]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VBROADCASTSS     8(AX)(BX*1), Z29                        // x[1][p+2]
-	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
-	VBROADCASTSS     8(AX)(BX*2), Z28                        // x[2][p+2]
-	VFMADD231PS      Z24, Z28, Z2                            // sum[2] += x·w
-	VBROADCASTSS     8(R10), Z29                             // x[3][p+2]
-	VFMADD231PS      Z24, Z29, Z3                            // sum[3] += x·w
-	VBROADCASTSS     8(R10)(BX*1), Z28                       // x[4][p+2]
-	VFMADD231PS      Z24, Z28, Z4                            // sum[4] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
-	VBROADCASTSS     12(AX), Z28                             // x[0][p+3]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VBROADCASTSS     12(AX)(BX*1), Z29                       // x[1][p+3]
-	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
-	VBROADCASTSS     12(AX)(BX*2), Z28                       // x[2][p+3]
-	VFMADD231PS      Z24, Z28, Z2                            // sum[2] += x·w
-	VBROADCASTSS     12(R10), Z29                            // x[3][p+3]
-	VFMADD231PS      Z24, Z29, Z3                            // sum[3] += x·w
-	VBROADCASTSS     12(R10)(BX*1), Z28                      // x[4][p+3]
-	VFMADD231PS      Z24, Z28, Z4                            // sum[4] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $16, AX
-	ADDQ             $16, R10
-	ADDQ             $256, CX
-	DECQ             R12
-	JNZ              tile5x1_loop4
-tile5x1_tail:
-	TESTQ            R9, R9
-	JZ               tile5x1_store
-tile5x1_loop1:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
-	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
-	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
-	VFMADD231PS      Z24, Z28, Z2                            // sum[2] += x·w
-	VBROADCASTSS     0(R10), Z29                             // x[3][p+0]
-	VFMADD231PS      Z24, Z29, Z3                            // sum[3] += x·w
-	VBROADCASTSS     0(R10)(BX*1), Z28                       // x[4][p+0]
-	VFMADD231PS      Z24, Z28, Z4                            // sum[4] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $4, AX
+	ADDQ             $4, AX                                  // next step
 	ADDQ             $4, R10
 	ADDQ             $64, CX
 	DECQ             R9
-	JNZ              tile5x1_loop1
-tile5x1_store:
+	JNZ              tile5x1_loop
 	VMOVUPS          Z0, K1, 0(DI)                           // dst = sum
 	ADDQ             SI, DI                                  // next row
 	VMOVUPS          Z1, K1, 0(DI)                           // dst = sum
@@ -629,106 +362,28 @@ tile6x1_ready:
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
 	SUBQ             R14, R8
-	MOVQ             R9, R12
-	ANDQ             $3, R9
-	SHRQ             $2, R12
-	JZ               tile6x1_tail
-tile6x1_loop4:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
+tile6x1_loop:
+	VMOVUPS          0(CX), Z24                              // w, panel 0
+	VBROADCASTSS     (AX), Z28                               // x[0]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
+	VBROADCASTSS     (AX)(BX*1), Z29                         // x[1]
 	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
-	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
+	VBROADCASTSS     (AX)(BX*2), Z28                         // x[2]
 	VFMADD231PS      Z24, Z28, Z2                            // sum[2] += x·w
-	VBROADCASTSS     0(R10), Z29                             // x[3][p+0]
+	VBROADCASTSS     (R10), Z29                              // x[3]
 	VFMADD231PS      Z24, Z29, Z3                            // sum[3] += x·w
-	VBROADCASTSS     0(R10)(BX*1), Z28                       // x[4][p+0]
+	VBROADCASTSS     (R10)(BX*1), Z28                        // x[4]
 	VFMADD231PS      Z24, Z28, Z4                            // sum[4] += x·w
-	VBROADCASTSS     0(R10)(BX*2), Z29                       // x[5][p+0]
+	VBROADCASTSS     (R10)(BX*2), Z29                        // x[5]
 	VFMADD231PS      Z24, Z29, Z5                            // sum[5] += x·w
 	PREFETCHT1       (R14)
 	PREFETCHT1       (R14)(R8*1)
 	ADDQ             R13, R14
-	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
-	VBROADCASTSS     4(AX), Z28                              // x[0][p+1]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VBROADCASTSS     4(AX)(BX*1), Z29                        // x[1][p+1]
-	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
-	VBROADCASTSS     4(AX)(BX*2), Z28                        // x[2][p+1]
-	VFMADD231PS      Z24, Z28, Z2                            // sum[2] += x·w
-	VBROADCASTSS     4(R10), Z29                             // x[3][p+1]
-	VFMADD231PS      Z24, Z29, Z3                            // sum[3] += x·w
-	VBROADCASTSS     4(R10)(BX*1), Z28                       // x[4][p+1]
-	VFMADD231PS      Z24, Z28, Z4                            // sum[4] += x·w
-	VBROADCASTSS     4(R10)(BX*2), Z29                       // x[5][p+1]
-	VFMADD231PS      Z24, Z29, Z5                            // sum[5] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
-	VBROADCASTSS     8(AX), Z28                              // x[0][p+2]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VBROADCASTSS     8(AX)(BX*1), Z29                        // x[1][p+2]
-	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
-	VBROADCASTSS     8(AX)(BX*2), Z28                        // x[2][p+2]
-	VFMADD231PS      Z24, Z28, Z2                            // sum[2] += x·w
-	VBROADCASTSS     8(R10), Z29                             // x[3][p+2]
-	VFMADD231PS      Z24, Z29, Z3                            // sum[3] += x·w
-	VBROADCASTSS     8(R10)(BX*1), Z28                       // x[4][p+2]
-	VFMADD231PS      Z24, Z28, Z4                            // sum[4] += x·w
-	VBROADCASTSS     8(R10)(BX*2), Z29                       // x[5][p+2]
-	VFMADD231PS      Z24, Z29, Z5                            // sum[5] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
-	VBROADCASTSS     12(AX), Z28                             // x[0][p+3]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VBROADCASTSS     12(AX)(BX*1), Z29                       // x[1][p+3]
-	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
-	VBROADCASTSS     12(AX)(BX*2), Z28                       // x[2][p+3]
-	VFMADD231PS      Z24, Z28, Z2                            // sum[2] += x·w
-	VBROADCASTSS     12(R10), Z29                            // x[3][p+3]
-	VFMADD231PS      Z24, Z29, Z3                            // sum[3] += x·w
-	VBROADCASTSS     12(R10)(BX*1), Z28                      // x[4][p+3]
-	VFMADD231PS      Z24, Z28, Z4                            // sum[4] += x·w
-	VBROADCASTSS     12(R10)(BX*2), Z29                      // x[5][p+3]
-	VFMADD231PS      Z24, Z29, Z5                            // sum[5] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $16, AX
-	ADDQ             $16, R10
-	ADDQ             $256, CX
-	DECQ             R12
-	JNZ              tile6x1_loop4
-tile6x1_tail:
-	TESTQ            R9, R9
-	JZ               tile6x1_store
-tile6x1_loop1:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
-	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
-	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
-	VFMADD231PS      Z24, Z28, Z2                            // sum[2] += x·w
-	VBROADCASTSS     0(R10), Z29                             // x[3][p+0]
-	VFMADD231PS      Z24, Z29, Z3                            // sum[3] += x·w
-	VBROADCASTSS     0(R10)(BX*1), Z28                       // x[4][p+0]
-	VFMADD231PS      Z24, Z28, Z4                            // sum[4] += x·w
-	VBROADCASTSS     0(R10)(BX*2), Z29                       // x[5][p+0]
-	VFMADD231PS      Z24, Z29, Z5                            // sum[5] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $4, AX
+	ADDQ             $4, AX                                  // next step
 	ADDQ             $4, R10
 	ADDQ             $64, CX
 	DECQ             R9
-	JNZ              tile6x1_loop1
-tile6x1_store:
+	JNZ              tile6x1_loop
 	VMOVUPS          Z0, K1, 0(DI)                           // dst = sum
 	ADDQ             SI, DI                                  // next row
 	VMOVUPS          Z1, K1, 0(DI)                           // dst = sum
@@ -775,118 +430,31 @@ tile7x1_ready:
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
 	SUBQ             R14, R8
-	MOVQ             R9, R12
-	ANDQ             $3, R9
-	SHRQ             $2, R12
-	JZ               tile7x1_tail
-tile7x1_loop4:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
+tile7x1_loop:
+	VMOVUPS          0(CX), Z24                              // w, panel 0
+	VBROADCASTSS     (AX), Z28                               // x[0]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
+	VBROADCASTSS     (AX)(BX*1), Z29                         // x[1]
 	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
-	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
+	VBROADCASTSS     (AX)(BX*2), Z28                         // x[2]
 	VFMADD231PS      Z24, Z28, Z2                            // sum[2] += x·w
-	VBROADCASTSS     0(R10), Z29                             // x[3][p+0]
+	VBROADCASTSS     (R10), Z29                              // x[3]
 	VFMADD231PS      Z24, Z29, Z3                            // sum[3] += x·w
-	VBROADCASTSS     0(R10)(BX*1), Z28                       // x[4][p+0]
+	VBROADCASTSS     (R10)(BX*1), Z28                        // x[4]
 	VFMADD231PS      Z24, Z28, Z4                            // sum[4] += x·w
-	VBROADCASTSS     0(R10)(BX*2), Z29                       // x[5][p+0]
+	VBROADCASTSS     (R10)(BX*2), Z29                        // x[5]
 	VFMADD231PS      Z24, Z29, Z5                            // sum[5] += x·w
-	VBROADCASTSS     0(R15), Z28                             // x[6][p+0]
+	VBROADCASTSS     (R15), Z28                              // x[6]
 	VFMADD231PS      Z24, Z28, Z6                            // sum[6] += x·w
 	PREFETCHT1       (R14)
 	PREFETCHT1       (R14)(R8*1)
 	ADDQ             R13, R14
-	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
-	VBROADCASTSS     4(AX), Z28                              // x[0][p+1]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VBROADCASTSS     4(AX)(BX*1), Z29                        // x[1][p+1]
-	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
-	VBROADCASTSS     4(AX)(BX*2), Z28                        // x[2][p+1]
-	VFMADD231PS      Z24, Z28, Z2                            // sum[2] += x·w
-	VBROADCASTSS     4(R10), Z29                             // x[3][p+1]
-	VFMADD231PS      Z24, Z29, Z3                            // sum[3] += x·w
-	VBROADCASTSS     4(R10)(BX*1), Z28                       // x[4][p+1]
-	VFMADD231PS      Z24, Z28, Z4                            // sum[4] += x·w
-	VBROADCASTSS     4(R10)(BX*2), Z29                       // x[5][p+1]
-	VFMADD231PS      Z24, Z29, Z5                            // sum[5] += x·w
-	VBROADCASTSS     4(R15), Z28                             // x[6][p+1]
-	VFMADD231PS      Z24, Z28, Z6                            // sum[6] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
-	VBROADCASTSS     8(AX), Z28                              // x[0][p+2]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VBROADCASTSS     8(AX)(BX*1), Z29                        // x[1][p+2]
-	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
-	VBROADCASTSS     8(AX)(BX*2), Z28                        // x[2][p+2]
-	VFMADD231PS      Z24, Z28, Z2                            // sum[2] += x·w
-	VBROADCASTSS     8(R10), Z29                             // x[3][p+2]
-	VFMADD231PS      Z24, Z29, Z3                            // sum[3] += x·w
-	VBROADCASTSS     8(R10)(BX*1), Z28                       // x[4][p+2]
-	VFMADD231PS      Z24, Z28, Z4                            // sum[4] += x·w
-	VBROADCASTSS     8(R10)(BX*2), Z29                       // x[5][p+2]
-	VFMADD231PS      Z24, Z29, Z5                            // sum[5] += x·w
-	VBROADCASTSS     8(R15), Z28                             // x[6][p+2]
-	VFMADD231PS      Z24, Z28, Z6                            // sum[6] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
-	VBROADCASTSS     12(AX), Z28                             // x[0][p+3]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VBROADCASTSS     12(AX)(BX*1), Z29                       // x[1][p+3]
-	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
-	VBROADCASTSS     12(AX)(BX*2), Z28                       // x[2][p+3]
-	VFMADD231PS      Z24, Z28, Z2                            // sum[2] += x·w
-	VBROADCASTSS     12(R10), Z29                            // x[3][p+3]
-	VFMADD231PS      Z24, Z29, Z3                            // sum[3] += x·w
-	VBROADCASTSS     12(R10)(BX*1), Z28                      // x[4][p+3]
-	VFMADD231PS      Z24, Z28, Z4                            // sum[4] += x·w
-	VBROADCASTSS     12(R10)(BX*2), Z29                      // x[5][p+3]
-	VFMADD231PS      Z24, Z29, Z5                            // sum[5] += x·w
-	VBROADCASTSS     12(R15), Z28                            // x[6][p+3]
-	VFMADD231PS      Z24, Z28, Z6                            // sum[6] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $16, AX
-	ADDQ             $16, R10
-	ADDQ             $256, CX
-	ADDQ             $16, R15
-	DECQ             R12
-	JNZ              tile7x1_loop4
-tile7x1_tail:
-	TESTQ            R9, R9
-	JZ               tile7x1_store
-tile7x1_loop1:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
-	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
-	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
-	VFMADD231PS      Z24, Z28, Z2                            // sum[2] += x·w
-	VBROADCASTSS     0(R10), Z29                             // x[3][p+0]
-	VFMADD231PS      Z24, Z29, Z3                            // sum[3] += x·w
-	VBROADCASTSS     0(R10)(BX*1), Z28                       // x[4][p+0]
-	VFMADD231PS      Z24, Z28, Z4                            // sum[4] += x·w
-	VBROADCASTSS     0(R10)(BX*2), Z29                       // x[5][p+0]
-	VFMADD231PS      Z24, Z29, Z5                            // sum[5] += x·w
-	VBROADCASTSS     0(R15), Z28                             // x[6][p+0]
-	VFMADD231PS      Z24, Z28, Z6                            // sum[6] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $4, AX
+	ADDQ             $4, AX                                  // next step
 	ADDQ             $4, R10
-	ADDQ             $64, CX
 	ADDQ             $4, R15
+	ADDQ             $64, CX
 	DECQ             R9
-	JNZ              tile7x1_loop1
-tile7x1_store:
+	JNZ              tile7x1_loop
 	VMOVUPS          Z0, K1, 0(DI)                           // dst = sum
 	ADDQ             SI, DI                                  // next row
 	VMOVUPS          Z1, K1, 0(DI)                           // dst = sum
@@ -938,128 +506,33 @@ tile8x1_ready:
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
 	SUBQ             R14, R8
-	MOVQ             R9, R12
-	ANDQ             $3, R9
-	SHRQ             $2, R12
-	JZ               tile8x1_tail
-tile8x1_loop4:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
+tile8x1_loop:
+	VMOVUPS          0(CX), Z24                              // w, panel 0
+	VBROADCASTSS     (AX), Z28                               // x[0]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
+	VBROADCASTSS     (AX)(BX*1), Z29                         // x[1]
 	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
-	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
+	VBROADCASTSS     (AX)(BX*2), Z28                         // x[2]
 	VFMADD231PS      Z24, Z28, Z2                            // sum[2] += x·w
-	VBROADCASTSS     0(R10), Z29                             // x[3][p+0]
+	VBROADCASTSS     (R10), Z29                              // x[3]
 	VFMADD231PS      Z24, Z29, Z3                            // sum[3] += x·w
-	VBROADCASTSS     0(R10)(BX*1), Z28                       // x[4][p+0]
+	VBROADCASTSS     (R10)(BX*1), Z28                        // x[4]
 	VFMADD231PS      Z24, Z28, Z4                            // sum[4] += x·w
-	VBROADCASTSS     0(R10)(BX*2), Z29                       // x[5][p+0]
+	VBROADCASTSS     (R10)(BX*2), Z29                        // x[5]
 	VFMADD231PS      Z24, Z29, Z5                            // sum[5] += x·w
-	VBROADCASTSS     0(R15), Z28                             // x[6][p+0]
+	VBROADCASTSS     (R15), Z28                              // x[6]
 	VFMADD231PS      Z24, Z28, Z6                            // sum[6] += x·w
-	VBROADCASTSS     0(R15)(BX*1), Z29                       // x[7][p+0]
+	VBROADCASTSS     (R15)(BX*1), Z29                        // x[7]
 	VFMADD231PS      Z24, Z29, Z7                            // sum[7] += x·w
 	PREFETCHT1       (R14)
 	PREFETCHT1       (R14)(R8*1)
 	ADDQ             R13, R14
-	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
-	VBROADCASTSS     4(AX), Z28                              // x[0][p+1]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VBROADCASTSS     4(AX)(BX*1), Z29                        // x[1][p+1]
-	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
-	VBROADCASTSS     4(AX)(BX*2), Z28                        // x[2][p+1]
-	VFMADD231PS      Z24, Z28, Z2                            // sum[2] += x·w
-	VBROADCASTSS     4(R10), Z29                             // x[3][p+1]
-	VFMADD231PS      Z24, Z29, Z3                            // sum[3] += x·w
-	VBROADCASTSS     4(R10)(BX*1), Z28                       // x[4][p+1]
-	VFMADD231PS      Z24, Z28, Z4                            // sum[4] += x·w
-	VBROADCASTSS     4(R10)(BX*2), Z29                       // x[5][p+1]
-	VFMADD231PS      Z24, Z29, Z5                            // sum[5] += x·w
-	VBROADCASTSS     4(R15), Z28                             // x[6][p+1]
-	VFMADD231PS      Z24, Z28, Z6                            // sum[6] += x·w
-	VBROADCASTSS     4(R15)(BX*1), Z29                       // x[7][p+1]
-	VFMADD231PS      Z24, Z29, Z7                            // sum[7] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
-	VBROADCASTSS     8(AX), Z28                              // x[0][p+2]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VBROADCASTSS     8(AX)(BX*1), Z29                        // x[1][p+2]
-	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
-	VBROADCASTSS     8(AX)(BX*2), Z28                        // x[2][p+2]
-	VFMADD231PS      Z24, Z28, Z2                            // sum[2] += x·w
-	VBROADCASTSS     8(R10), Z29                             // x[3][p+2]
-	VFMADD231PS      Z24, Z29, Z3                            // sum[3] += x·w
-	VBROADCASTSS     8(R10)(BX*1), Z28                       // x[4][p+2]
-	VFMADD231PS      Z24, Z28, Z4                            // sum[4] += x·w
-	VBROADCASTSS     8(R10)(BX*2), Z29                       // x[5][p+2]
-	VFMADD231PS      Z24, Z29, Z5                            // sum[5] += x·w
-	VBROADCASTSS     8(R15), Z28                             // x[6][p+2]
-	VFMADD231PS      Z24, Z28, Z6                            // sum[6] += x·w
-	VBROADCASTSS     8(R15)(BX*1), Z29                       // x[7][p+2]
-	VFMADD231PS      Z24, Z29, Z7                            // sum[7] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
-	VBROADCASTSS     12(AX), Z28                             // x[0][p+3]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VBROADCASTSS     12(AX)(BX*1), Z29                       // x[1][p+3]
-	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
-	VBROADCASTSS     12(AX)(BX*2), Z28                       // x[2][p+3]
-	VFMADD231PS      Z24, Z28, Z2                            // sum[2] += x·w
-	VBROADCASTSS     12(R10), Z29                            // x[3][p+3]
-	VFMADD231PS      Z24, Z29, Z3                            // sum[3] += x·w
-	VBROADCASTSS     12(R10)(BX*1), Z28                      // x[4][p+3]
-	VFMADD231PS      Z24, Z28, Z4                            // sum[4] += x·w
-	VBROADCASTSS     12(R10)(BX*2), Z29                      // x[5][p+3]
-	VFMADD231PS      Z24, Z29, Z5                            // sum[5] += x·w
-	VBROADCASTSS     12(R15), Z28                            // x[6][p+3]
-	VFMADD231PS      Z24, Z28, Z6                            // sum[6] += x·w
-	VBROADCASTSS     12(R15)(BX*1), Z29                      // x[7][p+3]
-	VFMADD231PS      Z24, Z29, Z7                            // sum[7] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $16, AX
-	ADDQ             $16, R10
-	ADDQ             $256, CX
-	ADDQ             $16, R15
-	DECQ             R12
-	JNZ              tile8x1_loop4
-tile8x1_tail:
-	TESTQ            R9, R9
-	JZ               tile8x1_store
-tile8x1_loop1:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
-	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
-	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
-	VFMADD231PS      Z24, Z28, Z2                            // sum[2] += x·w
-	VBROADCASTSS     0(R10), Z29                             // x[3][p+0]
-	VFMADD231PS      Z24, Z29, Z3                            // sum[3] += x·w
-	VBROADCASTSS     0(R10)(BX*1), Z28                       // x[4][p+0]
-	VFMADD231PS      Z24, Z28, Z4                            // sum[4] += x·w
-	VBROADCASTSS     0(R10)(BX*2), Z29                       // x[5][p+0]
-	VFMADD231PS      Z24, Z29, Z5                            // sum[5] += x·w
-	VBROADCASTSS     0(R15), Z28                             // x[6][p+0]
-	VFMADD231PS      Z24, Z28, Z6                            // sum[6] += x·w
-	VBROADCASTSS     0(R15)(BX*1), Z29                       // x[7][p+0]
-	VFMADD231PS      Z24, Z29, Z7                            // sum[7] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $4, AX
+	ADDQ             $4, AX                                  // next step
 	ADDQ             $4, R10
-	ADDQ             $64, CX
 	ADDQ             $4, R15
+	ADDQ             $64, CX
 	DECQ             R9
-	JNZ              tile8x1_loop1
-tile8x1_store:
+	JNZ              tile8x1_loop
 	VMOVUPS          Z0, K1, 0(DI)                           // dst = sum
 	ADDQ             SI, DI                                  // next row
 	VMOVUPS          Z1, K1, 0(DI)                           // dst = sum
@@ -1092,64 +565,19 @@ tile1x2_ready:
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
 	SUBQ             R14, R8
-	MOVQ             R9, R12
-	ANDQ             $3, R9
-	SHRQ             $2, R12
-	JZ               tile1x2_tail
-tile1x2_loop4:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VMOVUPS          0(CX)(DX*1), Z25                        // w[p+0], panel 1
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
+tile1x2_loop:
+	VMOVUPS          0(CX), Z24                              // w, panel 0
+	VMOVUPS          0(CX)(DX*1), Z25                        // w, panel 1
+	VBROADCASTSS     (AX), Z28                               // x[0]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
 	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
 	PREFETCHT1       (R14)
 	PREFETCHT1       (R14)(R8*1)
 	ADDQ             R13, R14
-	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
-	VMOVUPS          64(CX)(DX*1), Z25                       // w[p+1], panel 1
-	VBROADCASTSS     4(AX), Z28                              // x[0][p+1]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
-	VMOVUPS          128(CX)(DX*1), Z25                      // w[p+2], panel 1
-	VBROADCASTSS     8(AX), Z28                              // x[0][p+2]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
-	VMOVUPS          192(CX)(DX*1), Z25                      // w[p+3], panel 1
-	VBROADCASTSS     12(AX), Z28                             // x[0][p+3]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $16, AX
-	ADDQ             $256, CX
-	DECQ             R12
-	JNZ              tile1x2_loop4
-tile1x2_tail:
-	TESTQ            R9, R9
-	JZ               tile1x2_store
-tile1x2_loop1:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VMOVUPS          0(CX)(DX*1), Z25                        // w[p+0], panel 1
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $4, AX
+	ADDQ             $4, AX                                  // next step
 	ADDQ             $64, CX
 	DECQ             R9
-	JNZ              tile1x2_loop1
-tile1x2_store:
+	JNZ              tile1x2_loop
 	VMOVUPS          Z0, 0(DI)                               // dst = sum
 	VMOVUPS          Z1, K1, 64(DI)                          // dst = sum
 	VZEROUPPER
@@ -1174,79 +602,22 @@ tile2x2_ready:
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
 	SUBQ             R14, R8
-	MOVQ             R9, R12
-	ANDQ             $3, R9
-	SHRQ             $2, R12
-	JZ               tile2x2_tail
-tile2x2_loop4:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VMOVUPS          0(CX)(DX*1), Z25                        // w[p+0], panel 1
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
+tile2x2_loop:
+	VMOVUPS          0(CX), Z24                              // w, panel 0
+	VMOVUPS          0(CX)(DX*1), Z25                        // w, panel 1
+	VBROADCASTSS     (AX), Z28                               // x[0]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
 	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
+	VBROADCASTSS     (AX)(BX*1), Z29                         // x[1]
 	VFMADD231PS      Z24, Z29, Z2                            // sum[1] += x·w
 	VFMADD231PS      Z25, Z29, Z3                            // sum[1] += x·w
 	PREFETCHT1       (R14)
 	PREFETCHT1       (R14)(R8*1)
 	ADDQ             R13, R14
-	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
-	VMOVUPS          64(CX)(DX*1), Z25                       // w[p+1], panel 1
-	VBROADCASTSS     4(AX), Z28                              // x[0][p+1]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VBROADCASTSS     4(AX)(BX*1), Z29                        // x[1][p+1]
-	VFMADD231PS      Z24, Z29, Z2                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z3                            // sum[1] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
-	VMOVUPS          128(CX)(DX*1), Z25                      // w[p+2], panel 1
-	VBROADCASTSS     8(AX), Z28                              // x[0][p+2]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VBROADCASTSS     8(AX)(BX*1), Z29                        // x[1][p+2]
-	VFMADD231PS      Z24, Z29, Z2                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z3                            // sum[1] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
-	VMOVUPS          192(CX)(DX*1), Z25                      // w[p+3], panel 1
-	VBROADCASTSS     12(AX), Z28                             // x[0][p+3]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VBROADCASTSS     12(AX)(BX*1), Z29                       // x[1][p+3]
-	VFMADD231PS      Z24, Z29, Z2                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z3                            // sum[1] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $16, AX
-	ADDQ             $256, CX
-	DECQ             R12
-	JNZ              tile2x2_loop4
-tile2x2_tail:
-	TESTQ            R9, R9
-	JZ               tile2x2_store
-tile2x2_loop1:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VMOVUPS          0(CX)(DX*1), Z25                        // w[p+0], panel 1
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
-	VFMADD231PS      Z24, Z29, Z2                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z3                            // sum[1] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $4, AX
+	ADDQ             $4, AX                                  // next step
 	ADDQ             $64, CX
 	DECQ             R9
-	JNZ              tile2x2_loop1
-tile2x2_store:
+	JNZ              tile2x2_loop
 	VMOVUPS          Z0, 0(DI)                               // dst = sum
 	VMOVUPS          Z1, K1, 64(DI)                          // dst = sum
 	ADDQ             SI, DI                                  // next row
@@ -1279,94 +650,25 @@ tile3x2_ready:
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
 	SUBQ             R14, R8
-	MOVQ             R9, R12
-	ANDQ             $3, R9
-	SHRQ             $2, R12
-	JZ               tile3x2_tail
-tile3x2_loop4:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VMOVUPS          0(CX)(DX*1), Z25                        // w[p+0], panel 1
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
+tile3x2_loop:
+	VMOVUPS          0(CX), Z24                              // w, panel 0
+	VMOVUPS          0(CX)(DX*1), Z25                        // w, panel 1
+	VBROADCASTSS     (AX), Z28                               // x[0]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
 	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
+	VBROADCASTSS     (AX)(BX*1), Z29                         // x[1]
 	VFMADD231PS      Z24, Z29, Z2                            // sum[1] += x·w
 	VFMADD231PS      Z25, Z29, Z3                            // sum[1] += x·w
-	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
+	VBROADCASTSS     (AX)(BX*2), Z28                         // x[2]
 	VFMADD231PS      Z24, Z28, Z4                            // sum[2] += x·w
 	VFMADD231PS      Z25, Z28, Z5                            // sum[2] += x·w
 	PREFETCHT1       (R14)
 	PREFETCHT1       (R14)(R8*1)
 	ADDQ             R13, R14
-	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
-	VMOVUPS          64(CX)(DX*1), Z25                       // w[p+1], panel 1
-	VBROADCASTSS     4(AX), Z28                              // x[0][p+1]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VBROADCASTSS     4(AX)(BX*1), Z29                        // x[1][p+1]
-	VFMADD231PS      Z24, Z29, Z2                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z3                            // sum[1] += x·w
-	VBROADCASTSS     4(AX)(BX*2), Z28                        // x[2][p+1]
-	VFMADD231PS      Z24, Z28, Z4                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z5                            // sum[2] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
-	VMOVUPS          128(CX)(DX*1), Z25                      // w[p+2], panel 1
-	VBROADCASTSS     8(AX), Z28                              // x[0][p+2]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VBROADCASTSS     8(AX)(BX*1), Z29                        // x[1][p+2]
-	VFMADD231PS      Z24, Z29, Z2                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z3                            // sum[1] += x·w
-	VBROADCASTSS     8(AX)(BX*2), Z28                        // x[2][p+2]
-	VFMADD231PS      Z24, Z28, Z4                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z5                            // sum[2] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
-	VMOVUPS          192(CX)(DX*1), Z25                      // w[p+3], panel 1
-	VBROADCASTSS     12(AX), Z28                             // x[0][p+3]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VBROADCASTSS     12(AX)(BX*1), Z29                       // x[1][p+3]
-	VFMADD231PS      Z24, Z29, Z2                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z3                            // sum[1] += x·w
-	VBROADCASTSS     12(AX)(BX*2), Z28                       // x[2][p+3]
-	VFMADD231PS      Z24, Z28, Z4                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z5                            // sum[2] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $16, AX
-	ADDQ             $256, CX
-	DECQ             R12
-	JNZ              tile3x2_loop4
-tile3x2_tail:
-	TESTQ            R9, R9
-	JZ               tile3x2_store
-tile3x2_loop1:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VMOVUPS          0(CX)(DX*1), Z25                        // w[p+0], panel 1
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
-	VFMADD231PS      Z24, Z29, Z2                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z3                            // sum[1] += x·w
-	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
-	VFMADD231PS      Z24, Z28, Z4                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z5                            // sum[2] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $4, AX
+	ADDQ             $4, AX                                  // next step
 	ADDQ             $64, CX
 	DECQ             R9
-	JNZ              tile3x2_loop1
-tile3x2_store:
+	JNZ              tile3x2_loop
 	VMOVUPS          Z0, 0(DI)                               // dst = sum
 	VMOVUPS          Z1, K1, 64(DI)                          // dst = sum
 	ADDQ             SI, DI                                  // next row
@@ -1407,111 +709,29 @@ tile4x2_ready:
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
 	SUBQ             R14, R8
-	MOVQ             R9, R12
-	ANDQ             $3, R9
-	SHRQ             $2, R12
-	JZ               tile4x2_tail
-tile4x2_loop4:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VMOVUPS          0(CX)(DX*1), Z25                        // w[p+0], panel 1
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
+tile4x2_loop:
+	VMOVUPS          0(CX), Z24                              // w, panel 0
+	VMOVUPS          0(CX)(DX*1), Z25                        // w, panel 1
+	VBROADCASTSS     (AX), Z28                               // x[0]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
 	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
+	VBROADCASTSS     (AX)(BX*1), Z29                         // x[1]
 	VFMADD231PS      Z24, Z29, Z2                            // sum[1] += x·w
 	VFMADD231PS      Z25, Z29, Z3                            // sum[1] += x·w
-	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
+	VBROADCASTSS     (AX)(BX*2), Z28                         // x[2]
 	VFMADD231PS      Z24, Z28, Z4                            // sum[2] += x·w
 	VFMADD231PS      Z25, Z28, Z5                            // sum[2] += x·w
-	VBROADCASTSS     0(R10), Z29                             // x[3][p+0]
+	VBROADCASTSS     (R10), Z29                              // x[3]
 	VFMADD231PS      Z24, Z29, Z6                            // sum[3] += x·w
 	VFMADD231PS      Z25, Z29, Z7                            // sum[3] += x·w
 	PREFETCHT1       (R14)
 	PREFETCHT1       (R14)(R8*1)
 	ADDQ             R13, R14
-	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
-	VMOVUPS          64(CX)(DX*1), Z25                       // w[p+1], panel 1
-	VBROADCASTSS     4(AX), Z28                              // x[0][p+1]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VBROADCASTSS     4(AX)(BX*1), Z29                        // x[1][p+1]
-	VFMADD231PS      Z24, Z29, Z2                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z3                            // sum[1] += x·w
-	VBROADCASTSS     4(AX)(BX*2), Z28                        // x[2][p+1]
-	VFMADD231PS      Z24, Z28, Z4                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z5                            // sum[2] += x·w
-	VBROADCASTSS     4(R10), Z29                             // x[3][p+1]
-	VFMADD231PS      Z24, Z29, Z6                            // sum[3] += x·w
-	VFMADD231PS      Z25, Z29, Z7                            // sum[3] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
-	VMOVUPS          128(CX)(DX*1), Z25                      // w[p+2], panel 1
-	VBROADCASTSS     8(AX), Z28                              // x[0][p+2]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VBROADCASTSS     8(AX)(BX*1), Z29                        // x[1][p+2]
-	VFMADD231PS      Z24, Z29, Z2                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z3                            // sum[1] += x·w
-	VBROADCASTSS     8(AX)(BX*2), Z28                        // x[2][p+2]
-	VFMADD231PS      Z24, Z28, Z4                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z5                            // sum[2] += x·w
-	VBROADCASTSS     8(R10), Z29                             // x[3][p+2]
-	VFMADD231PS      Z24, Z29, Z6                            // sum[3] += x·w
-	VFMADD231PS      Z25, Z29, Z7                            // sum[3] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
-	VMOVUPS          192(CX)(DX*1), Z25                      // w[p+3], panel 1
-	VBROADCASTSS     12(AX), Z28                             // x[0][p+3]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VBROADCASTSS     12(AX)(BX*1), Z29                       // x[1][p+3]
-	VFMADD231PS      Z24, Z29, Z2                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z3                            // sum[1] += x·w
-	VBROADCASTSS     12(AX)(BX*2), Z28                       // x[2][p+3]
-	VFMADD231PS      Z24, Z28, Z4                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z5                            // sum[2] += x·w
-	VBROADCASTSS     12(R10), Z29                            // x[3][p+3]
-	VFMADD231PS      Z24, Z29, Z6                            // sum[3] += x·w
-	VFMADD231PS      Z25, Z29, Z7                            // sum[3] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $16, AX
-	ADDQ             $16, R10
-	ADDQ             $256, CX
-	DECQ             R12
-	JNZ              tile4x2_loop4
-tile4x2_tail:
-	TESTQ            R9, R9
-	JZ               tile4x2_store
-tile4x2_loop1:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VMOVUPS          0(CX)(DX*1), Z25                        // w[p+0], panel 1
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
-	VFMADD231PS      Z24, Z29, Z2                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z3                            // sum[1] += x·w
-	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
-	VFMADD231PS      Z24, Z28, Z4                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z5                            // sum[2] += x·w
-	VBROADCASTSS     0(R10), Z29                             // x[3][p+0]
-	VFMADD231PS      Z24, Z29, Z6                            // sum[3] += x·w
-	VFMADD231PS      Z25, Z29, Z7                            // sum[3] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $4, AX
+	ADDQ             $4, AX                                  // next step
 	ADDQ             $4, R10
 	ADDQ             $64, CX
 	DECQ             R9
-	JNZ              tile4x2_loop1
-tile4x2_store:
+	JNZ              tile4x2_loop
 	VMOVUPS          Z0, 0(DI)                               // dst = sum
 	VMOVUPS          Z1, K1, 64(DI)                          // dst = sum
 	ADDQ             SI, DI                                  // next row
@@ -1560,126 +780,32 @@ tile5x2_ready:
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
 	SUBQ             R14, R8
-	MOVQ             R9, R12
-	ANDQ             $3, R9
-	SHRQ             $2, R12
-	JZ               tile5x2_tail
-tile5x2_loop4:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VMOVUPS          0(CX)(DX*1), Z25                        // w[p+0], panel 1
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
+tile5x2_loop:
+	VMOVUPS          0(CX), Z24                              // w, panel 0
+	VMOVUPS          0(CX)(DX*1), Z25                        // w, panel 1
+	VBROADCASTSS     (AX), Z28                               // x[0]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
 	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
+	VBROADCASTSS     (AX)(BX*1), Z29                         // x[1]
 	VFMADD231PS      Z24, Z29, Z2                            // sum[1] += x·w
 	VFMADD231PS      Z25, Z29, Z3                            // sum[1] += x·w
-	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
+	VBROADCASTSS     (AX)(BX*2), Z28                         // x[2]
 	VFMADD231PS      Z24, Z28, Z4                            // sum[2] += x·w
 	VFMADD231PS      Z25, Z28, Z5                            // sum[2] += x·w
-	VBROADCASTSS     0(R10), Z29                             // x[3][p+0]
+	VBROADCASTSS     (R10), Z29                              // x[3]
 	VFMADD231PS      Z24, Z29, Z6                            // sum[3] += x·w
 	VFMADD231PS      Z25, Z29, Z7                            // sum[3] += x·w
-	VBROADCASTSS     0(R10)(BX*1), Z28                       // x[4][p+0]
+	VBROADCASTSS     (R10)(BX*1), Z28                        // x[4]
 	VFMADD231PS      Z24, Z28, Z8                            // sum[4] += x·w
 	VFMADD231PS      Z25, Z28, Z9                            // sum[4] += x·w
 	PREFETCHT1       (R14)
 	PREFETCHT1       (R14)(R8*1)
 	ADDQ             R13, R14
-	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
-	VMOVUPS          64(CX)(DX*1), Z25                       // w[p+1], panel 1
-	VBROADCASTSS     4(AX), Z28                              // x[0][p+1]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VBROADCASTSS     4(AX)(BX*1), Z29                        // x[1][p+1]
-	VFMADD231PS      Z24, Z29, Z2                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z3                            // sum[1] += x·w
-	VBROADCASTSS     4(AX)(BX*2), Z28                        // x[2][p+1]
-	VFMADD231PS      Z24, Z28, Z4                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z5                            // sum[2] += x·w
-	VBROADCASTSS     4(R10), Z29                             // x[3][p+1]
-	VFMADD231PS      Z24, Z29, Z6                            // sum[3] += x·w
-	VFMADD231PS      Z25, Z29, Z7                            // sum[3] += x·w
-	VBROADCASTSS     4(R10)(BX*1), Z28                       // x[4][p+1]
-	VFMADD231PS      Z24, Z28, Z8                            // sum[4] += x·w
-	VFMADD231PS      Z25, Z28, Z9                            // sum[4] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
-	VMOVUPS          128(CX)(DX*1), Z25                      // w[p+2], panel 1
-	VBROADCASTSS     8(AX), Z28                              // x[0][p+2]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VBROADCASTSS     8(AX)(BX*1), Z29                        // x[1][p+2]
-	VFMADD231PS      Z24, Z29, Z2                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z3                            // sum[1] += x·w
-	VBROADCASTSS     8(AX)(BX*2), Z28                        // x[2][p+2]
-	VFMADD231PS      Z24, Z28, Z4                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z5                            // sum[2] += x·w
-	VBROADCASTSS     8(R10), Z29                             // x[3][p+2]
-	VFMADD231PS      Z24, Z29, Z6                            // sum[3] += x·w
-	VFMADD231PS      Z25, Z29, Z7                            // sum[3] += x·w
-	VBROADCASTSS     8(R10)(BX*1), Z28                       // x[4][p+2]
-	VFMADD231PS      Z24, Z28, Z8                            // sum[4] += x·w
-	VFMADD231PS      Z25, Z28, Z9                            // sum[4] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
-	VMOVUPS          192(CX)(DX*1), Z25                      // w[p+3], panel 1
-	VBROADCASTSS     12(AX), Z28                             // x[0][p+3]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VBROADCASTSS     12(AX)(BX*1), Z29                       // x[1][p+3]
-	VFMADD231PS      Z24, Z29, Z2                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z3                            // sum[1] += x·w
-	VBROADCASTSS     12(AX)(BX*2), Z28                       // x[2][p+3]
-	VFMADD231PS      Z24, Z28, Z4                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z5                            // sum[2] += x·w
-	VBROADCASTSS     12(R10), Z29                            // x[3][p+3]
-	VFMADD231PS      Z24, Z29, Z6                            // sum[3] += x·w
-	VFMADD231PS      Z25, Z29, Z7                            // sum[3] += x·w
-	VBROADCASTSS     12(R10)(BX*1), Z28                      // x[4][p+3]
-	VFMADD231PS      Z24, Z28, Z8                            // sum[4] += x·w
-	VFMADD231PS      Z25, Z28, Z9                            // sum[4] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $16, AX
-	ADDQ             $16, R10
-	ADDQ             $256, CX
-	DECQ             R12
-	JNZ              tile5x2_loop4
-tile5x2_tail:
-	TESTQ            R9, R9
-	JZ               tile5x2_store
-tile5x2_loop1:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VMOVUPS          0(CX)(DX*1), Z25                        // w[p+0], panel 1
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
-	VFMADD231PS      Z24, Z29, Z2                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z3                            // sum[1] += x·w
-	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
-	VFMADD231PS      Z24, Z28, Z4                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z5                            // sum[2] += x·w
-	VBROADCASTSS     0(R10), Z29                             // x[3][p+0]
-	VFMADD231PS      Z24, Z29, Z6                            // sum[3] += x·w
-	VFMADD231PS      Z25, Z29, Z7                            // sum[3] += x·w
-	VBROADCASTSS     0(R10)(BX*1), Z28                       // x[4][p+0]
-	VFMADD231PS      Z24, Z28, Z8                            // sum[4] += x·w
-	VFMADD231PS      Z25, Z28, Z9                            // sum[4] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $4, AX
+	ADDQ             $4, AX                                  // next step
 	ADDQ             $4, R10
 	ADDQ             $64, CX
 	DECQ             R9
-	JNZ              tile5x2_loop1
-tile5x2_store:
+	JNZ              tile5x2_loop
 	VMOVUPS          Z0, 0(DI)                               // dst = sum
 	VMOVUPS          Z1, K1, 64(DI)                          // dst = sum
 	ADDQ             SI, DI                                  // next row
@@ -1736,141 +862,35 @@ tile6x2_ready:
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
 	SUBQ             R14, R8
-	MOVQ             R9, R12
-	ANDQ             $3, R9
-	SHRQ             $2, R12
-	JZ               tile6x2_tail
-tile6x2_loop4:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VMOVUPS          0(CX)(DX*1), Z25                        // w[p+0], panel 1
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
+tile6x2_loop:
+	VMOVUPS          0(CX), Z24                              // w, panel 0
+	VMOVUPS          0(CX)(DX*1), Z25                        // w, panel 1
+	VBROADCASTSS     (AX), Z28                               // x[0]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
 	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
+	VBROADCASTSS     (AX)(BX*1), Z29                         // x[1]
 	VFMADD231PS      Z24, Z29, Z2                            // sum[1] += x·w
 	VFMADD231PS      Z25, Z29, Z3                            // sum[1] += x·w
-	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
+	VBROADCASTSS     (AX)(BX*2), Z28                         // x[2]
 	VFMADD231PS      Z24, Z28, Z4                            // sum[2] += x·w
 	VFMADD231PS      Z25, Z28, Z5                            // sum[2] += x·w
-	VBROADCASTSS     0(R10), Z29                             // x[3][p+0]
+	VBROADCASTSS     (R10), Z29                              // x[3]
 	VFMADD231PS      Z24, Z29, Z6                            // sum[3] += x·w
 	VFMADD231PS      Z25, Z29, Z7                            // sum[3] += x·w
-	VBROADCASTSS     0(R10)(BX*1), Z28                       // x[4][p+0]
+	VBROADCASTSS     (R10)(BX*1), Z28                        // x[4]
 	VFMADD231PS      Z24, Z28, Z8                            // sum[4] += x·w
 	VFMADD231PS      Z25, Z28, Z9                            // sum[4] += x·w
-	VBROADCASTSS     0(R10)(BX*2), Z29                       // x[5][p+0]
+	VBROADCASTSS     (R10)(BX*2), Z29                        // x[5]
 	VFMADD231PS      Z24, Z29, Z10                           // sum[5] += x·w
 	VFMADD231PS      Z25, Z29, Z11                           // sum[5] += x·w
 	PREFETCHT1       (R14)
 	PREFETCHT1       (R14)(R8*1)
 	ADDQ             R13, R14
-	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
-	VMOVUPS          64(CX)(DX*1), Z25                       // w[p+1], panel 1
-	VBROADCASTSS     4(AX), Z28                              // x[0][p+1]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VBROADCASTSS     4(AX)(BX*1), Z29                        // x[1][p+1]
-	VFMADD231PS      Z24, Z29, Z2                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z3                            // sum[1] += x·w
-	VBROADCASTSS     4(AX)(BX*2), Z28                        // x[2][p+1]
-	VFMADD231PS      Z24, Z28, Z4                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z5                            // sum[2] += x·w
-	VBROADCASTSS     4(R10), Z29                             // x[3][p+1]
-	VFMADD231PS      Z24, Z29, Z6                            // sum[3] += x·w
-	VFMADD231PS      Z25, Z29, Z7                            // sum[3] += x·w
-	VBROADCASTSS     4(R10)(BX*1), Z28                       // x[4][p+1]
-	VFMADD231PS      Z24, Z28, Z8                            // sum[4] += x·w
-	VFMADD231PS      Z25, Z28, Z9                            // sum[4] += x·w
-	VBROADCASTSS     4(R10)(BX*2), Z29                       // x[5][p+1]
-	VFMADD231PS      Z24, Z29, Z10                           // sum[5] += x·w
-	VFMADD231PS      Z25, Z29, Z11                           // sum[5] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
-	VMOVUPS          128(CX)(DX*1), Z25                      // w[p+2], panel 1
-	VBROADCASTSS     8(AX), Z28                              // x[0][p+2]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VBROADCASTSS     8(AX)(BX*1), Z29                        // x[1][p+2]
-	VFMADD231PS      Z24, Z29, Z2                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z3                            // sum[1] += x·w
-	VBROADCASTSS     8(AX)(BX*2), Z28                        // x[2][p+2]
-	VFMADD231PS      Z24, Z28, Z4                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z5                            // sum[2] += x·w
-	VBROADCASTSS     8(R10), Z29                             // x[3][p+2]
-	VFMADD231PS      Z24, Z29, Z6                            // sum[3] += x·w
-	VFMADD231PS      Z25, Z29, Z7                            // sum[3] += x·w
-	VBROADCASTSS     8(R10)(BX*1), Z28                       // x[4][p+2]
-	VFMADD231PS      Z24, Z28, Z8                            // sum[4] += x·w
-	VFMADD231PS      Z25, Z28, Z9                            // sum[4] += x·w
-	VBROADCASTSS     8(R10)(BX*2), Z29                       // x[5][p+2]
-	VFMADD231PS      Z24, Z29, Z10                           // sum[5] += x·w
-	VFMADD231PS      Z25, Z29, Z11                           // sum[5] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
-	VMOVUPS          192(CX)(DX*1), Z25                      // w[p+3], panel 1
-	VBROADCASTSS     12(AX), Z28                             // x[0][p+3]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VBROADCASTSS     12(AX)(BX*1), Z29                       // x[1][p+3]
-	VFMADD231PS      Z24, Z29, Z2                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z3                            // sum[1] += x·w
-	VBROADCASTSS     12(AX)(BX*2), Z28                       // x[2][p+3]
-	VFMADD231PS      Z24, Z28, Z4                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z5                            // sum[2] += x·w
-	VBROADCASTSS     12(R10), Z29                            // x[3][p+3]
-	VFMADD231PS      Z24, Z29, Z6                            // sum[3] += x·w
-	VFMADD231PS      Z25, Z29, Z7                            // sum[3] += x·w
-	VBROADCASTSS     12(R10)(BX*1), Z28                      // x[4][p+3]
-	VFMADD231PS      Z24, Z28, Z8                            // sum[4] += x·w
-	VFMADD231PS      Z25, Z28, Z9                            // sum[4] += x·w
-	VBROADCASTSS     12(R10)(BX*2), Z29                      // x[5][p+3]
-	VFMADD231PS      Z24, Z29, Z10                           // sum[5] += x·w
-	VFMADD231PS      Z25, Z29, Z11                           // sum[5] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $16, AX
-	ADDQ             $16, R10
-	ADDQ             $256, CX
-	DECQ             R12
-	JNZ              tile6x2_loop4
-tile6x2_tail:
-	TESTQ            R9, R9
-	JZ               tile6x2_store
-tile6x2_loop1:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VMOVUPS          0(CX)(DX*1), Z25                        // w[p+0], panel 1
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
-	VFMADD231PS      Z24, Z29, Z2                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z3                            // sum[1] += x·w
-	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
-	VFMADD231PS      Z24, Z28, Z4                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z5                            // sum[2] += x·w
-	VBROADCASTSS     0(R10), Z29                             // x[3][p+0]
-	VFMADD231PS      Z24, Z29, Z6                            // sum[3] += x·w
-	VFMADD231PS      Z25, Z29, Z7                            // sum[3] += x·w
-	VBROADCASTSS     0(R10)(BX*1), Z28                       // x[4][p+0]
-	VFMADD231PS      Z24, Z28, Z8                            // sum[4] += x·w
-	VFMADD231PS      Z25, Z28, Z9                            // sum[4] += x·w
-	VBROADCASTSS     0(R10)(BX*2), Z29                       // x[5][p+0]
-	VFMADD231PS      Z24, Z29, Z10                           // sum[5] += x·w
-	VFMADD231PS      Z25, Z29, Z11                           // sum[5] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $4, AX
+	ADDQ             $4, AX                                  // next step
 	ADDQ             $4, R10
 	ADDQ             $64, CX
 	DECQ             R9
-	JNZ              tile6x2_loop1
-tile6x2_store:
+	JNZ              tile6x2_loop
 	VMOVUPS          Z0, 0(DI)                               // dst = sum
 	VMOVUPS          Z1, K1, 64(DI)                          // dst = sum
 	ADDQ             SI, DI                                  // next row
@@ -1937,158 +957,39 @@ tile7x2_ready:
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
 	SUBQ             R14, R8
-	MOVQ             R9, R12
-	ANDQ             $3, R9
-	SHRQ             $2, R12
-	JZ               tile7x2_tail
-tile7x2_loop4:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VMOVUPS          0(CX)(DX*1), Z25                        // w[p+0], panel 1
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
+tile7x2_loop:
+	VMOVUPS          0(CX), Z24                              // w, panel 0
+	VMOVUPS          0(CX)(DX*1), Z25                        // w, panel 1
+	VBROADCASTSS     (AX), Z28                               // x[0]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
 	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
+	VBROADCASTSS     (AX)(BX*1), Z29                         // x[1]
 	VFMADD231PS      Z24, Z29, Z2                            // sum[1] += x·w
 	VFMADD231PS      Z25, Z29, Z3                            // sum[1] += x·w
-	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
+	VBROADCASTSS     (AX)(BX*2), Z28                         // x[2]
 	VFMADD231PS      Z24, Z28, Z4                            // sum[2] += x·w
 	VFMADD231PS      Z25, Z28, Z5                            // sum[2] += x·w
-	VBROADCASTSS     0(R10), Z29                             // x[3][p+0]
+	VBROADCASTSS     (R10), Z29                              // x[3]
 	VFMADD231PS      Z24, Z29, Z6                            // sum[3] += x·w
 	VFMADD231PS      Z25, Z29, Z7                            // sum[3] += x·w
-	VBROADCASTSS     0(R10)(BX*1), Z28                       // x[4][p+0]
+	VBROADCASTSS     (R10)(BX*1), Z28                        // x[4]
 	VFMADD231PS      Z24, Z28, Z8                            // sum[4] += x·w
 	VFMADD231PS      Z25, Z28, Z9                            // sum[4] += x·w
-	VBROADCASTSS     0(R10)(BX*2), Z29                       // x[5][p+0]
+	VBROADCASTSS     (R10)(BX*2), Z29                        // x[5]
 	VFMADD231PS      Z24, Z29, Z10                           // sum[5] += x·w
 	VFMADD231PS      Z25, Z29, Z11                           // sum[5] += x·w
-	VBROADCASTSS     0(R15), Z28                             // x[6][p+0]
+	VBROADCASTSS     (R15), Z28                              // x[6]
 	VFMADD231PS      Z24, Z28, Z12                           // sum[6] += x·w
 	VFMADD231PS      Z25, Z28, Z13                           // sum[6] += x·w
 	PREFETCHT1       (R14)
 	PREFETCHT1       (R14)(R8*1)
 	ADDQ             R13, R14
-	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
-	VMOVUPS          64(CX)(DX*1), Z25                       // w[p+1], panel 1
-	VBROADCASTSS     4(AX), Z28                              // x[0][p+1]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VBROADCASTSS     4(AX)(BX*1), Z29                        // x[1][p+1]
-	VFMADD231PS      Z24, Z29, Z2                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z3                            // sum[1] += x·w
-	VBROADCASTSS     4(AX)(BX*2), Z28                        // x[2][p+1]
-	VFMADD231PS      Z24, Z28, Z4                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z5                            // sum[2] += x·w
-	VBROADCASTSS     4(R10), Z29                             // x[3][p+1]
-	VFMADD231PS      Z24, Z29, Z6                            // sum[3] += x·w
-	VFMADD231PS      Z25, Z29, Z7                            // sum[3] += x·w
-	VBROADCASTSS     4(R10)(BX*1), Z28                       // x[4][p+1]
-	VFMADD231PS      Z24, Z28, Z8                            // sum[4] += x·w
-	VFMADD231PS      Z25, Z28, Z9                            // sum[4] += x·w
-	VBROADCASTSS     4(R10)(BX*2), Z29                       // x[5][p+1]
-	VFMADD231PS      Z24, Z29, Z10                           // sum[5] += x·w
-	VFMADD231PS      Z25, Z29, Z11                           // sum[5] += x·w
-	VBROADCASTSS     4(R15), Z28                             // x[6][p+1]
-	VFMADD231PS      Z24, Z28, Z12                           // sum[6] += x·w
-	VFMADD231PS      Z25, Z28, Z13                           // sum[6] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
-	VMOVUPS          128(CX)(DX*1), Z25                      // w[p+2], panel 1
-	VBROADCASTSS     8(AX), Z28                              // x[0][p+2]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VBROADCASTSS     8(AX)(BX*1), Z29                        // x[1][p+2]
-	VFMADD231PS      Z24, Z29, Z2                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z3                            // sum[1] += x·w
-	VBROADCASTSS     8(AX)(BX*2), Z28                        // x[2][p+2]
-	VFMADD231PS      Z24, Z28, Z4                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z5                            // sum[2] += x·w
-	VBROADCASTSS     8(R10), Z29                             // x[3][p+2]
-	VFMADD231PS      Z24, Z29, Z6                            // sum[3] += x·w
-	VFMADD231PS      Z25, Z29, Z7                            // sum[3] += x·w
-	VBROADCASTSS     8(R10)(BX*1), Z28                       // x[4][p+2]
-	VFMADD231PS      Z24, Z28, Z8                            // sum[4] += x·w
-	VFMADD231PS      Z25, Z28, Z9                            // sum[4] += x·w
-	VBROADCASTSS     8(R10)(BX*2), Z29                       // x[5][p+2]
-	VFMADD231PS      Z24, Z29, Z10                           // sum[5] += x·w
-	VFMADD231PS      Z25, Z29, Z11                           // sum[5] += x·w
-	VBROADCASTSS     8(R15), Z28                             // x[6][p+2]
-	VFMADD231PS      Z24, Z28, Z12                           // sum[6] += x·w
-	VFMADD231PS      Z25, Z28, Z13                           // sum[6] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
-	VMOVUPS          192(CX)(DX*1), Z25                      // w[p+3], panel 1
-	VBROADCASTSS     12(AX), Z28                             // x[0][p+3]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VBROADCASTSS     12(AX)(BX*1), Z29                       // x[1][p+3]
-	VFMADD231PS      Z24, Z29, Z2                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z3                            // sum[1] += x·w
-	VBROADCASTSS     12(AX)(BX*2), Z28                       // x[2][p+3]
-	VFMADD231PS      Z24, Z28, Z4                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z5                            // sum[2] += x·w
-	VBROADCASTSS     12(R10), Z29                            // x[3][p+3]
-	VFMADD231PS      Z24, Z29, Z6                            // sum[3] += x·w
-	VFMADD231PS      Z25, Z29, Z7                            // sum[3] += x·w
-	VBROADCASTSS     12(R10)(BX*1), Z28                      // x[4][p+3]
-	VFMADD231PS      Z24, Z28, Z8                            // sum[4] += x·w
-	VFMADD231PS      Z25, Z28, Z9                            // sum[4] += x·w
-	VBROADCASTSS     12(R10)(BX*2), Z29                      // x[5][p+3]
-	VFMADD231PS      Z24, Z29, Z10                           // sum[5] += x·w
-	VFMADD231PS      Z25, Z29, Z11                           // sum[5] += x·w
-	VBROADCASTSS     12(R15), Z28                            // x[6][p+3]
-	VFMADD231PS      Z24, Z28, Z12                           // sum[6] += x·w
-	VFMADD231PS      Z25, Z28, Z13                           // sum[6] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $16, AX
-	ADDQ             $16, R10
-	ADDQ             $256, CX
-	ADDQ             $16, R15
-	DECQ             R12
-	JNZ              tile7x2_loop4
-tile7x2_tail:
-	TESTQ            R9, R9
-	JZ               tile7x2_store
-tile7x2_loop1:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VMOVUPS          0(CX)(DX*1), Z25                        // w[p+0], panel 1
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
-	VFMADD231PS      Z24, Z29, Z2                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z3                            // sum[1] += x·w
-	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
-	VFMADD231PS      Z24, Z28, Z4                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z5                            // sum[2] += x·w
-	VBROADCASTSS     0(R10), Z29                             // x[3][p+0]
-	VFMADD231PS      Z24, Z29, Z6                            // sum[3] += x·w
-	VFMADD231PS      Z25, Z29, Z7                            // sum[3] += x·w
-	VBROADCASTSS     0(R10)(BX*1), Z28                       // x[4][p+0]
-	VFMADD231PS      Z24, Z28, Z8                            // sum[4] += x·w
-	VFMADD231PS      Z25, Z28, Z9                            // sum[4] += x·w
-	VBROADCASTSS     0(R10)(BX*2), Z29                       // x[5][p+0]
-	VFMADD231PS      Z24, Z29, Z10                           // sum[5] += x·w
-	VFMADD231PS      Z25, Z29, Z11                           // sum[5] += x·w
-	VBROADCASTSS     0(R15), Z28                             // x[6][p+0]
-	VFMADD231PS      Z24, Z28, Z12                           // sum[6] += x·w
-	VFMADD231PS      Z25, Z28, Z13                           // sum[6] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $4, AX
+	ADDQ             $4, AX                                  // next step
 	ADDQ             $4, R10
-	ADDQ             $64, CX
 	ADDQ             $4, R15
+	ADDQ             $64, CX
 	DECQ             R9
-	JNZ              tile7x2_loop1
-tile7x2_store:
+	JNZ              tile7x2_loop
 	VMOVUPS          Z0, 0(DI)                               // dst = sum
 	VMOVUPS          Z1, K1, 64(DI)                          // dst = sum
 	ADDQ             SI, DI                                  // next row
@@ -2163,173 +1064,42 @@ tile8x2_ready:
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
 	SUBQ             R14, R8
-	MOVQ             R9, R12
-	ANDQ             $3, R9
-	SHRQ             $2, R12
-	JZ               tile8x2_tail
-tile8x2_loop4:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VMOVUPS          0(CX)(DX*1), Z25                        // w[p+0], panel 1
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
+tile8x2_loop:
+	VMOVUPS          0(CX), Z24                              // w, panel 0
+	VMOVUPS          0(CX)(DX*1), Z25                        // w, panel 1
+	VBROADCASTSS     (AX), Z28                               // x[0]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
 	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
+	VBROADCASTSS     (AX)(BX*1), Z29                         // x[1]
 	VFMADD231PS      Z24, Z29, Z2                            // sum[1] += x·w
 	VFMADD231PS      Z25, Z29, Z3                            // sum[1] += x·w
-	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
+	VBROADCASTSS     (AX)(BX*2), Z28                         // x[2]
 	VFMADD231PS      Z24, Z28, Z4                            // sum[2] += x·w
 	VFMADD231PS      Z25, Z28, Z5                            // sum[2] += x·w
-	VBROADCASTSS     0(R10), Z29                             // x[3][p+0]
+	VBROADCASTSS     (R10), Z29                              // x[3]
 	VFMADD231PS      Z24, Z29, Z6                            // sum[3] += x·w
 	VFMADD231PS      Z25, Z29, Z7                            // sum[3] += x·w
-	VBROADCASTSS     0(R10)(BX*1), Z28                       // x[4][p+0]
+	VBROADCASTSS     (R10)(BX*1), Z28                        // x[4]
 	VFMADD231PS      Z24, Z28, Z8                            // sum[4] += x·w
 	VFMADD231PS      Z25, Z28, Z9                            // sum[4] += x·w
-	VBROADCASTSS     0(R10)(BX*2), Z29                       // x[5][p+0]
+	VBROADCASTSS     (R10)(BX*2), Z29                        // x[5]
 	VFMADD231PS      Z24, Z29, Z10                           // sum[5] += x·w
 	VFMADD231PS      Z25, Z29, Z11                           // sum[5] += x·w
-	VBROADCASTSS     0(R15), Z28                             // x[6][p+0]
+	VBROADCASTSS     (R15), Z28                              // x[6]
 	VFMADD231PS      Z24, Z28, Z12                           // sum[6] += x·w
 	VFMADD231PS      Z25, Z28, Z13                           // sum[6] += x·w
-	VBROADCASTSS     0(R15)(BX*1), Z29                       // x[7][p+0]
+	VBROADCASTSS     (R15)(BX*1), Z29                        // x[7]
 	VFMADD231PS      Z24, Z29, Z14                           // sum[7] += x·w
 	VFMADD231PS      Z25, Z29, Z15                           // sum[7] += x·w
 	PREFETCHT1       (R14)
 	PREFETCHT1       (R14)(R8*1)
 	ADDQ             R13, R14
-	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
-	VMOVUPS          64(CX)(DX*1), Z25                       // w[p+1], panel 1
-	VBROADCASTSS     4(AX), Z28                              // x[0][p+1]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VBROADCASTSS     4(AX)(BX*1), Z29                        // x[1][p+1]
-	VFMADD231PS      Z24, Z29, Z2                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z3                            // sum[1] += x·w
-	VBROADCASTSS     4(AX)(BX*2), Z28                        // x[2][p+1]
-	VFMADD231PS      Z24, Z28, Z4                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z5                            // sum[2] += x·w
-	VBROADCASTSS     4(R10), Z29                             // x[3][p+1]
-	VFMADD231PS      Z24, Z29, Z6                            // sum[3] += x·w
-	VFMADD231PS      Z25, Z29, Z7                            // sum[3] += x·w
-	VBROADCASTSS     4(R10)(BX*1), Z28                       // x[4][p+1]
-	VFMADD231PS      Z24, Z28, Z8                            // sum[4] += x·w
-	VFMADD231PS      Z25, Z28, Z9                            // sum[4] += x·w
-	VBROADCASTSS     4(R10)(BX*2), Z29                       // x[5][p+1]
-	VFMADD231PS      Z24, Z29, Z10                           // sum[5] += x·w
-	VFMADD231PS      Z25, Z29, Z11                           // sum[5] += x·w
-	VBROADCASTSS     4(R15), Z28                             // x[6][p+1]
-	VFMADD231PS      Z24, Z28, Z12                           // sum[6] += x·w
-	VFMADD231PS      Z25, Z28, Z13                           // sum[6] += x·w
-	VBROADCASTSS     4(R15)(BX*1), Z29                       // x[7][p+1]
-	VFMADD231PS      Z24, Z29, Z14                           // sum[7] += x·w
-	VFMADD231PS      Z25, Z29, Z15                           // sum[7] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
-	VMOVUPS          128(CX)(DX*1), Z25                      // w[p+2], panel 1
-	VBROADCASTSS     8(AX), Z28                              // x[0][p+2]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VBROADCASTSS     8(AX)(BX*1), Z29                        // x[1][p+2]
-	VFMADD231PS      Z24, Z29, Z2                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z3                            // sum[1] += x·w
-	VBROADCASTSS     8(AX)(BX*2), Z28                        // x[2][p+2]
-	VFMADD231PS      Z24, Z28, Z4                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z5                            // sum[2] += x·w
-	VBROADCASTSS     8(R10), Z29                             // x[3][p+2]
-	VFMADD231PS      Z24, Z29, Z6                            // sum[3] += x·w
-	VFMADD231PS      Z25, Z29, Z7                            // sum[3] += x·w
-	VBROADCASTSS     8(R10)(BX*1), Z28                       // x[4][p+2]
-	VFMADD231PS      Z24, Z28, Z8                            // sum[4] += x·w
-	VFMADD231PS      Z25, Z28, Z9                            // sum[4] += x·w
-	VBROADCASTSS     8(R10)(BX*2), Z29                       // x[5][p+2]
-	VFMADD231PS      Z24, Z29, Z10                           // sum[5] += x·w
-	VFMADD231PS      Z25, Z29, Z11                           // sum[5] += x·w
-	VBROADCASTSS     8(R15), Z28                             // x[6][p+2]
-	VFMADD231PS      Z24, Z28, Z12                           // sum[6] += x·w
-	VFMADD231PS      Z25, Z28, Z13                           // sum[6] += x·w
-	VBROADCASTSS     8(R15)(BX*1), Z29                       // x[7][p+2]
-	VFMADD231PS      Z24, Z29, Z14                           // sum[7] += x·w
-	VFMADD231PS      Z25, Z29, Z15                           // sum[7] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
-	VMOVUPS          192(CX)(DX*1), Z25                      // w[p+3], panel 1
-	VBROADCASTSS     12(AX), Z28                             // x[0][p+3]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VBROADCASTSS     12(AX)(BX*1), Z29                       // x[1][p+3]
-	VFMADD231PS      Z24, Z29, Z2                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z3                            // sum[1] += x·w
-	VBROADCASTSS     12(AX)(BX*2), Z28                       // x[2][p+3]
-	VFMADD231PS      Z24, Z28, Z4                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z5                            // sum[2] += x·w
-	VBROADCASTSS     12(R10), Z29                            // x[3][p+3]
-	VFMADD231PS      Z24, Z29, Z6                            // sum[3] += x·w
-	VFMADD231PS      Z25, Z29, Z7                            // sum[3] += x·w
-	VBROADCASTSS     12(R10)(BX*1), Z28                      // x[4][p+3]
-	VFMADD231PS      Z24, Z28, Z8                            // sum[4] += x·w
-	VFMADD231PS      Z25, Z28, Z9                            // sum[4] += x·w
-	VBROADCASTSS     12(R10)(BX*2), Z29                      // x[5][p+3]
-	VFMADD231PS      Z24, Z29, Z10                           // sum[5] += x·w
-	VFMADD231PS      Z25, Z29, Z11                           // sum[5] += x·w
-	VBROADCASTSS     12(R15), Z28                            // x[6][p+3]
-	VFMADD231PS      Z24, Z28, Z12                           // sum[6] += x·w
-	VFMADD231PS      Z25, Z28, Z13                           // sum[6] += x·w
-	VBROADCASTSS     12(R15)(BX*1), Z29                      // x[7][p+3]
-	VFMADD231PS      Z24, Z29, Z14                           // sum[7] += x·w
-	VFMADD231PS      Z25, Z29, Z15                           // sum[7] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $16, AX
-	ADDQ             $16, R10
-	ADDQ             $256, CX
-	ADDQ             $16, R15
-	DECQ             R12
-	JNZ              tile8x2_loop4
-tile8x2_tail:
-	TESTQ            R9, R9
-	JZ               tile8x2_store
-tile8x2_loop1:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VMOVUPS          0(CX)(DX*1), Z25                        // w[p+0], panel 1
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
-	VFMADD231PS      Z24, Z29, Z2                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z3                            // sum[1] += x·w
-	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
-	VFMADD231PS      Z24, Z28, Z4                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z5                            // sum[2] += x·w
-	VBROADCASTSS     0(R10), Z29                             // x[3][p+0]
-	VFMADD231PS      Z24, Z29, Z6                            // sum[3] += x·w
-	VFMADD231PS      Z25, Z29, Z7                            // sum[3] += x·w
-	VBROADCASTSS     0(R10)(BX*1), Z28                       // x[4][p+0]
-	VFMADD231PS      Z24, Z28, Z8                            // sum[4] += x·w
-	VFMADD231PS      Z25, Z28, Z9                            // sum[4] += x·w
-	VBROADCASTSS     0(R10)(BX*2), Z29                       // x[5][p+0]
-	VFMADD231PS      Z24, Z29, Z10                           // sum[5] += x·w
-	VFMADD231PS      Z25, Z29, Z11                           // sum[5] += x·w
-	VBROADCASTSS     0(R15), Z28                             // x[6][p+0]
-	VFMADD231PS      Z24, Z28, Z12                           // sum[6] += x·w
-	VFMADD231PS      Z25, Z28, Z13                           // sum[6] += x·w
-	VBROADCASTSS     0(R15)(BX*1), Z29                       // x[7][p+0]
-	VFMADD231PS      Z24, Z29, Z14                           // sum[7] += x·w
-	VFMADD231PS      Z25, Z29, Z15                           // sum[7] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $4, AX
+	ADDQ             $4, AX                                  // next step
 	ADDQ             $4, R10
-	ADDQ             $64, CX
 	ADDQ             $4, R15
+	ADDQ             $64, CX
 	DECQ             R9
-	JNZ              tile8x2_loop1
-tile8x2_store:
+	JNZ              tile8x2_loop
 	VMOVUPS          Z0, 0(DI)                               // dst = sum
 	VMOVUPS          Z1, K1, 64(DI)                          // dst = sum
 	ADDQ             SI, DI                                  // next row
@@ -2372,74 +1142,21 @@ tile1x3_ready:
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
 	SUBQ             R14, R8
-	MOVQ             R9, R12
-	ANDQ             $3, R9
-	SHRQ             $2, R12
-	JZ               tile1x3_tail
-tile1x3_loop4:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VMOVUPS          0(CX)(DX*1), Z25                        // w[p+0], panel 1
-	VMOVUPS          0(CX)(DX*2), Z26                        // w[p+0], panel 2
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
+tile1x3_loop:
+	VMOVUPS          0(CX), Z24                              // w, panel 0
+	VMOVUPS          0(CX)(DX*1), Z25                        // w, panel 1
+	VMOVUPS          0(CX)(DX*2), Z26                        // w, panel 2
+	VBROADCASTSS     (AX), Z28                               // x[0]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
 	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
 	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
 	PREFETCHT1       (R14)
 	PREFETCHT1       (R14)(R8*1)
 	ADDQ             R13, R14
-	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
-	VMOVUPS          64(CX)(DX*1), Z25                       // w[p+1], panel 1
-	VMOVUPS          64(CX)(DX*2), Z26                       // w[p+1], panel 2
-	VBROADCASTSS     4(AX), Z28                              // x[0][p+1]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
-	VMOVUPS          128(CX)(DX*1), Z25                      // w[p+2], panel 1
-	VMOVUPS          128(CX)(DX*2), Z26                      // w[p+2], panel 2
-	VBROADCASTSS     8(AX), Z28                              // x[0][p+2]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
-	VMOVUPS          192(CX)(DX*1), Z25                      // w[p+3], panel 1
-	VMOVUPS          192(CX)(DX*2), Z26                      // w[p+3], panel 2
-	VBROADCASTSS     12(AX), Z28                             // x[0][p+3]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $16, AX
-	ADDQ             $256, CX
-	DECQ             R12
-	JNZ              tile1x3_loop4
-tile1x3_tail:
-	TESTQ            R9, R9
-	JZ               tile1x3_store
-tile1x3_loop1:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VMOVUPS          0(CX)(DX*1), Z25                        // w[p+0], panel 1
-	VMOVUPS          0(CX)(DX*2), Z26                        // w[p+0], panel 2
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $4, AX
+	ADDQ             $4, AX                                  // next step
 	ADDQ             $64, CX
 	DECQ             R9
-	JNZ              tile1x3_loop1
-tile1x3_store:
+	JNZ              tile1x3_loop
 	VMOVUPS          Z0, 0(DI)                               // dst = sum
 	VMOVUPS          Z1, 64(DI)                              // dst = sum
 	VMOVUPS          Z2, K1, 128(DI)                         // dst = sum
@@ -2469,94 +1186,25 @@ tile2x3_ready:
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
 	SUBQ             R14, R8
-	MOVQ             R9, R12
-	ANDQ             $3, R9
-	SHRQ             $2, R12
-	JZ               tile2x3_tail
-tile2x3_loop4:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VMOVUPS          0(CX)(DX*1), Z25                        // w[p+0], panel 1
-	VMOVUPS          0(CX)(DX*2), Z26                        // w[p+0], panel 2
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
+tile2x3_loop:
+	VMOVUPS          0(CX), Z24                              // w, panel 0
+	VMOVUPS          0(CX)(DX*1), Z25                        // w, panel 1
+	VMOVUPS          0(CX)(DX*2), Z26                        // w, panel 2
+	VBROADCASTSS     (AX), Z28                               // x[0]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
 	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
 	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
+	VBROADCASTSS     (AX)(BX*1), Z29                         // x[1]
 	VFMADD231PS      Z24, Z29, Z3                            // sum[1] += x·w
 	VFMADD231PS      Z25, Z29, Z4                            // sum[1] += x·w
 	VFMADD231PS      Z26, Z29, Z5                            // sum[1] += x·w
 	PREFETCHT1       (R14)
 	PREFETCHT1       (R14)(R8*1)
 	ADDQ             R13, R14
-	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
-	VMOVUPS          64(CX)(DX*1), Z25                       // w[p+1], panel 1
-	VMOVUPS          64(CX)(DX*2), Z26                       // w[p+1], panel 2
-	VBROADCASTSS     4(AX), Z28                              // x[0][p+1]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VBROADCASTSS     4(AX)(BX*1), Z29                        // x[1][p+1]
-	VFMADD231PS      Z24, Z29, Z3                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z4                            // sum[1] += x·w
-	VFMADD231PS      Z26, Z29, Z5                            // sum[1] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
-	VMOVUPS          128(CX)(DX*1), Z25                      // w[p+2], panel 1
-	VMOVUPS          128(CX)(DX*2), Z26                      // w[p+2], panel 2
-	VBROADCASTSS     8(AX), Z28                              // x[0][p+2]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VBROADCASTSS     8(AX)(BX*1), Z29                        // x[1][p+2]
-	VFMADD231PS      Z24, Z29, Z3                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z4                            // sum[1] += x·w
-	VFMADD231PS      Z26, Z29, Z5                            // sum[1] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
-	VMOVUPS          192(CX)(DX*1), Z25                      // w[p+3], panel 1
-	VMOVUPS          192(CX)(DX*2), Z26                      // w[p+3], panel 2
-	VBROADCASTSS     12(AX), Z28                             // x[0][p+3]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VBROADCASTSS     12(AX)(BX*1), Z29                       // x[1][p+3]
-	VFMADD231PS      Z24, Z29, Z3                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z4                            // sum[1] += x·w
-	VFMADD231PS      Z26, Z29, Z5                            // sum[1] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $16, AX
-	ADDQ             $256, CX
-	DECQ             R12
-	JNZ              tile2x3_loop4
-tile2x3_tail:
-	TESTQ            R9, R9
-	JZ               tile2x3_store
-tile2x3_loop1:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VMOVUPS          0(CX)(DX*1), Z25                        // w[p+0], panel 1
-	VMOVUPS          0(CX)(DX*2), Z26                        // w[p+0], panel 2
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
-	VFMADD231PS      Z24, Z29, Z3                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z4                            // sum[1] += x·w
-	VFMADD231PS      Z26, Z29, Z5                            // sum[1] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $4, AX
+	ADDQ             $4, AX                                  // next step
 	ADDQ             $64, CX
 	DECQ             R9
-	JNZ              tile2x3_loop1
-tile2x3_store:
+	JNZ              tile2x3_loop
 	VMOVUPS          Z0, 0(DI)                               // dst = sum
 	VMOVUPS          Z1, 64(DI)                              // dst = sum
 	VMOVUPS          Z2, K1, 128(DI)                         // dst = sum
@@ -2597,114 +1245,29 @@ tile3x3_ready:
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
 	SUBQ             R14, R8
-	MOVQ             R9, R12
-	ANDQ             $3, R9
-	SHRQ             $2, R12
-	JZ               tile3x3_tail
-tile3x3_loop4:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VMOVUPS          0(CX)(DX*1), Z25                        // w[p+0], panel 1
-	VMOVUPS          0(CX)(DX*2), Z26                        // w[p+0], panel 2
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
+tile3x3_loop:
+	VMOVUPS          0(CX), Z24                              // w, panel 0
+	VMOVUPS          0(CX)(DX*1), Z25                        // w, panel 1
+	VMOVUPS          0(CX)(DX*2), Z26                        // w, panel 2
+	VBROADCASTSS     (AX), Z28                               // x[0]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
 	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
 	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
+	VBROADCASTSS     (AX)(BX*1), Z29                         // x[1]
 	VFMADD231PS      Z24, Z29, Z3                            // sum[1] += x·w
 	VFMADD231PS      Z25, Z29, Z4                            // sum[1] += x·w
 	VFMADD231PS      Z26, Z29, Z5                            // sum[1] += x·w
-	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
+	VBROADCASTSS     (AX)(BX*2), Z28                         // x[2]
 	VFMADD231PS      Z24, Z28, Z6                            // sum[2] += x·w
 	VFMADD231PS      Z25, Z28, Z7                            // sum[2] += x·w
 	VFMADD231PS      Z26, Z28, Z8                            // sum[2] += x·w
 	PREFETCHT1       (R14)
 	PREFETCHT1       (R14)(R8*1)
 	ADDQ             R13, R14
-	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
-	VMOVUPS          64(CX)(DX*1), Z25                       // w[p+1], panel 1
-	VMOVUPS          64(CX)(DX*2), Z26                       // w[p+1], panel 2
-	VBROADCASTSS     4(AX), Z28                              // x[0][p+1]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VBROADCASTSS     4(AX)(BX*1), Z29                        // x[1][p+1]
-	VFMADD231PS      Z24, Z29, Z3                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z4                            // sum[1] += x·w
-	VFMADD231PS      Z26, Z29, Z5                            // sum[1] += x·w
-	VBROADCASTSS     4(AX)(BX*2), Z28                        // x[2][p+1]
-	VFMADD231PS      Z24, Z28, Z6                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z7                            // sum[2] += x·w
-	VFMADD231PS      Z26, Z28, Z8                            // sum[2] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
-	VMOVUPS          128(CX)(DX*1), Z25                      // w[p+2], panel 1
-	VMOVUPS          128(CX)(DX*2), Z26                      // w[p+2], panel 2
-	VBROADCASTSS     8(AX), Z28                              // x[0][p+2]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VBROADCASTSS     8(AX)(BX*1), Z29                        // x[1][p+2]
-	VFMADD231PS      Z24, Z29, Z3                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z4                            // sum[1] += x·w
-	VFMADD231PS      Z26, Z29, Z5                            // sum[1] += x·w
-	VBROADCASTSS     8(AX)(BX*2), Z28                        // x[2][p+2]
-	VFMADD231PS      Z24, Z28, Z6                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z7                            // sum[2] += x·w
-	VFMADD231PS      Z26, Z28, Z8                            // sum[2] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
-	VMOVUPS          192(CX)(DX*1), Z25                      // w[p+3], panel 1
-	VMOVUPS          192(CX)(DX*2), Z26                      // w[p+3], panel 2
-	VBROADCASTSS     12(AX), Z28                             // x[0][p+3]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VBROADCASTSS     12(AX)(BX*1), Z29                       // x[1][p+3]
-	VFMADD231PS      Z24, Z29, Z3                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z4                            // sum[1] += x·w
-	VFMADD231PS      Z26, Z29, Z5                            // sum[1] += x·w
-	VBROADCASTSS     12(AX)(BX*2), Z28                       // x[2][p+3]
-	VFMADD231PS      Z24, Z28, Z6                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z7                            // sum[2] += x·w
-	VFMADD231PS      Z26, Z28, Z8                            // sum[2] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $16, AX
-	ADDQ             $256, CX
-	DECQ             R12
-	JNZ              tile3x3_loop4
-tile3x3_tail:
-	TESTQ            R9, R9
-	JZ               tile3x3_store
-tile3x3_loop1:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VMOVUPS          0(CX)(DX*1), Z25                        // w[p+0], panel 1
-	VMOVUPS          0(CX)(DX*2), Z26                        // w[p+0], panel 2
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
-	VFMADD231PS      Z24, Z29, Z3                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z4                            // sum[1] += x·w
-	VFMADD231PS      Z26, Z29, Z5                            // sum[1] += x·w
-	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
-	VFMADD231PS      Z24, Z28, Z6                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z7                            // sum[2] += x·w
-	VFMADD231PS      Z26, Z28, Z8                            // sum[2] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $4, AX
+	ADDQ             $4, AX                                  // next step
 	ADDQ             $64, CX
 	DECQ             R9
-	JNZ              tile3x3_loop1
-tile3x3_store:
+	JNZ              tile3x3_loop
 	VMOVUPS          Z0, 0(DI)                               // dst = sum
 	VMOVUPS          Z1, 64(DI)                              // dst = sum
 	VMOVUPS          Z2, K1, 128(DI)                         // dst = sum
@@ -2756,136 +1319,34 @@ tile4x3_ready:
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
 	SUBQ             R14, R8
-	MOVQ             R9, R12
-	ANDQ             $3, R9
-	SHRQ             $2, R12
-	JZ               tile4x3_tail
-tile4x3_loop4:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VMOVUPS          0(CX)(DX*1), Z25                        // w[p+0], panel 1
-	VMOVUPS          0(CX)(DX*2), Z26                        // w[p+0], panel 2
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
+tile4x3_loop:
+	VMOVUPS          0(CX), Z24                              // w, panel 0
+	VMOVUPS          0(CX)(DX*1), Z25                        // w, panel 1
+	VMOVUPS          0(CX)(DX*2), Z26                        // w, panel 2
+	VBROADCASTSS     (AX), Z28                               // x[0]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
 	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
 	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
+	VBROADCASTSS     (AX)(BX*1), Z29                         // x[1]
 	VFMADD231PS      Z24, Z29, Z3                            // sum[1] += x·w
 	VFMADD231PS      Z25, Z29, Z4                            // sum[1] += x·w
 	VFMADD231PS      Z26, Z29, Z5                            // sum[1] += x·w
-	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
+	VBROADCASTSS     (AX)(BX*2), Z28                         // x[2]
 	VFMADD231PS      Z24, Z28, Z6                            // sum[2] += x·w
 	VFMADD231PS      Z25, Z28, Z7                            // sum[2] += x·w
 	VFMADD231PS      Z26, Z28, Z8                            // sum[2] += x·w
-	VBROADCASTSS     0(R10), Z29                             // x[3][p+0]
+	VBROADCASTSS     (R10), Z29                              // x[3]
 	VFMADD231PS      Z24, Z29, Z9                            // sum[3] += x·w
 	VFMADD231PS      Z25, Z29, Z10                           // sum[3] += x·w
 	VFMADD231PS      Z26, Z29, Z11                           // sum[3] += x·w
 	PREFETCHT1       (R14)
 	PREFETCHT1       (R14)(R8*1)
 	ADDQ             R13, R14
-	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
-	VMOVUPS          64(CX)(DX*1), Z25                       // w[p+1], panel 1
-	VMOVUPS          64(CX)(DX*2), Z26                       // w[p+1], panel 2
-	VBROADCASTSS     4(AX), Z28                              // x[0][p+1]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VBROADCASTSS     4(AX)(BX*1), Z29                        // x[1][p+1]
-	VFMADD231PS      Z24, Z29, Z3                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z4                            // sum[1] += x·w
-	VFMADD231PS      Z26, Z29, Z5                            // sum[1] += x·w
-	VBROADCASTSS     4(AX)(BX*2), Z28                        // x[2][p+1]
-	VFMADD231PS      Z24, Z28, Z6                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z7                            // sum[2] += x·w
-	VFMADD231PS      Z26, Z28, Z8                            // sum[2] += x·w
-	VBROADCASTSS     4(R10), Z29                             // x[3][p+1]
-	VFMADD231PS      Z24, Z29, Z9                            // sum[3] += x·w
-	VFMADD231PS      Z25, Z29, Z10                           // sum[3] += x·w
-	VFMADD231PS      Z26, Z29, Z11                           // sum[3] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
-	VMOVUPS          128(CX)(DX*1), Z25                      // w[p+2], panel 1
-	VMOVUPS          128(CX)(DX*2), Z26                      // w[p+2], panel 2
-	VBROADCASTSS     8(AX), Z28                              // x[0][p+2]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VBROADCASTSS     8(AX)(BX*1), Z29                        // x[1][p+2]
-	VFMADD231PS      Z24, Z29, Z3                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z4                            // sum[1] += x·w
-	VFMADD231PS      Z26, Z29, Z5                            // sum[1] += x·w
-	VBROADCASTSS     8(AX)(BX*2), Z28                        // x[2][p+2]
-	VFMADD231PS      Z24, Z28, Z6                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z7                            // sum[2] += x·w
-	VFMADD231PS      Z26, Z28, Z8                            // sum[2] += x·w
-	VBROADCASTSS     8(R10), Z29                             // x[3][p+2]
-	VFMADD231PS      Z24, Z29, Z9                            // sum[3] += x·w
-	VFMADD231PS      Z25, Z29, Z10                           // sum[3] += x·w
-	VFMADD231PS      Z26, Z29, Z11                           // sum[3] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
-	VMOVUPS          192(CX)(DX*1), Z25                      // w[p+3], panel 1
-	VMOVUPS          192(CX)(DX*2), Z26                      // w[p+3], panel 2
-	VBROADCASTSS     12(AX), Z28                             // x[0][p+3]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VBROADCASTSS     12(AX)(BX*1), Z29                       // x[1][p+3]
-	VFMADD231PS      Z24, Z29, Z3                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z4                            // sum[1] += x·w
-	VFMADD231PS      Z26, Z29, Z5                            // sum[1] += x·w
-	VBROADCASTSS     12(AX)(BX*2), Z28                       // x[2][p+3]
-	VFMADD231PS      Z24, Z28, Z6                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z7                            // sum[2] += x·w
-	VFMADD231PS      Z26, Z28, Z8                            // sum[2] += x·w
-	VBROADCASTSS     12(R10), Z29                            // x[3][p+3]
-	VFMADD231PS      Z24, Z29, Z9                            // sum[3] += x·w
-	VFMADD231PS      Z25, Z29, Z10                           // sum[3] += x·w
-	VFMADD231PS      Z26, Z29, Z11                           // sum[3] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $16, AX
-	ADDQ             $16, R10
-	ADDQ             $256, CX
-	DECQ             R12
-	JNZ              tile4x3_loop4
-tile4x3_tail:
-	TESTQ            R9, R9
-	JZ               tile4x3_store
-tile4x3_loop1:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VMOVUPS          0(CX)(DX*1), Z25                        // w[p+0], panel 1
-	VMOVUPS          0(CX)(DX*2), Z26                        // w[p+0], panel 2
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
-	VFMADD231PS      Z24, Z29, Z3                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z4                            // sum[1] += x·w
-	VFMADD231PS      Z26, Z29, Z5                            // sum[1] += x·w
-	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
-	VFMADD231PS      Z24, Z28, Z6                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z7                            // sum[2] += x·w
-	VFMADD231PS      Z26, Z28, Z8                            // sum[2] += x·w
-	VBROADCASTSS     0(R10), Z29                             // x[3][p+0]
-	VFMADD231PS      Z24, Z29, Z9                            // sum[3] += x·w
-	VFMADD231PS      Z25, Z29, Z10                           // sum[3] += x·w
-	VFMADD231PS      Z26, Z29, Z11                           // sum[3] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $4, AX
+	ADDQ             $4, AX                                  // next step
 	ADDQ             $4, R10
 	ADDQ             $64, CX
 	DECQ             R9
-	JNZ              tile4x3_loop1
-tile4x3_store:
+	JNZ              tile4x3_loop
 	VMOVUPS          Z0, 0(DI)                               // dst = sum
 	VMOVUPS          Z1, 64(DI)                              // dst = sum
 	VMOVUPS          Z2, K1, 128(DI)                         // dst = sum
@@ -2948,156 +1409,38 @@ tile5x3_ready:
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
 	SUBQ             R14, R8
-	MOVQ             R9, R12
-	ANDQ             $3, R9
-	SHRQ             $2, R12
-	JZ               tile5x3_tail
-tile5x3_loop4:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VMOVUPS          0(CX)(DX*1), Z25                        // w[p+0], panel 1
-	VMOVUPS          0(CX)(DX*2), Z26                        // w[p+0], panel 2
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
+tile5x3_loop:
+	VMOVUPS          0(CX), Z24                              // w, panel 0
+	VMOVUPS          0(CX)(DX*1), Z25                        // w, panel 1
+	VMOVUPS          0(CX)(DX*2), Z26                        // w, panel 2
+	VBROADCASTSS     (AX), Z28                               // x[0]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
 	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
 	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
+	VBROADCASTSS     (AX)(BX*1), Z29                         // x[1]
 	VFMADD231PS      Z24, Z29, Z3                            // sum[1] += x·w
 	VFMADD231PS      Z25, Z29, Z4                            // sum[1] += x·w
 	VFMADD231PS      Z26, Z29, Z5                            // sum[1] += x·w
-	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
+	VBROADCASTSS     (AX)(BX*2), Z28                         // x[2]
 	VFMADD231PS      Z24, Z28, Z6                            // sum[2] += x·w
 	VFMADD231PS      Z25, Z28, Z7                            // sum[2] += x·w
 	VFMADD231PS      Z26, Z28, Z8                            // sum[2] += x·w
-	VBROADCASTSS     0(R10), Z29                             // x[3][p+0]
+	VBROADCASTSS     (R10), Z29                              // x[3]
 	VFMADD231PS      Z24, Z29, Z9                            // sum[3] += x·w
 	VFMADD231PS      Z25, Z29, Z10                           // sum[3] += x·w
 	VFMADD231PS      Z26, Z29, Z11                           // sum[3] += x·w
-	VBROADCASTSS     0(R10)(BX*1), Z28                       // x[4][p+0]
+	VBROADCASTSS     (R10)(BX*1), Z28                        // x[4]
 	VFMADD231PS      Z24, Z28, Z12                           // sum[4] += x·w
 	VFMADD231PS      Z25, Z28, Z13                           // sum[4] += x·w
 	VFMADD231PS      Z26, Z28, Z14                           // sum[4] += x·w
 	PREFETCHT1       (R14)
 	PREFETCHT1       (R14)(R8*1)
 	ADDQ             R13, R14
-	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
-	VMOVUPS          64(CX)(DX*1), Z25                       // w[p+1], panel 1
-	VMOVUPS          64(CX)(DX*2), Z26                       // w[p+1], panel 2
-	VBROADCASTSS     4(AX), Z28                              // x[0][p+1]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VBROADCASTSS     4(AX)(BX*1), Z29                        // x[1][p+1]
-	VFMADD231PS      Z24, Z29, Z3                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z4                            // sum[1] += x·w
-	VFMADD231PS      Z26, Z29, Z5                            // sum[1] += x·w
-	VBROADCASTSS     4(AX)(BX*2), Z28                        // x[2][p+1]
-	VFMADD231PS      Z24, Z28, Z6                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z7                            // sum[2] += x·w
-	VFMADD231PS      Z26, Z28, Z8                            // sum[2] += x·w
-	VBROADCASTSS     4(R10), Z29                             // x[3][p+1]
-	VFMADD231PS      Z24, Z29, Z9                            // sum[3] += x·w
-	VFMADD231PS      Z25, Z29, Z10                           // sum[3] += x·w
-	VFMADD231PS      Z26, Z29, Z11                           // sum[3] += x·w
-	VBROADCASTSS     4(R10)(BX*1), Z28                       // x[4][p+1]
-	VFMADD231PS      Z24, Z28, Z12                           // sum[4] += x·w
-	VFMADD231PS      Z25, Z28, Z13                           // sum[4] += x·w
-	VFMADD231PS      Z26, Z28, Z14                           // sum[4] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
-	VMOVUPS          128(CX)(DX*1), Z25                      // w[p+2], panel 1
-	VMOVUPS          128(CX)(DX*2), Z26                      // w[p+2], panel 2
-	VBROADCASTSS     8(AX), Z28                              // x[0][p+2]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VBROADCASTSS     8(AX)(BX*1), Z29                        // x[1][p+2]
-	VFMADD231PS      Z24, Z29, Z3                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z4                            // sum[1] += x·w
-	VFMADD231PS      Z26, Z29, Z5                            // sum[1] += x·w
-	VBROADCASTSS     8(AX)(BX*2), Z28                        // x[2][p+2]
-	VFMADD231PS      Z24, Z28, Z6                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z7                            // sum[2] += x·w
-	VFMADD231PS      Z26, Z28, Z8                            // sum[2] += x·w
-	VBROADCASTSS     8(R10), Z29                             // x[3][p+2]
-	VFMADD231PS      Z24, Z29, Z9                            // sum[3] += x·w
-	VFMADD231PS      Z25, Z29, Z10                           // sum[3] += x·w
-	VFMADD231PS      Z26, Z29, Z11                           // sum[3] += x·w
-	VBROADCASTSS     8(R10)(BX*1), Z28                       // x[4][p+2]
-	VFMADD231PS      Z24, Z28, Z12                           // sum[4] += x·w
-	VFMADD231PS      Z25, Z28, Z13                           // sum[4] += x·w
-	VFMADD231PS      Z26, Z28, Z14                           // sum[4] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
-	VMOVUPS          192(CX)(DX*1), Z25                      // w[p+3], panel 1
-	VMOVUPS          192(CX)(DX*2), Z26                      // w[p+3], panel 2
-	VBROADCASTSS     12(AX), Z28                             // x[0][p+3]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VBROADCASTSS     12(AX)(BX*1), Z29                       // x[1][p+3]
-	VFMADD231PS      Z24, Z29, Z3                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z4                            // sum[1] += x·w
-	VFMADD231PS      Z26, Z29, Z5                            // sum[1] += x·w
-	VBROADCASTSS     12(AX)(BX*2), Z28                       // x[2][p+3]
-	VFMADD231PS      Z24, Z28, Z6                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z7                            // sum[2] += x·w
-	VFMADD231PS      Z26, Z28, Z8                            // sum[2] += x·w
-	VBROADCASTSS     12(R10), Z29                            // x[3][p+3]
-	VFMADD231PS      Z24, Z29, Z9                            // sum[3] += x·w
-	VFMADD231PS      Z25, Z29, Z10                           // sum[3] += x·w
-	VFMADD231PS      Z26, Z29, Z11                           // sum[3] += x·w
-	VBROADCASTSS     12(R10)(BX*1), Z28                      // x[4][p+3]
-	VFMADD231PS      Z24, Z28, Z12                           // sum[4] += x·w
-	VFMADD231PS      Z25, Z28, Z13                           // sum[4] += x·w
-	VFMADD231PS      Z26, Z28, Z14                           // sum[4] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $16, AX
-	ADDQ             $16, R10
-	ADDQ             $256, CX
-	DECQ             R12
-	JNZ              tile5x3_loop4
-tile5x3_tail:
-	TESTQ            R9, R9
-	JZ               tile5x3_store
-tile5x3_loop1:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VMOVUPS          0(CX)(DX*1), Z25                        // w[p+0], panel 1
-	VMOVUPS          0(CX)(DX*2), Z26                        // w[p+0], panel 2
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
-	VFMADD231PS      Z24, Z29, Z3                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z4                            // sum[1] += x·w
-	VFMADD231PS      Z26, Z29, Z5                            // sum[1] += x·w
-	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
-	VFMADD231PS      Z24, Z28, Z6                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z7                            // sum[2] += x·w
-	VFMADD231PS      Z26, Z28, Z8                            // sum[2] += x·w
-	VBROADCASTSS     0(R10), Z29                             // x[3][p+0]
-	VFMADD231PS      Z24, Z29, Z9                            // sum[3] += x·w
-	VFMADD231PS      Z25, Z29, Z10                           // sum[3] += x·w
-	VFMADD231PS      Z26, Z29, Z11                           // sum[3] += x·w
-	VBROADCASTSS     0(R10)(BX*1), Z28                       // x[4][p+0]
-	VFMADD231PS      Z24, Z28, Z12                           // sum[4] += x·w
-	VFMADD231PS      Z25, Z28, Z13                           // sum[4] += x·w
-	VFMADD231PS      Z26, Z28, Z14                           // sum[4] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $4, AX
+	ADDQ             $4, AX                                  // next step
 	ADDQ             $4, R10
 	ADDQ             $64, CX
 	DECQ             R9
-	JNZ              tile5x3_loop1
-tile5x3_store:
+	JNZ              tile5x3_loop
 	VMOVUPS          Z0, 0(DI)                               // dst = sum
 	VMOVUPS          Z1, 64(DI)                              // dst = sum
 	VMOVUPS          Z2, K1, 128(DI)                         // dst = sum
@@ -3171,176 +1514,42 @@ tile6x3_ready:
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
 	SUBQ             R14, R8
-	MOVQ             R9, R12
-	ANDQ             $3, R9
-	SHRQ             $2, R12
-	JZ               tile6x3_tail
-tile6x3_loop4:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VMOVUPS          0(CX)(DX*1), Z25                        // w[p+0], panel 1
-	VMOVUPS          0(CX)(DX*2), Z26                        // w[p+0], panel 2
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
+tile6x3_loop:
+	VMOVUPS          0(CX), Z24                              // w, panel 0
+	VMOVUPS          0(CX)(DX*1), Z25                        // w, panel 1
+	VMOVUPS          0(CX)(DX*2), Z26                        // w, panel 2
+	VBROADCASTSS     (AX), Z28                               // x[0]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
 	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
 	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
+	VBROADCASTSS     (AX)(BX*1), Z29                         // x[1]
 	VFMADD231PS      Z24, Z29, Z3                            // sum[1] += x·w
 	VFMADD231PS      Z25, Z29, Z4                            // sum[1] += x·w
 	VFMADD231PS      Z26, Z29, Z5                            // sum[1] += x·w
-	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
+	VBROADCASTSS     (AX)(BX*2), Z28                         // x[2]
 	VFMADD231PS      Z24, Z28, Z6                            // sum[2] += x·w
 	VFMADD231PS      Z25, Z28, Z7                            // sum[2] += x·w
 	VFMADD231PS      Z26, Z28, Z8                            // sum[2] += x·w
-	VBROADCASTSS     0(R10), Z29                             // x[3][p+0]
+	VBROADCASTSS     (R10), Z29                              // x[3]
 	VFMADD231PS      Z24, Z29, Z9                            // sum[3] += x·w
 	VFMADD231PS      Z25, Z29, Z10                           // sum[3] += x·w
 	VFMADD231PS      Z26, Z29, Z11                           // sum[3] += x·w
-	VBROADCASTSS     0(R10)(BX*1), Z28                       // x[4][p+0]
+	VBROADCASTSS     (R10)(BX*1), Z28                        // x[4]
 	VFMADD231PS      Z24, Z28, Z12                           // sum[4] += x·w
 	VFMADD231PS      Z25, Z28, Z13                           // sum[4] += x·w
 	VFMADD231PS      Z26, Z28, Z14                           // sum[4] += x·w
-	VBROADCASTSS     0(R10)(BX*2), Z29                       // x[5][p+0]
+	VBROADCASTSS     (R10)(BX*2), Z29                        // x[5]
 	VFMADD231PS      Z24, Z29, Z15                           // sum[5] += x·w
 	VFMADD231PS      Z25, Z29, Z16                           // sum[5] += x·w
 	VFMADD231PS      Z26, Z29, Z17                           // sum[5] += x·w
 	PREFETCHT1       (R14)
 	PREFETCHT1       (R14)(R8*1)
 	ADDQ             R13, R14
-	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
-	VMOVUPS          64(CX)(DX*1), Z25                       // w[p+1], panel 1
-	VMOVUPS          64(CX)(DX*2), Z26                       // w[p+1], panel 2
-	VBROADCASTSS     4(AX), Z28                              // x[0][p+1]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VBROADCASTSS     4(AX)(BX*1), Z29                        // x[1][p+1]
-	VFMADD231PS      Z24, Z29, Z3                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z4                            // sum[1] += x·w
-	VFMADD231PS      Z26, Z29, Z5                            // sum[1] += x·w
-	VBROADCASTSS     4(AX)(BX*2), Z28                        // x[2][p+1]
-	VFMADD231PS      Z24, Z28, Z6                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z7                            // sum[2] += x·w
-	VFMADD231PS      Z26, Z28, Z8                            // sum[2] += x·w
-	VBROADCASTSS     4(R10), Z29                             // x[3][p+1]
-	VFMADD231PS      Z24, Z29, Z9                            // sum[3] += x·w
-	VFMADD231PS      Z25, Z29, Z10                           // sum[3] += x·w
-	VFMADD231PS      Z26, Z29, Z11                           // sum[3] += x·w
-	VBROADCASTSS     4(R10)(BX*1), Z28                       // x[4][p+1]
-	VFMADD231PS      Z24, Z28, Z12                           // sum[4] += x·w
-	VFMADD231PS      Z25, Z28, Z13                           // sum[4] += x·w
-	VFMADD231PS      Z26, Z28, Z14                           // sum[4] += x·w
-	VBROADCASTSS     4(R10)(BX*2), Z29                       // x[5][p+1]
-	VFMADD231PS      Z24, Z29, Z15                           // sum[5] += x·w
-	VFMADD231PS      Z25, Z29, Z16                           // sum[5] += x·w
-	VFMADD231PS      Z26, Z29, Z17                           // sum[5] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
-	VMOVUPS          128(CX)(DX*1), Z25                      // w[p+2], panel 1
-	VMOVUPS          128(CX)(DX*2), Z26                      // w[p+2], panel 2
-	VBROADCASTSS     8(AX), Z28                              // x[0][p+2]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VBROADCASTSS     8(AX)(BX*1), Z29                        // x[1][p+2]
-	VFMADD231PS      Z24, Z29, Z3                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z4                            // sum[1] += x·w
-	VFMADD231PS      Z26, Z29, Z5                            // sum[1] += x·w
-	VBROADCASTSS     8(AX)(BX*2), Z28                        // x[2][p+2]
-	VFMADD231PS      Z24, Z28, Z6                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z7                            // sum[2] += x·w
-	VFMADD231PS      Z26, Z28, Z8                            // sum[2] += x·w
-	VBROADCASTSS     8(R10), Z29                             // x[3][p+2]
-	VFMADD231PS      Z24, Z29, Z9                            // sum[3] += x·w
-	VFMADD231PS      Z25, Z29, Z10                           // sum[3] += x·w
-	VFMADD231PS      Z26, Z29, Z11                           // sum[3] += x·w
-	VBROADCASTSS     8(R10)(BX*1), Z28                       // x[4][p+2]
-	VFMADD231PS      Z24, Z28, Z12                           // sum[4] += x·w
-	VFMADD231PS      Z25, Z28, Z13                           // sum[4] += x·w
-	VFMADD231PS      Z26, Z28, Z14                           // sum[4] += x·w
-	VBROADCASTSS     8(R10)(BX*2), Z29                       // x[5][p+2]
-	VFMADD231PS      Z24, Z29, Z15                           // sum[5] += x·w
-	VFMADD231PS      Z25, Z29, Z16                           // sum[5] += x·w
-	VFMADD231PS      Z26, Z29, Z17                           // sum[5] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
-	VMOVUPS          192(CX)(DX*1), Z25                      // w[p+3], panel 1
-	VMOVUPS          192(CX)(DX*2), Z26                      // w[p+3], panel 2
-	VBROADCASTSS     12(AX), Z28                             // x[0][p+3]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VBROADCASTSS     12(AX)(BX*1), Z29                       // x[1][p+3]
-	VFMADD231PS      Z24, Z29, Z3                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z4                            // sum[1] += x·w
-	VFMADD231PS      Z26, Z29, Z5                            // sum[1] += x·w
-	VBROADCASTSS     12(AX)(BX*2), Z28                       // x[2][p+3]
-	VFMADD231PS      Z24, Z28, Z6                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z7                            // sum[2] += x·w
-	VFMADD231PS      Z26, Z28, Z8                            // sum[2] += x·w
-	VBROADCASTSS     12(R10), Z29                            // x[3][p+3]
-	VFMADD231PS      Z24, Z29, Z9                            // sum[3] += x·w
-	VFMADD231PS      Z25, Z29, Z10                           // sum[3] += x·w
-	VFMADD231PS      Z26, Z29, Z11                           // sum[3] += x·w
-	VBROADCASTSS     12(R10)(BX*1), Z28                      // x[4][p+3]
-	VFMADD231PS      Z24, Z28, Z12                           // sum[4] += x·w
-	VFMADD231PS      Z25, Z28, Z13                           // sum[4] += x·w
-	VFMADD231PS      Z26, Z28, Z14                           // sum[4] += x·w
-	VBROADCASTSS     12(R10)(BX*2), Z29                      // x[5][p+3]
-	VFMADD231PS      Z24, Z29, Z15                           // sum[5] += x·w
-	VFMADD231PS      Z25, Z29, Z16                           // sum[5] += x·w
-	VFMADD231PS      Z26, Z29, Z17                           // sum[5] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $16, AX
-	ADDQ             $16, R10
-	ADDQ             $256, CX
-	DECQ             R12
-	JNZ              tile6x3_loop4
-tile6x3_tail:
-	TESTQ            R9, R9
-	JZ               tile6x3_store
-tile6x3_loop1:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VMOVUPS          0(CX)(DX*1), Z25                        // w[p+0], panel 1
-	VMOVUPS          0(CX)(DX*2), Z26                        // w[p+0], panel 2
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
-	VFMADD231PS      Z24, Z29, Z3                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z4                            // sum[1] += x·w
-	VFMADD231PS      Z26, Z29, Z5                            // sum[1] += x·w
-	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
-	VFMADD231PS      Z24, Z28, Z6                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z7                            // sum[2] += x·w
-	VFMADD231PS      Z26, Z28, Z8                            // sum[2] += x·w
-	VBROADCASTSS     0(R10), Z29                             // x[3][p+0]
-	VFMADD231PS      Z24, Z29, Z9                            // sum[3] += x·w
-	VFMADD231PS      Z25, Z29, Z10                           // sum[3] += x·w
-	VFMADD231PS      Z26, Z29, Z11                           // sum[3] += x·w
-	VBROADCASTSS     0(R10)(BX*1), Z28                       // x[4][p+0]
-	VFMADD231PS      Z24, Z28, Z12                           // sum[4] += x·w
-	VFMADD231PS      Z25, Z28, Z13                           // sum[4] += x·w
-	VFMADD231PS      Z26, Z28, Z14                           // sum[4] += x·w
-	VBROADCASTSS     0(R10)(BX*2), Z29                       // x[5][p+0]
-	VFMADD231PS      Z24, Z29, Z15                           // sum[5] += x·w
-	VFMADD231PS      Z25, Z29, Z16                           // sum[5] += x·w
-	VFMADD231PS      Z26, Z29, Z17                           // sum[5] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $4, AX
+	ADDQ             $4, AX                                  // next step
 	ADDQ             $4, R10
 	ADDQ             $64, CX
 	DECQ             R9
-	JNZ              tile6x3_loop1
-tile6x3_store:
+	JNZ              tile6x3_loop
 	VMOVUPS          Z0, 0(DI)                               // dst = sum
 	VMOVUPS          Z1, 64(DI)                              // dst = sum
 	VMOVUPS          Z2, K1, 128(DI)                         // dst = sum
@@ -3427,198 +1636,47 @@ tile7x3_ready:
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
 	SUBQ             R14, R8
-	MOVQ             R9, R12
-	ANDQ             $3, R9
-	SHRQ             $2, R12
-	JZ               tile7x3_tail
-tile7x3_loop4:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VMOVUPS          0(CX)(DX*1), Z25                        // w[p+0], panel 1
-	VMOVUPS          0(CX)(DX*2), Z26                        // w[p+0], panel 2
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
+tile7x3_loop:
+	VMOVUPS          0(CX), Z24                              // w, panel 0
+	VMOVUPS          0(CX)(DX*1), Z25                        // w, panel 1
+	VMOVUPS          0(CX)(DX*2), Z26                        // w, panel 2
+	VBROADCASTSS     (AX), Z28                               // x[0]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
 	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
 	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
+	VBROADCASTSS     (AX)(BX*1), Z29                         // x[1]
 	VFMADD231PS      Z24, Z29, Z3                            // sum[1] += x·w
 	VFMADD231PS      Z25, Z29, Z4                            // sum[1] += x·w
 	VFMADD231PS      Z26, Z29, Z5                            // sum[1] += x·w
-	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
+	VBROADCASTSS     (AX)(BX*2), Z28                         // x[2]
 	VFMADD231PS      Z24, Z28, Z6                            // sum[2] += x·w
 	VFMADD231PS      Z25, Z28, Z7                            // sum[2] += x·w
 	VFMADD231PS      Z26, Z28, Z8                            // sum[2] += x·w
-	VBROADCASTSS     0(R10), Z29                             // x[3][p+0]
+	VBROADCASTSS     (R10), Z29                              // x[3]
 	VFMADD231PS      Z24, Z29, Z9                            // sum[3] += x·w
 	VFMADD231PS      Z25, Z29, Z10                           // sum[3] += x·w
 	VFMADD231PS      Z26, Z29, Z11                           // sum[3] += x·w
-	VBROADCASTSS     0(R10)(BX*1), Z28                       // x[4][p+0]
+	VBROADCASTSS     (R10)(BX*1), Z28                        // x[4]
 	VFMADD231PS      Z24, Z28, Z12                           // sum[4] += x·w
 	VFMADD231PS      Z25, Z28, Z13                           // sum[4] += x·w
 	VFMADD231PS      Z26, Z28, Z14                           // sum[4] += x·w
-	VBROADCASTSS     0(R10)(BX*2), Z29                       // x[5][p+0]
+	VBROADCASTSS     (R10)(BX*2), Z29                        // x[5]
 	VFMADD231PS      Z24, Z29, Z15                           // sum[5] += x·w
 	VFMADD231PS      Z25, Z29, Z16                           // sum[5] += x·w
 	VFMADD231PS      Z26, Z29, Z17                           // sum[5] += x·w
-	VBROADCASTSS     0(R15), Z28                             // x[6][p+0]
+	VBROADCASTSS     (R15), Z28                              // x[6]
 	VFMADD231PS      Z24, Z28, Z18                           // sum[6] += x·w
 	VFMADD231PS      Z25, Z28, Z19                           // sum[6] += x·w
 	VFMADD231PS      Z26, Z28, Z20                           // sum[6] += x·w
 	PREFETCHT1       (R14)
 	PREFETCHT1       (R14)(R8*1)
 	ADDQ             R13, R14
-	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
-	VMOVUPS          64(CX)(DX*1), Z25                       // w[p+1], panel 1
-	VMOVUPS          64(CX)(DX*2), Z26                       // w[p+1], panel 2
-	VBROADCASTSS     4(AX), Z28                              // x[0][p+1]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VBROADCASTSS     4(AX)(BX*1), Z29                        // x[1][p+1]
-	VFMADD231PS      Z24, Z29, Z3                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z4                            // sum[1] += x·w
-	VFMADD231PS      Z26, Z29, Z5                            // sum[1] += x·w
-	VBROADCASTSS     4(AX)(BX*2), Z28                        // x[2][p+1]
-	VFMADD231PS      Z24, Z28, Z6                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z7                            // sum[2] += x·w
-	VFMADD231PS      Z26, Z28, Z8                            // sum[2] += x·w
-	VBROADCASTSS     4(R10), Z29                             // x[3][p+1]
-	VFMADD231PS      Z24, Z29, Z9                            // sum[3] += x·w
-	VFMADD231PS      Z25, Z29, Z10                           // sum[3] += x·w
-	VFMADD231PS      Z26, Z29, Z11                           // sum[3] += x·w
-	VBROADCASTSS     4(R10)(BX*1), Z28                       // x[4][p+1]
-	VFMADD231PS      Z24, Z28, Z12                           // sum[4] += x·w
-	VFMADD231PS      Z25, Z28, Z13                           // sum[4] += x·w
-	VFMADD231PS      Z26, Z28, Z14                           // sum[4] += x·w
-	VBROADCASTSS     4(R10)(BX*2), Z29                       // x[5][p+1]
-	VFMADD231PS      Z24, Z29, Z15                           // sum[5] += x·w
-	VFMADD231PS      Z25, Z29, Z16                           // sum[5] += x·w
-	VFMADD231PS      Z26, Z29, Z17                           // sum[5] += x·w
-	VBROADCASTSS     4(R15), Z28                             // x[6][p+1]
-	VFMADD231PS      Z24, Z28, Z18                           // sum[6] += x·w
-	VFMADD231PS      Z25, Z28, Z19                           // sum[6] += x·w
-	VFMADD231PS      Z26, Z28, Z20                           // sum[6] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
-	VMOVUPS          128(CX)(DX*1), Z25                      // w[p+2], panel 1
-	VMOVUPS          128(CX)(DX*2), Z26                      // w[p+2], panel 2
-	VBROADCASTSS     8(AX), Z28                              // x[0][p+2]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VBROADCASTSS     8(AX)(BX*1), Z29                        // x[1][p+2]
-	VFMADD231PS      Z24, Z29, Z3                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z4                            // sum[1] += x·w
-	VFMADD231PS      Z26, Z29, Z5                            // sum[1] += x·w
-	VBROADCASTSS     8(AX)(BX*2), Z28                        // x[2][p+2]
-	VFMADD231PS      Z24, Z28, Z6                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z7                            // sum[2] += x·w
-	VFMADD231PS      Z26, Z28, Z8                            // sum[2] += x·w
-	VBROADCASTSS     8(R10), Z29                             // x[3][p+2]
-	VFMADD231PS      Z24, Z29, Z9                            // sum[3] += x·w
-	VFMADD231PS      Z25, Z29, Z10                           // sum[3] += x·w
-	VFMADD231PS      Z26, Z29, Z11                           // sum[3] += x·w
-	VBROADCASTSS     8(R10)(BX*1), Z28                       // x[4][p+2]
-	VFMADD231PS      Z24, Z28, Z12                           // sum[4] += x·w
-	VFMADD231PS      Z25, Z28, Z13                           // sum[4] += x·w
-	VFMADD231PS      Z26, Z28, Z14                           // sum[4] += x·w
-	VBROADCASTSS     8(R10)(BX*2), Z29                       // x[5][p+2]
-	VFMADD231PS      Z24, Z29, Z15                           // sum[5] += x·w
-	VFMADD231PS      Z25, Z29, Z16                           // sum[5] += x·w
-	VFMADD231PS      Z26, Z29, Z17                           // sum[5] += x·w
-	VBROADCASTSS     8(R15), Z28                             // x[6][p+2]
-	VFMADD231PS      Z24, Z28, Z18                           // sum[6] += x·w
-	VFMADD231PS      Z25, Z28, Z19                           // sum[6] += x·w
-	VFMADD231PS      Z26, Z28, Z20                           // sum[6] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
-	VMOVUPS          192(CX)(DX*1), Z25                      // w[p+3], panel 1
-	VMOVUPS          192(CX)(DX*2), Z26                      // w[p+3], panel 2
-	VBROADCASTSS     12(AX), Z28                             // x[0][p+3]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VBROADCASTSS     12(AX)(BX*1), Z29                       // x[1][p+3]
-	VFMADD231PS      Z24, Z29, Z3                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z4                            // sum[1] += x·w
-	VFMADD231PS      Z26, Z29, Z5                            // sum[1] += x·w
-	VBROADCASTSS     12(AX)(BX*2), Z28                       // x[2][p+3]
-	VFMADD231PS      Z24, Z28, Z6                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z7                            // sum[2] += x·w
-	VFMADD231PS      Z26, Z28, Z8                            // sum[2] += x·w
-	VBROADCASTSS     12(R10), Z29                            // x[3][p+3]
-	VFMADD231PS      Z24, Z29, Z9                            // sum[3] += x·w
-	VFMADD231PS      Z25, Z29, Z10                           // sum[3] += x·w
-	VFMADD231PS      Z26, Z29, Z11                           // sum[3] += x·w
-	VBROADCASTSS     12(R10)(BX*1), Z28                      // x[4][p+3]
-	VFMADD231PS      Z24, Z28, Z12                           // sum[4] += x·w
-	VFMADD231PS      Z25, Z28, Z13                           // sum[4] += x·w
-	VFMADD231PS      Z26, Z28, Z14                           // sum[4] += x·w
-	VBROADCASTSS     12(R10)(BX*2), Z29                      // x[5][p+3]
-	VFMADD231PS      Z24, Z29, Z15                           // sum[5] += x·w
-	VFMADD231PS      Z25, Z29, Z16                           // sum[5] += x·w
-	VFMADD231PS      Z26, Z29, Z17                           // sum[5] += x·w
-	VBROADCASTSS     12(R15), Z28                            // x[6][p+3]
-	VFMADD231PS      Z24, Z28, Z18                           // sum[6] += x·w
-	VFMADD231PS      Z25, Z28, Z19                           // sum[6] += x·w
-	VFMADD231PS      Z26, Z28, Z20                           // sum[6] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $16, AX
-	ADDQ             $16, R10
-	ADDQ             $256, CX
-	ADDQ             $16, R15
-	DECQ             R12
-	JNZ              tile7x3_loop4
-tile7x3_tail:
-	TESTQ            R9, R9
-	JZ               tile7x3_store
-tile7x3_loop1:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VMOVUPS          0(CX)(DX*1), Z25                        // w[p+0], panel 1
-	VMOVUPS          0(CX)(DX*2), Z26                        // w[p+0], panel 2
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
-	VFMADD231PS      Z24, Z29, Z3                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z4                            // sum[1] += x·w
-	VFMADD231PS      Z26, Z29, Z5                            // sum[1] += x·w
-	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
-	VFMADD231PS      Z24, Z28, Z6                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z7                            // sum[2] += x·w
-	VFMADD231PS      Z26, Z28, Z8                            // sum[2] += x·w
-	VBROADCASTSS     0(R10), Z29                             // x[3][p+0]
-	VFMADD231PS      Z24, Z29, Z9                            // sum[3] += x·w
-	VFMADD231PS      Z25, Z29, Z10                           // sum[3] += x·w
-	VFMADD231PS      Z26, Z29, Z11                           // sum[3] += x·w
-	VBROADCASTSS     0(R10)(BX*1), Z28                       // x[4][p+0]
-	VFMADD231PS      Z24, Z28, Z12                           // sum[4] += x·w
-	VFMADD231PS      Z25, Z28, Z13                           // sum[4] += x·w
-	VFMADD231PS      Z26, Z28, Z14                           // sum[4] += x·w
-	VBROADCASTSS     0(R10)(BX*2), Z29                       // x[5][p+0]
-	VFMADD231PS      Z24, Z29, Z15                           // sum[5] += x·w
-	VFMADD231PS      Z25, Z29, Z16                           // sum[5] += x·w
-	VFMADD231PS      Z26, Z29, Z17                           // sum[5] += x·w
-	VBROADCASTSS     0(R15), Z28                             // x[6][p+0]
-	VFMADD231PS      Z24, Z28, Z18                           // sum[6] += x·w
-	VFMADD231PS      Z25, Z28, Z19                           // sum[6] += x·w
-	VFMADD231PS      Z26, Z28, Z20                           // sum[6] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $4, AX
+	ADDQ             $4, AX                                  // next step
 	ADDQ             $4, R10
-	ADDQ             $64, CX
 	ADDQ             $4, R15
+	ADDQ             $64, CX
 	DECQ             R9
-	JNZ              tile7x3_loop1
-tile7x3_store:
+	JNZ              tile7x3_loop
 	VMOVUPS          Z0, 0(DI)                               // dst = sum
 	VMOVUPS          Z1, 64(DI)                              // dst = sum
 	VMOVUPS          Z2, K1, 128(DI)                         // dst = sum
@@ -3716,218 +1774,51 @@ tile8x3_ready:
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
 	SUBQ             R14, R8
-	MOVQ             R9, R12
-	ANDQ             $3, R9
-	SHRQ             $2, R12
-	JZ               tile8x3_tail
-tile8x3_loop4:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VMOVUPS          0(CX)(DX*1), Z25                        // w[p+0], panel 1
-	VMOVUPS          0(CX)(DX*2), Z26                        // w[p+0], panel 2
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
+tile8x3_loop:
+	VMOVUPS          0(CX), Z24                              // w, panel 0
+	VMOVUPS          0(CX)(DX*1), Z25                        // w, panel 1
+	VMOVUPS          0(CX)(DX*2), Z26                        // w, panel 2
+	VBROADCASTSS     (AX), Z28                               // x[0]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
 	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
 	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
+	VBROADCASTSS     (AX)(BX*1), Z29                         // x[1]
 	VFMADD231PS      Z24, Z29, Z3                            // sum[1] += x·w
 	VFMADD231PS      Z25, Z29, Z4                            // sum[1] += x·w
 	VFMADD231PS      Z26, Z29, Z5                            // sum[1] += x·w
-	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
+	VBROADCASTSS     (AX)(BX*2), Z28                         // x[2]
 	VFMADD231PS      Z24, Z28, Z6                            // sum[2] += x·w
 	VFMADD231PS      Z25, Z28, Z7                            // sum[2] += x·w
 	VFMADD231PS      Z26, Z28, Z8                            // sum[2] += x·w
-	VBROADCASTSS     0(R10), Z29                             // x[3][p+0]
+	VBROADCASTSS     (R10), Z29                              // x[3]
 	VFMADD231PS      Z24, Z29, Z9                            // sum[3] += x·w
 	VFMADD231PS      Z25, Z29, Z10                           // sum[3] += x·w
 	VFMADD231PS      Z26, Z29, Z11                           // sum[3] += x·w
-	VBROADCASTSS     0(R10)(BX*1), Z28                       // x[4][p+0]
+	VBROADCASTSS     (R10)(BX*1), Z28                        // x[4]
 	VFMADD231PS      Z24, Z28, Z12                           // sum[4] += x·w
 	VFMADD231PS      Z25, Z28, Z13                           // sum[4] += x·w
 	VFMADD231PS      Z26, Z28, Z14                           // sum[4] += x·w
-	VBROADCASTSS     0(R10)(BX*2), Z29                       // x[5][p+0]
+	VBROADCASTSS     (R10)(BX*2), Z29                        // x[5]
 	VFMADD231PS      Z24, Z29, Z15                           // sum[5] += x·w
 	VFMADD231PS      Z25, Z29, Z16                           // sum[5] += x·w
 	VFMADD231PS      Z26, Z29, Z17                           // sum[5] += x·w
-	VBROADCASTSS     0(R15), Z28                             // x[6][p+0]
+	VBROADCASTSS     (R15), Z28                              // x[6]
 	VFMADD231PS      Z24, Z28, Z18                           // sum[6] += x·w
 	VFMADD231PS      Z25, Z28, Z19                           // sum[6] += x·w
 	VFMADD231PS      Z26, Z28, Z20                           // sum[6] += x·w
-	VBROADCASTSS     0(R15)(BX*1), Z29                       // x[7][p+0]
+	VBROADCASTSS     (R15)(BX*1), Z29                        // x[7]
 	VFMADD231PS      Z24, Z29, Z21                           // sum[7] += x·w
 	VFMADD231PS      Z25, Z29, Z22                           // sum[7] += x·w
 	VFMADD231PS      Z26, Z29, Z23                           // sum[7] += x·w
 	PREFETCHT1       (R14)
 	PREFETCHT1       (R14)(R8*1)
 	ADDQ             R13, R14
-	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
-	VMOVUPS          64(CX)(DX*1), Z25                       // w[p+1], panel 1
-	VMOVUPS          64(CX)(DX*2), Z26                       // w[p+1], panel 2
-	VBROADCASTSS     4(AX), Z28                              // x[0][p+1]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VBROADCASTSS     4(AX)(BX*1), Z29                        // x[1][p+1]
-	VFMADD231PS      Z24, Z29, Z3                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z4                            // sum[1] += x·w
-	VFMADD231PS      Z26, Z29, Z5                            // sum[1] += x·w
-	VBROADCASTSS     4(AX)(BX*2), Z28                        // x[2][p+1]
-	VFMADD231PS      Z24, Z28, Z6                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z7                            // sum[2] += x·w
-	VFMADD231PS      Z26, Z28, Z8                            // sum[2] += x·w
-	VBROADCASTSS     4(R10), Z29                             // x[3][p+1]
-	VFMADD231PS      Z24, Z29, Z9                            // sum[3] += x·w
-	VFMADD231PS      Z25, Z29, Z10                           // sum[3] += x·w
-	VFMADD231PS      Z26, Z29, Z11                           // sum[3] += x·w
-	VBROADCASTSS     4(R10)(BX*1), Z28                       // x[4][p+1]
-	VFMADD231PS      Z24, Z28, Z12                           // sum[4] += x·w
-	VFMADD231PS      Z25, Z28, Z13                           // sum[4] += x·w
-	VFMADD231PS      Z26, Z28, Z14                           // sum[4] += x·w
-	VBROADCASTSS     4(R10)(BX*2), Z29                       // x[5][p+1]
-	VFMADD231PS      Z24, Z29, Z15                           // sum[5] += x·w
-	VFMADD231PS      Z25, Z29, Z16                           // sum[5] += x·w
-	VFMADD231PS      Z26, Z29, Z17                           // sum[5] += x·w
-	VBROADCASTSS     4(R15), Z28                             // x[6][p+1]
-	VFMADD231PS      Z24, Z28, Z18                           // sum[6] += x·w
-	VFMADD231PS      Z25, Z28, Z19                           // sum[6] += x·w
-	VFMADD231PS      Z26, Z28, Z20                           // sum[6] += x·w
-	VBROADCASTSS     4(R15)(BX*1), Z29                       // x[7][p+1]
-	VFMADD231PS      Z24, Z29, Z21                           // sum[7] += x·w
-	VFMADD231PS      Z25, Z29, Z22                           // sum[7] += x·w
-	VFMADD231PS      Z26, Z29, Z23                           // sum[7] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
-	VMOVUPS          128(CX)(DX*1), Z25                      // w[p+2], panel 1
-	VMOVUPS          128(CX)(DX*2), Z26                      // w[p+2], panel 2
-	VBROADCASTSS     8(AX), Z28                              // x[0][p+2]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VBROADCASTSS     8(AX)(BX*1), Z29                        // x[1][p+2]
-	VFMADD231PS      Z24, Z29, Z3                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z4                            // sum[1] += x·w
-	VFMADD231PS      Z26, Z29, Z5                            // sum[1] += x·w
-	VBROADCASTSS     8(AX)(BX*2), Z28                        // x[2][p+2]
-	VFMADD231PS      Z24, Z28, Z6                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z7                            // sum[2] += x·w
-	VFMADD231PS      Z26, Z28, Z8                            // sum[2] += x·w
-	VBROADCASTSS     8(R10), Z29                             // x[3][p+2]
-	VFMADD231PS      Z24, Z29, Z9                            // sum[3] += x·w
-	VFMADD231PS      Z25, Z29, Z10                           // sum[3] += x·w
-	VFMADD231PS      Z26, Z29, Z11                           // sum[3] += x·w
-	VBROADCASTSS     8(R10)(BX*1), Z28                       // x[4][p+2]
-	VFMADD231PS      Z24, Z28, Z12                           // sum[4] += x·w
-	VFMADD231PS      Z25, Z28, Z13                           // sum[4] += x·w
-	VFMADD231PS      Z26, Z28, Z14                           // sum[4] += x·w
-	VBROADCASTSS     8(R10)(BX*2), Z29                       // x[5][p+2]
-	VFMADD231PS      Z24, Z29, Z15                           // sum[5] += x·w
-	VFMADD231PS      Z25, Z29, Z16                           // sum[5] += x·w
-	VFMADD231PS      Z26, Z29, Z17                           // sum[5] += x·w
-	VBROADCASTSS     8(R15), Z28                             // x[6][p+2]
-	VFMADD231PS      Z24, Z28, Z18                           // sum[6] += x·w
-	VFMADD231PS      Z25, Z28, Z19                           // sum[6] += x·w
-	VFMADD231PS      Z26, Z28, Z20                           // sum[6] += x·w
-	VBROADCASTSS     8(R15)(BX*1), Z29                       // x[7][p+2]
-	VFMADD231PS      Z24, Z29, Z21                           // sum[7] += x·w
-	VFMADD231PS      Z25, Z29, Z22                           // sum[7] += x·w
-	VFMADD231PS      Z26, Z29, Z23                           // sum[7] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
-	VMOVUPS          192(CX)(DX*1), Z25                      // w[p+3], panel 1
-	VMOVUPS          192(CX)(DX*2), Z26                      // w[p+3], panel 2
-	VBROADCASTSS     12(AX), Z28                             // x[0][p+3]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VBROADCASTSS     12(AX)(BX*1), Z29                       // x[1][p+3]
-	VFMADD231PS      Z24, Z29, Z3                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z4                            // sum[1] += x·w
-	VFMADD231PS      Z26, Z29, Z5                            // sum[1] += x·w
-	VBROADCASTSS     12(AX)(BX*2), Z28                       // x[2][p+3]
-	VFMADD231PS      Z24, Z28, Z6                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z7                            // sum[2] += x·w
-	VFMADD231PS      Z26, Z28, Z8                            // sum[2] += x·w
-	VBROADCASTSS     12(R10), Z29                            // x[3][p+3]
-	VFMADD231PS      Z24, Z29, Z9                            // sum[3] += x·w
-	VFMADD231PS      Z25, Z29, Z10                           // sum[3] += x·w
-	VFMADD231PS      Z26, Z29, Z11                           // sum[3] += x·w
-	VBROADCASTSS     12(R10)(BX*1), Z28                      // x[4][p+3]
-	VFMADD231PS      Z24, Z28, Z12                           // sum[4] += x·w
-	VFMADD231PS      Z25, Z28, Z13                           // sum[4] += x·w
-	VFMADD231PS      Z26, Z28, Z14                           // sum[4] += x·w
-	VBROADCASTSS     12(R10)(BX*2), Z29                      // x[5][p+3]
-	VFMADD231PS      Z24, Z29, Z15                           // sum[5] += x·w
-	VFMADD231PS      Z25, Z29, Z16                           // sum[5] += x·w
-	VFMADD231PS      Z26, Z29, Z17                           // sum[5] += x·w
-	VBROADCASTSS     12(R15), Z28                            // x[6][p+3]
-	VFMADD231PS      Z24, Z28, Z18                           // sum[6] += x·w
-	VFMADD231PS      Z25, Z28, Z19                           // sum[6] += x·w
-	VFMADD231PS      Z26, Z28, Z20                           // sum[6] += x·w
-	VBROADCASTSS     12(R15)(BX*1), Z29                      // x[7][p+3]
-	VFMADD231PS      Z24, Z29, Z21                           // sum[7] += x·w
-	VFMADD231PS      Z25, Z29, Z22                           // sum[7] += x·w
-	VFMADD231PS      Z26, Z29, Z23                           // sum[7] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $16, AX
-	ADDQ             $16, R10
-	ADDQ             $256, CX
-	ADDQ             $16, R15
-	DECQ             R12
-	JNZ              tile8x3_loop4
-tile8x3_tail:
-	TESTQ            R9, R9
-	JZ               tile8x3_store
-tile8x3_loop1:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VMOVUPS          0(CX)(DX*1), Z25                        // w[p+0], panel 1
-	VMOVUPS          0(CX)(DX*2), Z26                        // w[p+0], panel 2
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
-	VFMADD231PS      Z24, Z29, Z3                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z4                            // sum[1] += x·w
-	VFMADD231PS      Z26, Z29, Z5                            // sum[1] += x·w
-	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
-	VFMADD231PS      Z24, Z28, Z6                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z7                            // sum[2] += x·w
-	VFMADD231PS      Z26, Z28, Z8                            // sum[2] += x·w
-	VBROADCASTSS     0(R10), Z29                             // x[3][p+0]
-	VFMADD231PS      Z24, Z29, Z9                            // sum[3] += x·w
-	VFMADD231PS      Z25, Z29, Z10                           // sum[3] += x·w
-	VFMADD231PS      Z26, Z29, Z11                           // sum[3] += x·w
-	VBROADCASTSS     0(R10)(BX*1), Z28                       // x[4][p+0]
-	VFMADD231PS      Z24, Z28, Z12                           // sum[4] += x·w
-	VFMADD231PS      Z25, Z28, Z13                           // sum[4] += x·w
-	VFMADD231PS      Z26, Z28, Z14                           // sum[4] += x·w
-	VBROADCASTSS     0(R10)(BX*2), Z29                       // x[5][p+0]
-	VFMADD231PS      Z24, Z29, Z15                           // sum[5] += x·w
-	VFMADD231PS      Z25, Z29, Z16                           // sum[5] += x·w
-	VFMADD231PS      Z26, Z29, Z17                           // sum[5] += x·w
-	VBROADCASTSS     0(R15), Z28                             // x[6][p+0]
-	VFMADD231PS      Z24, Z28, Z18                           // sum[6] += x·w
-	VFMADD231PS      Z25, Z28, Z19                           // sum[6] += x·w
-	VFMADD231PS      Z26, Z28, Z20                           // sum[6] += x·w
-	VBROADCASTSS     0(R15)(BX*1), Z29                       // x[7][p+0]
-	VFMADD231PS      Z24, Z29, Z21                           // sum[7] += x·w
-	VFMADD231PS      Z25, Z29, Z22                           // sum[7] += x·w
-	VFMADD231PS      Z26, Z29, Z23                           // sum[7] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $4, AX
+	ADDQ             $4, AX                                  // next step
 	ADDQ             $4, R10
-	ADDQ             $64, CX
 	ADDQ             $4, R15
+	ADDQ             $64, CX
 	DECQ             R9
-	JNZ              tile8x3_loop1
-tile8x3_store:
+	JNZ              tile8x3_loop
 	VMOVUPS          Z0, 0(DI)                               // dst = sum
 	VMOVUPS          Z1, 64(DI)                              // dst = sum
 	VMOVUPS          Z2, K1, 128(DI)                         // dst = sum
@@ -3980,16 +1871,12 @@ tile1x4_ready:
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
 	SUBQ             R14, R8
-	MOVQ             R9, R12
-	ANDQ             $3, R9
-	SHRQ             $2, R12
-	JZ               tile1x4_tail
-tile1x4_loop4:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VMOVUPS          0(CX)(DX*1), Z25                        // w[p+0], panel 1
-	VMOVUPS          0(CX)(DX*2), Z26                        // w[p+0], panel 2
-	VMOVUPS          0(R11), Z27                             // w[p+0], panel 3
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
+tile1x4_loop:
+	VMOVUPS          0(CX), Z24                              // w, panel 0
+	VMOVUPS          0(CX)(DX*1), Z25                        // w, panel 1
+	VMOVUPS          0(CX)(DX*2), Z26                        // w, panel 2
+	VMOVUPS          0(R11), Z27                             // w, panel 3
+	VBROADCASTSS     (AX), Z28                               // x[0]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
 	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
 	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
@@ -3997,69 +1884,11 @@ tile1x4_loop4:
 	PREFETCHT1       (R14)
 	PREFETCHT1       (R14)(R8*1)
 	ADDQ             R13, R14
-	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
-	VMOVUPS          64(CX)(DX*1), Z25                       // w[p+1], panel 1
-	VMOVUPS          64(CX)(DX*2), Z26                       // w[p+1], panel 2
-	VMOVUPS          64(R11), Z27                            // w[p+1], panel 3
-	VBROADCASTSS     4(AX), Z28                              // x[0][p+1]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VFMADD231PS      Z27, Z28, Z3                            // sum[0] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
-	VMOVUPS          128(CX)(DX*1), Z25                      // w[p+2], panel 1
-	VMOVUPS          128(CX)(DX*2), Z26                      // w[p+2], panel 2
-	VMOVUPS          128(R11), Z27                           // w[p+2], panel 3
-	VBROADCASTSS     8(AX), Z28                              // x[0][p+2]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VFMADD231PS      Z27, Z28, Z3                            // sum[0] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
-	VMOVUPS          192(CX)(DX*1), Z25                      // w[p+3], panel 1
-	VMOVUPS          192(CX)(DX*2), Z26                      // w[p+3], panel 2
-	VMOVUPS          192(R11), Z27                           // w[p+3], panel 3
-	VBROADCASTSS     12(AX), Z28                             // x[0][p+3]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VFMADD231PS      Z27, Z28, Z3                            // sum[0] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $16, AX
-	ADDQ             $256, CX
-	ADDQ             $256, R11
-	DECQ             R12
-	JNZ              tile1x4_loop4
-tile1x4_tail:
-	TESTQ            R9, R9
-	JZ               tile1x4_store
-tile1x4_loop1:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VMOVUPS          0(CX)(DX*1), Z25                        // w[p+0], panel 1
-	VMOVUPS          0(CX)(DX*2), Z26                        // w[p+0], panel 2
-	VMOVUPS          0(R11), Z27                             // w[p+0], panel 3
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VFMADD231PS      Z27, Z28, Z3                            // sum[0] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $4, AX
+	ADDQ             $4, AX                                  // next step
 	ADDQ             $64, CX
 	ADDQ             $64, R11
 	DECQ             R9
-	JNZ              tile1x4_loop1
-tile1x4_store:
+	JNZ              tile1x4_loop
 	VMOVUPS          Z0, 0(DI)                               // dst = sum
 	VMOVUPS          Z1, 64(DI)                              // dst = sum
 	VMOVUPS          Z2, 128(DI)                             // dst = sum
@@ -4094,21 +1923,17 @@ tile2x4_ready:
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
 	SUBQ             R14, R8
-	MOVQ             R9, R12
-	ANDQ             $3, R9
-	SHRQ             $2, R12
-	JZ               tile2x4_tail
-tile2x4_loop4:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VMOVUPS          0(CX)(DX*1), Z25                        // w[p+0], panel 1
-	VMOVUPS          0(CX)(DX*2), Z26                        // w[p+0], panel 2
-	VMOVUPS          0(R11), Z27                             // w[p+0], panel 3
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
+tile2x4_loop:
+	VMOVUPS          0(CX), Z24                              // w, panel 0
+	VMOVUPS          0(CX)(DX*1), Z25                        // w, panel 1
+	VMOVUPS          0(CX)(DX*2), Z26                        // w, panel 2
+	VMOVUPS          0(R11), Z27                             // w, panel 3
+	VBROADCASTSS     (AX), Z28                               // x[0]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
 	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
 	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
 	VFMADD231PS      Z27, Z28, Z3                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
+	VBROADCASTSS     (AX)(BX*1), Z29                         // x[1]
 	VFMADD231PS      Z24, Z29, Z4                            // sum[1] += x·w
 	VFMADD231PS      Z25, Z29, Z5                            // sum[1] += x·w
 	VFMADD231PS      Z26, Z29, Z6                            // sum[1] += x·w
@@ -4116,89 +1941,11 @@ tile2x4_loop4:
 	PREFETCHT1       (R14)
 	PREFETCHT1       (R14)(R8*1)
 	ADDQ             R13, R14
-	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
-	VMOVUPS          64(CX)(DX*1), Z25                       // w[p+1], panel 1
-	VMOVUPS          64(CX)(DX*2), Z26                       // w[p+1], panel 2
-	VMOVUPS          64(R11), Z27                            // w[p+1], panel 3
-	VBROADCASTSS     4(AX), Z28                              // x[0][p+1]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VFMADD231PS      Z27, Z28, Z3                            // sum[0] += x·w
-	VBROADCASTSS     4(AX)(BX*1), Z29                        // x[1][p+1]
-	VFMADD231PS      Z24, Z29, Z4                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z5                            // sum[1] += x·w
-	VFMADD231PS      Z26, Z29, Z6                            // sum[1] += x·w
-	VFMADD231PS      Z27, Z29, Z7                            // sum[1] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
-	VMOVUPS          128(CX)(DX*1), Z25                      // w[p+2], panel 1
-	VMOVUPS          128(CX)(DX*2), Z26                      // w[p+2], panel 2
-	VMOVUPS          128(R11), Z27                           // w[p+2], panel 3
-	VBROADCASTSS     8(AX), Z28                              // x[0][p+2]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VFMADD231PS      Z27, Z28, Z3                            // sum[0] += x·w
-	VBROADCASTSS     8(AX)(BX*1), Z29                        // x[1][p+2]
-	VFMADD231PS      Z24, Z29, Z4                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z5                            // sum[1] += x·w
-	VFMADD231PS      Z26, Z29, Z6                            // sum[1] += x·w
-	VFMADD231PS      Z27, Z29, Z7                            // sum[1] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
-	VMOVUPS          192(CX)(DX*1), Z25                      // w[p+3], panel 1
-	VMOVUPS          192(CX)(DX*2), Z26                      // w[p+3], panel 2
-	VMOVUPS          192(R11), Z27                           // w[p+3], panel 3
-	VBROADCASTSS     12(AX), Z28                             // x[0][p+3]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VFMADD231PS      Z27, Z28, Z3                            // sum[0] += x·w
-	VBROADCASTSS     12(AX)(BX*1), Z29                       // x[1][p+3]
-	VFMADD231PS      Z24, Z29, Z4                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z5                            // sum[1] += x·w
-	VFMADD231PS      Z26, Z29, Z6                            // sum[1] += x·w
-	VFMADD231PS      Z27, Z29, Z7                            // sum[1] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $16, AX
-	ADDQ             $256, CX
-	ADDQ             $256, R11
-	DECQ             R12
-	JNZ              tile2x4_loop4
-tile2x4_tail:
-	TESTQ            R9, R9
-	JZ               tile2x4_store
-tile2x4_loop1:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VMOVUPS          0(CX)(DX*1), Z25                        // w[p+0], panel 1
-	VMOVUPS          0(CX)(DX*2), Z26                        // w[p+0], panel 2
-	VMOVUPS          0(R11), Z27                             // w[p+0], panel 3
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VFMADD231PS      Z27, Z28, Z3                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
-	VFMADD231PS      Z24, Z29, Z4                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z5                            // sum[1] += x·w
-	VFMADD231PS      Z26, Z29, Z6                            // sum[1] += x·w
-	VFMADD231PS      Z27, Z29, Z7                            // sum[1] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $4, AX
+	ADDQ             $4, AX                                  // next step
 	ADDQ             $64, CX
 	ADDQ             $64, R11
 	DECQ             R9
-	JNZ              tile2x4_loop1
-tile2x4_store:
+	JNZ              tile2x4_loop
 	VMOVUPS          Z0, 0(DI)                               // dst = sum
 	VMOVUPS          Z1, 64(DI)                              // dst = sum
 	VMOVUPS          Z2, 128(DI)                             // dst = sum
@@ -4247,26 +1994,22 @@ tile3x4_ready:
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
 	SUBQ             R14, R8
-	MOVQ             R9, R12
-	ANDQ             $3, R9
-	SHRQ             $2, R12
-	JZ               tile3x4_tail
-tile3x4_loop4:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VMOVUPS          0(CX)(DX*1), Z25                        // w[p+0], panel 1
-	VMOVUPS          0(CX)(DX*2), Z26                        // w[p+0], panel 2
-	VMOVUPS          0(R11), Z27                             // w[p+0], panel 3
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
+tile3x4_loop:
+	VMOVUPS          0(CX), Z24                              // w, panel 0
+	VMOVUPS          0(CX)(DX*1), Z25                        // w, panel 1
+	VMOVUPS          0(CX)(DX*2), Z26                        // w, panel 2
+	VMOVUPS          0(R11), Z27                             // w, panel 3
+	VBROADCASTSS     (AX), Z28                               // x[0]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
 	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
 	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
 	VFMADD231PS      Z27, Z28, Z3                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
+	VBROADCASTSS     (AX)(BX*1), Z29                         // x[1]
 	VFMADD231PS      Z24, Z29, Z4                            // sum[1] += x·w
 	VFMADD231PS      Z25, Z29, Z5                            // sum[1] += x·w
 	VFMADD231PS      Z26, Z29, Z6                            // sum[1] += x·w
 	VFMADD231PS      Z27, Z29, Z7                            // sum[1] += x·w
-	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
+	VBROADCASTSS     (AX)(BX*2), Z28                         // x[2]
 	VFMADD231PS      Z24, Z28, Z8                            // sum[2] += x·w
 	VFMADD231PS      Z25, Z28, Z9                            // sum[2] += x·w
 	VFMADD231PS      Z26, Z28, Z10                           // sum[2] += x·w
@@ -4274,109 +2017,11 @@ tile3x4_loop4:
 	PREFETCHT1       (R14)
 	PREFETCHT1       (R14)(R8*1)
 	ADDQ             R13, R14
-	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
-	VMOVUPS          64(CX)(DX*1), Z25                       // w[p+1], panel 1
-	VMOVUPS          64(CX)(DX*2), Z26                       // w[p+1], panel 2
-	VMOVUPS          64(R11), Z27                            // w[p+1], panel 3
-	VBROADCASTSS     4(AX), Z28                              // x[0][p+1]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VFMADD231PS      Z27, Z28, Z3                            // sum[0] += x·w
-	VBROADCASTSS     4(AX)(BX*1), Z29                        // x[1][p+1]
-	VFMADD231PS      Z24, Z29, Z4                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z5                            // sum[1] += x·w
-	VFMADD231PS      Z26, Z29, Z6                            // sum[1] += x·w
-	VFMADD231PS      Z27, Z29, Z7                            // sum[1] += x·w
-	VBROADCASTSS     4(AX)(BX*2), Z28                        // x[2][p+1]
-	VFMADD231PS      Z24, Z28, Z8                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z9                            // sum[2] += x·w
-	VFMADD231PS      Z26, Z28, Z10                           // sum[2] += x·w
-	VFMADD231PS      Z27, Z28, Z11                           // sum[2] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
-	VMOVUPS          128(CX)(DX*1), Z25                      // w[p+2], panel 1
-	VMOVUPS          128(CX)(DX*2), Z26                      // w[p+2], panel 2
-	VMOVUPS          128(R11), Z27                           // w[p+2], panel 3
-	VBROADCASTSS     8(AX), Z28                              // x[0][p+2]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VFMADD231PS      Z27, Z28, Z3                            // sum[0] += x·w
-	VBROADCASTSS     8(AX)(BX*1), Z29                        // x[1][p+2]
-	VFMADD231PS      Z24, Z29, Z4                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z5                            // sum[1] += x·w
-	VFMADD231PS      Z26, Z29, Z6                            // sum[1] += x·w
-	VFMADD231PS      Z27, Z29, Z7                            // sum[1] += x·w
-	VBROADCASTSS     8(AX)(BX*2), Z28                        // x[2][p+2]
-	VFMADD231PS      Z24, Z28, Z8                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z9                            // sum[2] += x·w
-	VFMADD231PS      Z26, Z28, Z10                           // sum[2] += x·w
-	VFMADD231PS      Z27, Z28, Z11                           // sum[2] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
-	VMOVUPS          192(CX)(DX*1), Z25                      // w[p+3], panel 1
-	VMOVUPS          192(CX)(DX*2), Z26                      // w[p+3], panel 2
-	VMOVUPS          192(R11), Z27                           // w[p+3], panel 3
-	VBROADCASTSS     12(AX), Z28                             // x[0][p+3]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VFMADD231PS      Z27, Z28, Z3                            // sum[0] += x·w
-	VBROADCASTSS     12(AX)(BX*1), Z29                       // x[1][p+3]
-	VFMADD231PS      Z24, Z29, Z4                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z5                            // sum[1] += x·w
-	VFMADD231PS      Z26, Z29, Z6                            // sum[1] += x·w
-	VFMADD231PS      Z27, Z29, Z7                            // sum[1] += x·w
-	VBROADCASTSS     12(AX)(BX*2), Z28                       // x[2][p+3]
-	VFMADD231PS      Z24, Z28, Z8                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z9                            // sum[2] += x·w
-	VFMADD231PS      Z26, Z28, Z10                           // sum[2] += x·w
-	VFMADD231PS      Z27, Z28, Z11                           // sum[2] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $16, AX
-	ADDQ             $256, CX
-	ADDQ             $256, R11
-	DECQ             R12
-	JNZ              tile3x4_loop4
-tile3x4_tail:
-	TESTQ            R9, R9
-	JZ               tile3x4_store
-tile3x4_loop1:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VMOVUPS          0(CX)(DX*1), Z25                        // w[p+0], panel 1
-	VMOVUPS          0(CX)(DX*2), Z26                        // w[p+0], panel 2
-	VMOVUPS          0(R11), Z27                             // w[p+0], panel 3
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VFMADD231PS      Z27, Z28, Z3                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
-	VFMADD231PS      Z24, Z29, Z4                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z5                            // sum[1] += x·w
-	VFMADD231PS      Z26, Z29, Z6                            // sum[1] += x·w
-	VFMADD231PS      Z27, Z29, Z7                            // sum[1] += x·w
-	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
-	VFMADD231PS      Z24, Z28, Z8                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z9                            // sum[2] += x·w
-	VFMADD231PS      Z26, Z28, Z10                           // sum[2] += x·w
-	VFMADD231PS      Z27, Z28, Z11                           // sum[2] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $4, AX
+	ADDQ             $4, AX                                  // next step
 	ADDQ             $64, CX
 	ADDQ             $64, R11
 	DECQ             R9
-	JNZ              tile3x4_loop1
-tile3x4_store:
+	JNZ              tile3x4_loop
 	VMOVUPS          Z0, 0(DI)                               // dst = sum
 	VMOVUPS          Z1, 64(DI)                              // dst = sum
 	VMOVUPS          Z2, 128(DI)                             // dst = sum
@@ -4439,31 +2084,27 @@ tile4x4_ready:
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
 	SUBQ             R14, R8
-	MOVQ             R9, R12
-	ANDQ             $3, R9
-	SHRQ             $2, R12
-	JZ               tile4x4_tail
-tile4x4_loop4:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VMOVUPS          0(CX)(DX*1), Z25                        // w[p+0], panel 1
-	VMOVUPS          0(CX)(DX*2), Z26                        // w[p+0], panel 2
-	VMOVUPS          0(R11), Z27                             // w[p+0], panel 3
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
+tile4x4_loop:
+	VMOVUPS          0(CX), Z24                              // w, panel 0
+	VMOVUPS          0(CX)(DX*1), Z25                        // w, panel 1
+	VMOVUPS          0(CX)(DX*2), Z26                        // w, panel 2
+	VMOVUPS          0(R11), Z27                             // w, panel 3
+	VBROADCASTSS     (AX), Z28                               // x[0]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
 	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
 	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
 	VFMADD231PS      Z27, Z28, Z3                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
+	VBROADCASTSS     (AX)(BX*1), Z29                         // x[1]
 	VFMADD231PS      Z24, Z29, Z4                            // sum[1] += x·w
 	VFMADD231PS      Z25, Z29, Z5                            // sum[1] += x·w
 	VFMADD231PS      Z26, Z29, Z6                            // sum[1] += x·w
 	VFMADD231PS      Z27, Z29, Z7                            // sum[1] += x·w
-	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
+	VBROADCASTSS     (AX)(BX*2), Z28                         // x[2]
 	VFMADD231PS      Z24, Z28, Z8                            // sum[2] += x·w
 	VFMADD231PS      Z25, Z28, Z9                            // sum[2] += x·w
 	VFMADD231PS      Z26, Z28, Z10                           // sum[2] += x·w
 	VFMADD231PS      Z27, Z28, Z11                           // sum[2] += x·w
-	VBROADCASTSS     0(R10), Z29                             // x[3][p+0]
+	VBROADCASTSS     (R10), Z29                              // x[3]
 	VFMADD231PS      Z24, Z29, Z12                           // sum[3] += x·w
 	VFMADD231PS      Z25, Z29, Z13                           // sum[3] += x·w
 	VFMADD231PS      Z26, Z29, Z14                           // sum[3] += x·w
@@ -4471,131 +2112,12 @@ tile4x4_loop4:
 	PREFETCHT1       (R14)
 	PREFETCHT1       (R14)(R8*1)
 	ADDQ             R13, R14
-	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
-	VMOVUPS          64(CX)(DX*1), Z25                       // w[p+1], panel 1
-	VMOVUPS          64(CX)(DX*2), Z26                       // w[p+1], panel 2
-	VMOVUPS          64(R11), Z27                            // w[p+1], panel 3
-	VBROADCASTSS     4(AX), Z28                              // x[0][p+1]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VFMADD231PS      Z27, Z28, Z3                            // sum[0] += x·w
-	VBROADCASTSS     4(AX)(BX*1), Z29                        // x[1][p+1]
-	VFMADD231PS      Z24, Z29, Z4                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z5                            // sum[1] += x·w
-	VFMADD231PS      Z26, Z29, Z6                            // sum[1] += x·w
-	VFMADD231PS      Z27, Z29, Z7                            // sum[1] += x·w
-	VBROADCASTSS     4(AX)(BX*2), Z28                        // x[2][p+1]
-	VFMADD231PS      Z24, Z28, Z8                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z9                            // sum[2] += x·w
-	VFMADD231PS      Z26, Z28, Z10                           // sum[2] += x·w
-	VFMADD231PS      Z27, Z28, Z11                           // sum[2] += x·w
-	VBROADCASTSS     4(R10), Z29                             // x[3][p+1]
-	VFMADD231PS      Z24, Z29, Z12                           // sum[3] += x·w
-	VFMADD231PS      Z25, Z29, Z13                           // sum[3] += x·w
-	VFMADD231PS      Z26, Z29, Z14                           // sum[3] += x·w
-	VFMADD231PS      Z27, Z29, Z15                           // sum[3] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
-	VMOVUPS          128(CX)(DX*1), Z25                      // w[p+2], panel 1
-	VMOVUPS          128(CX)(DX*2), Z26                      // w[p+2], panel 2
-	VMOVUPS          128(R11), Z27                           // w[p+2], panel 3
-	VBROADCASTSS     8(AX), Z28                              // x[0][p+2]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VFMADD231PS      Z27, Z28, Z3                            // sum[0] += x·w
-	VBROADCASTSS     8(AX)(BX*1), Z29                        // x[1][p+2]
-	VFMADD231PS      Z24, Z29, Z4                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z5                            // sum[1] += x·w
-	VFMADD231PS      Z26, Z29, Z6                            // sum[1] += x·w
-	VFMADD231PS      Z27, Z29, Z7                            // sum[1] += x·w
-	VBROADCASTSS     8(AX)(BX*2), Z28                        // x[2][p+2]
-	VFMADD231PS      Z24, Z28, Z8                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z9                            // sum[2] += x·w
-	VFMADD231PS      Z26, Z28, Z10                           // sum[2] += x·w
-	VFMADD231PS      Z27, Z28, Z11                           // sum[2] += x·w
-	VBROADCASTSS     8(R10), Z29                             // x[3][p+2]
-	VFMADD231PS      Z24, Z29, Z12                           // sum[3] += x·w
-	VFMADD231PS      Z25, Z29, Z13                           // sum[3] += x·w
-	VFMADD231PS      Z26, Z29, Z14                           // sum[3] += x·w
-	VFMADD231PS      Z27, Z29, Z15                           // sum[3] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
-	VMOVUPS          192(CX)(DX*1), Z25                      // w[p+3], panel 1
-	VMOVUPS          192(CX)(DX*2), Z26                      // w[p+3], panel 2
-	VMOVUPS          192(R11), Z27                           // w[p+3], panel 3
-	VBROADCASTSS     12(AX), Z28                             // x[0][p+3]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VFMADD231PS      Z27, Z28, Z3                            // sum[0] += x·w
-	VBROADCASTSS     12(AX)(BX*1), Z29                       // x[1][p+3]
-	VFMADD231PS      Z24, Z29, Z4                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z5                            // sum[1] += x·w
-	VFMADD231PS      Z26, Z29, Z6                            // sum[1] += x·w
-	VFMADD231PS      Z27, Z29, Z7                            // sum[1] += x·w
-	VBROADCASTSS     12(AX)(BX*2), Z28                       // x[2][p+3]
-	VFMADD231PS      Z24, Z28, Z8                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z9                            // sum[2] += x·w
-	VFMADD231PS      Z26, Z28, Z10                           // sum[2] += x·w
-	VFMADD231PS      Z27, Z28, Z11                           // sum[2] += x·w
-	VBROADCASTSS     12(R10), Z29                            // x[3][p+3]
-	VFMADD231PS      Z24, Z29, Z12                           // sum[3] += x·w
-	VFMADD231PS      Z25, Z29, Z13                           // sum[3] += x·w
-	VFMADD231PS      Z26, Z29, Z14                           // sum[3] += x·w
-	VFMADD231PS      Z27, Z29, Z15                           // sum[3] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $16, AX
-	ADDQ             $16, R10
-	ADDQ             $256, CX
-	ADDQ             $256, R11
-	DECQ             R12
-	JNZ              tile4x4_loop4
-tile4x4_tail:
-	TESTQ            R9, R9
-	JZ               tile4x4_store
-tile4x4_loop1:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VMOVUPS          0(CX)(DX*1), Z25                        // w[p+0], panel 1
-	VMOVUPS          0(CX)(DX*2), Z26                        // w[p+0], panel 2
-	VMOVUPS          0(R11), Z27                             // w[p+0], panel 3
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VFMADD231PS      Z27, Z28, Z3                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
-	VFMADD231PS      Z24, Z29, Z4                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z5                            // sum[1] += x·w
-	VFMADD231PS      Z26, Z29, Z6                            // sum[1] += x·w
-	VFMADD231PS      Z27, Z29, Z7                            // sum[1] += x·w
-	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
-	VFMADD231PS      Z24, Z28, Z8                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z9                            // sum[2] += x·w
-	VFMADD231PS      Z26, Z28, Z10                           // sum[2] += x·w
-	VFMADD231PS      Z27, Z28, Z11                           // sum[2] += x·w
-	VBROADCASTSS     0(R10), Z29                             // x[3][p+0]
-	VFMADD231PS      Z24, Z29, Z12                           // sum[3] += x·w
-	VFMADD231PS      Z25, Z29, Z13                           // sum[3] += x·w
-	VFMADD231PS      Z26, Z29, Z14                           // sum[3] += x·w
-	VFMADD231PS      Z27, Z29, Z15                           // sum[3] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $4, AX
+	ADDQ             $4, AX                                  // next step
 	ADDQ             $4, R10
 	ADDQ             $64, CX
 	ADDQ             $64, R11
 	DECQ             R9
-	JNZ              tile4x4_loop1
-tile4x4_store:
+	JNZ              tile4x4_loop
 	VMOVUPS          Z0, 0(DI)                               // dst = sum
 	VMOVUPS          Z1, 64(DI)                              // dst = sum
 	VMOVUPS          Z2, 128(DI)                             // dst = sum
@@ -4672,36 +2194,32 @@ tile5x4_ready:
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
 	SUBQ             R14, R8
-	MOVQ             R9, R12
-	ANDQ             $3, R9
-	SHRQ             $2, R12
-	JZ               tile5x4_tail
-tile5x4_loop4:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VMOVUPS          0(CX)(DX*1), Z25                        // w[p+0], panel 1
-	VMOVUPS          0(CX)(DX*2), Z26                        // w[p+0], panel 2
-	VMOVUPS          0(R11), Z27                             // w[p+0], panel 3
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
+tile5x4_loop:
+	VMOVUPS          0(CX), Z24                              // w, panel 0
+	VMOVUPS          0(CX)(DX*1), Z25                        // w, panel 1
+	VMOVUPS          0(CX)(DX*2), Z26                        // w, panel 2
+	VMOVUPS          0(R11), Z27                             // w, panel 3
+	VBROADCASTSS     (AX), Z28                               // x[0]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
 	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
 	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
 	VFMADD231PS      Z27, Z28, Z3                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
+	VBROADCASTSS     (AX)(BX*1), Z29                         // x[1]
 	VFMADD231PS      Z24, Z29, Z4                            // sum[1] += x·w
 	VFMADD231PS      Z25, Z29, Z5                            // sum[1] += x·w
 	VFMADD231PS      Z26, Z29, Z6                            // sum[1] += x·w
 	VFMADD231PS      Z27, Z29, Z7                            // sum[1] += x·w
-	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
+	VBROADCASTSS     (AX)(BX*2), Z28                         // x[2]
 	VFMADD231PS      Z24, Z28, Z8                            // sum[2] += x·w
 	VFMADD231PS      Z25, Z28, Z9                            // sum[2] += x·w
 	VFMADD231PS      Z26, Z28, Z10                           // sum[2] += x·w
 	VFMADD231PS      Z27, Z28, Z11                           // sum[2] += x·w
-	VBROADCASTSS     0(R10), Z29                             // x[3][p+0]
+	VBROADCASTSS     (R10), Z29                              // x[3]
 	VFMADD231PS      Z24, Z29, Z12                           // sum[3] += x·w
 	VFMADD231PS      Z25, Z29, Z13                           // sum[3] += x·w
 	VFMADD231PS      Z26, Z29, Z14                           // sum[3] += x·w
 	VFMADD231PS      Z27, Z29, Z15                           // sum[3] += x·w
-	VBROADCASTSS     0(R10)(BX*1), Z28                       // x[4][p+0]
+	VBROADCASTSS     (R10)(BX*1), Z28                        // x[4]
 	VFMADD231PS      Z24, Z28, Z16                           // sum[4] += x·w
 	VFMADD231PS      Z25, Z28, Z17                           // sum[4] += x·w
 	VFMADD231PS      Z26, Z28, Z18                           // sum[4] += x·w
@@ -4709,151 +2227,12 @@ tile5x4_loop4:
 	PREFETCHT1       (R14)
 	PREFETCHT1       (R14)(R8*1)
 	ADDQ             R13, R14
-	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
-	VMOVUPS          64(CX)(DX*1), Z25                       // w[p+1], panel 1
-	VMOVUPS          64(CX)(DX*2), Z26                       // w[p+1], panel 2
-	VMOVUPS          64(R11), Z27                            // w[p+1], panel 3
-	VBROADCASTSS     4(AX), Z28                              // x[0][p+1]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VFMADD231PS      Z27, Z28, Z3                            // sum[0] += x·w
-	VBROADCASTSS     4(AX)(BX*1), Z29                        // x[1][p+1]
-	VFMADD231PS      Z24, Z29, Z4                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z5                            // sum[1] += x·w
-	VFMADD231PS      Z26, Z29, Z6                            // sum[1] += x·w
-	VFMADD231PS      Z27, Z29, Z7                            // sum[1] += x·w
-	VBROADCASTSS     4(AX)(BX*2), Z28                        // x[2][p+1]
-	VFMADD231PS      Z24, Z28, Z8                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z9                            // sum[2] += x·w
-	VFMADD231PS      Z26, Z28, Z10                           // sum[2] += x·w
-	VFMADD231PS      Z27, Z28, Z11                           // sum[2] += x·w
-	VBROADCASTSS     4(R10), Z29                             // x[3][p+1]
-	VFMADD231PS      Z24, Z29, Z12                           // sum[3] += x·w
-	VFMADD231PS      Z25, Z29, Z13                           // sum[3] += x·w
-	VFMADD231PS      Z26, Z29, Z14                           // sum[3] += x·w
-	VFMADD231PS      Z27, Z29, Z15                           // sum[3] += x·w
-	VBROADCASTSS     4(R10)(BX*1), Z28                       // x[4][p+1]
-	VFMADD231PS      Z24, Z28, Z16                           // sum[4] += x·w
-	VFMADD231PS      Z25, Z28, Z17                           // sum[4] += x·w
-	VFMADD231PS      Z26, Z28, Z18                           // sum[4] += x·w
-	VFMADD231PS      Z27, Z28, Z19                           // sum[4] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
-	VMOVUPS          128(CX)(DX*1), Z25                      // w[p+2], panel 1
-	VMOVUPS          128(CX)(DX*2), Z26                      // w[p+2], panel 2
-	VMOVUPS          128(R11), Z27                           // w[p+2], panel 3
-	VBROADCASTSS     8(AX), Z28                              // x[0][p+2]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VFMADD231PS      Z27, Z28, Z3                            // sum[0] += x·w
-	VBROADCASTSS     8(AX)(BX*1), Z29                        // x[1][p+2]
-	VFMADD231PS      Z24, Z29, Z4                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z5                            // sum[1] += x·w
-	VFMADD231PS      Z26, Z29, Z6                            // sum[1] += x·w
-	VFMADD231PS      Z27, Z29, Z7                            // sum[1] += x·w
-	VBROADCASTSS     8(AX)(BX*2), Z28                        // x[2][p+2]
-	VFMADD231PS      Z24, Z28, Z8                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z9                            // sum[2] += x·w
-	VFMADD231PS      Z26, Z28, Z10                           // sum[2] += x·w
-	VFMADD231PS      Z27, Z28, Z11                           // sum[2] += x·w
-	VBROADCASTSS     8(R10), Z29                             // x[3][p+2]
-	VFMADD231PS      Z24, Z29, Z12                           // sum[3] += x·w
-	VFMADD231PS      Z25, Z29, Z13                           // sum[3] += x·w
-	VFMADD231PS      Z26, Z29, Z14                           // sum[3] += x·w
-	VFMADD231PS      Z27, Z29, Z15                           // sum[3] += x·w
-	VBROADCASTSS     8(R10)(BX*1), Z28                       // x[4][p+2]
-	VFMADD231PS      Z24, Z28, Z16                           // sum[4] += x·w
-	VFMADD231PS      Z25, Z28, Z17                           // sum[4] += x·w
-	VFMADD231PS      Z26, Z28, Z18                           // sum[4] += x·w
-	VFMADD231PS      Z27, Z28, Z19                           // sum[4] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
-	VMOVUPS          192(CX)(DX*1), Z25                      // w[p+3], panel 1
-	VMOVUPS          192(CX)(DX*2), Z26                      // w[p+3], panel 2
-	VMOVUPS          192(R11), Z27                           // w[p+3], panel 3
-	VBROADCASTSS     12(AX), Z28                             // x[0][p+3]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VFMADD231PS      Z27, Z28, Z3                            // sum[0] += x·w
-	VBROADCASTSS     12(AX)(BX*1), Z29                       // x[1][p+3]
-	VFMADD231PS      Z24, Z29, Z4                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z5                            // sum[1] += x·w
-	VFMADD231PS      Z26, Z29, Z6                            // sum[1] += x·w
-	VFMADD231PS      Z27, Z29, Z7                            // sum[1] += x·w
-	VBROADCASTSS     12(AX)(BX*2), Z28                       // x[2][p+3]
-	VFMADD231PS      Z24, Z28, Z8                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z9                            // sum[2] += x·w
-	VFMADD231PS      Z26, Z28, Z10                           // sum[2] += x·w
-	VFMADD231PS      Z27, Z28, Z11                           // sum[2] += x·w
-	VBROADCASTSS     12(R10), Z29                            // x[3][p+3]
-	VFMADD231PS      Z24, Z29, Z12                           // sum[3] += x·w
-	VFMADD231PS      Z25, Z29, Z13                           // sum[3] += x·w
-	VFMADD231PS      Z26, Z29, Z14                           // sum[3] += x·w
-	VFMADD231PS      Z27, Z29, Z15                           // sum[3] += x·w
-	VBROADCASTSS     12(R10)(BX*1), Z28                      // x[4][p+3]
-	VFMADD231PS      Z24, Z28, Z16                           // sum[4] += x·w
-	VFMADD231PS      Z25, Z28, Z17                           // sum[4] += x·w
-	VFMADD231PS      Z26, Z28, Z18                           // sum[4] += x·w
-	VFMADD231PS      Z27, Z28, Z19                           // sum[4] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $16, AX
-	ADDQ             $16, R10
-	ADDQ             $256, CX
-	ADDQ             $256, R11
-	DECQ             R12
-	JNZ              tile5x4_loop4
-tile5x4_tail:
-	TESTQ            R9, R9
-	JZ               tile5x4_store
-tile5x4_loop1:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VMOVUPS          0(CX)(DX*1), Z25                        // w[p+0], panel 1
-	VMOVUPS          0(CX)(DX*2), Z26                        // w[p+0], panel 2
-	VMOVUPS          0(R11), Z27                             // w[p+0], panel 3
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VFMADD231PS      Z27, Z28, Z3                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
-	VFMADD231PS      Z24, Z29, Z4                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z5                            // sum[1] += x·w
-	VFMADD231PS      Z26, Z29, Z6                            // sum[1] += x·w
-	VFMADD231PS      Z27, Z29, Z7                            // sum[1] += x·w
-	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
-	VFMADD231PS      Z24, Z28, Z8                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z9                            // sum[2] += x·w
-	VFMADD231PS      Z26, Z28, Z10                           // sum[2] += x·w
-	VFMADD231PS      Z27, Z28, Z11                           // sum[2] += x·w
-	VBROADCASTSS     0(R10), Z29                             // x[3][p+0]
-	VFMADD231PS      Z24, Z29, Z12                           // sum[3] += x·w
-	VFMADD231PS      Z25, Z29, Z13                           // sum[3] += x·w
-	VFMADD231PS      Z26, Z29, Z14                           // sum[3] += x·w
-	VFMADD231PS      Z27, Z29, Z15                           // sum[3] += x·w
-	VBROADCASTSS     0(R10)(BX*1), Z28                       // x[4][p+0]
-	VFMADD231PS      Z24, Z28, Z16                           // sum[4] += x·w
-	VFMADD231PS      Z25, Z28, Z17                           // sum[4] += x·w
-	VFMADD231PS      Z26, Z28, Z18                           // sum[4] += x·w
-	VFMADD231PS      Z27, Z28, Z19                           // sum[4] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $4, AX
+	ADDQ             $4, AX                                  // next step
 	ADDQ             $4, R10
 	ADDQ             $64, CX
 	ADDQ             $64, R11
 	DECQ             R9
-	JNZ              tile5x4_loop1
-tile5x4_store:
+	JNZ              tile5x4_loop
 	VMOVUPS          Z0, 0(DI)                               // dst = sum
 	VMOVUPS          Z1, 64(DI)                              // dst = sum
 	VMOVUPS          Z2, 128(DI)                             // dst = sum
@@ -4944,41 +2323,37 @@ tile6x4_ready:
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
 	SUBQ             R14, R8
-	MOVQ             R9, R12
-	ANDQ             $3, R9
-	SHRQ             $2, R12
-	JZ               tile6x4_tail
-tile6x4_loop4:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VMOVUPS          0(CX)(DX*1), Z25                        // w[p+0], panel 1
-	VMOVUPS          0(CX)(DX*2), Z26                        // w[p+0], panel 2
-	VMOVUPS          0(R11), Z27                             // w[p+0], panel 3
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
+tile6x4_loop:
+	VMOVUPS          0(CX), Z24                              // w, panel 0
+	VMOVUPS          0(CX)(DX*1), Z25                        // w, panel 1
+	VMOVUPS          0(CX)(DX*2), Z26                        // w, panel 2
+	VMOVUPS          0(R11), Z27                             // w, panel 3
+	VBROADCASTSS     (AX), Z28                               // x[0]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
 	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
 	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
 	VFMADD231PS      Z27, Z28, Z3                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
+	VBROADCASTSS     (AX)(BX*1), Z29                         // x[1]
 	VFMADD231PS      Z24, Z29, Z4                            // sum[1] += x·w
 	VFMADD231PS      Z25, Z29, Z5                            // sum[1] += x·w
 	VFMADD231PS      Z26, Z29, Z6                            // sum[1] += x·w
 	VFMADD231PS      Z27, Z29, Z7                            // sum[1] += x·w
-	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
+	VBROADCASTSS     (AX)(BX*2), Z28                         // x[2]
 	VFMADD231PS      Z24, Z28, Z8                            // sum[2] += x·w
 	VFMADD231PS      Z25, Z28, Z9                            // sum[2] += x·w
 	VFMADD231PS      Z26, Z28, Z10                           // sum[2] += x·w
 	VFMADD231PS      Z27, Z28, Z11                           // sum[2] += x·w
-	VBROADCASTSS     0(R10), Z29                             // x[3][p+0]
+	VBROADCASTSS     (R10), Z29                              // x[3]
 	VFMADD231PS      Z24, Z29, Z12                           // sum[3] += x·w
 	VFMADD231PS      Z25, Z29, Z13                           // sum[3] += x·w
 	VFMADD231PS      Z26, Z29, Z14                           // sum[3] += x·w
 	VFMADD231PS      Z27, Z29, Z15                           // sum[3] += x·w
-	VBROADCASTSS     0(R10)(BX*1), Z28                       // x[4][p+0]
+	VBROADCASTSS     (R10)(BX*1), Z28                        // x[4]
 	VFMADD231PS      Z24, Z28, Z16                           // sum[4] += x·w
 	VFMADD231PS      Z25, Z28, Z17                           // sum[4] += x·w
 	VFMADD231PS      Z26, Z28, Z18                           // sum[4] += x·w
 	VFMADD231PS      Z27, Z28, Z19                           // sum[4] += x·w
-	VBROADCASTSS     0(R10)(BX*2), Z29                       // x[5][p+0]
+	VBROADCASTSS     (R10)(BX*2), Z29                        // x[5]
 	VFMADD231PS      Z24, Z29, Z20                           // sum[5] += x·w
 	VFMADD231PS      Z25, Z29, Z21                           // sum[5] += x·w
 	VFMADD231PS      Z26, Z29, Z22                           // sum[5] += x·w
@@ -4986,171 +2361,12 @@ tile6x4_loop4:
 	PREFETCHT1       (R14)
 	PREFETCHT1       (R14)(R8*1)
 	ADDQ             R13, R14
-	VMOVUPS          64(CX), Z24                             // w[p+1], panel 0
-	VMOVUPS          64(CX)(DX*1), Z25                       // w[p+1], panel 1
-	VMOVUPS          64(CX)(DX*2), Z26                       // w[p+1], panel 2
-	VMOVUPS          64(R11), Z27                            // w[p+1], panel 3
-	VBROADCASTSS     4(AX), Z28                              // x[0][p+1]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VFMADD231PS      Z27, Z28, Z3                            // sum[0] += x·w
-	VBROADCASTSS     4(AX)(BX*1), Z29                        // x[1][p+1]
-	VFMADD231PS      Z24, Z29, Z4                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z5                            // sum[1] += x·w
-	VFMADD231PS      Z26, Z29, Z6                            // sum[1] += x·w
-	VFMADD231PS      Z27, Z29, Z7                            // sum[1] += x·w
-	VBROADCASTSS     4(AX)(BX*2), Z28                        // x[2][p+1]
-	VFMADD231PS      Z24, Z28, Z8                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z9                            // sum[2] += x·w
-	VFMADD231PS      Z26, Z28, Z10                           // sum[2] += x·w
-	VFMADD231PS      Z27, Z28, Z11                           // sum[2] += x·w
-	VBROADCASTSS     4(R10), Z29                             // x[3][p+1]
-	VFMADD231PS      Z24, Z29, Z12                           // sum[3] += x·w
-	VFMADD231PS      Z25, Z29, Z13                           // sum[3] += x·w
-	VFMADD231PS      Z26, Z29, Z14                           // sum[3] += x·w
-	VFMADD231PS      Z27, Z29, Z15                           // sum[3] += x·w
-	VBROADCASTSS     4(R10)(BX*1), Z28                       // x[4][p+1]
-	VFMADD231PS      Z24, Z28, Z16                           // sum[4] += x·w
-	VFMADD231PS      Z25, Z28, Z17                           // sum[4] += x·w
-	VFMADD231PS      Z26, Z28, Z18                           // sum[4] += x·w
-	VFMADD231PS      Z27, Z28, Z19                           // sum[4] += x·w
-	VBROADCASTSS     4(R10)(BX*2), Z29                       // x[5][p+1]
-	VFMADD231PS      Z24, Z29, Z20                           // sum[5] += x·w
-	VFMADD231PS      Z25, Z29, Z21                           // sum[5] += x·w
-	VFMADD231PS      Z26, Z29, Z22                           // sum[5] += x·w
-	VFMADD231PS      Z27, Z29, Z23                           // sum[5] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          128(CX), Z24                            // w[p+2], panel 0
-	VMOVUPS          128(CX)(DX*1), Z25                      // w[p+2], panel 1
-	VMOVUPS          128(CX)(DX*2), Z26                      // w[p+2], panel 2
-	VMOVUPS          128(R11), Z27                           // w[p+2], panel 3
-	VBROADCASTSS     8(AX), Z28                              // x[0][p+2]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VFMADD231PS      Z27, Z28, Z3                            // sum[0] += x·w
-	VBROADCASTSS     8(AX)(BX*1), Z29                        // x[1][p+2]
-	VFMADD231PS      Z24, Z29, Z4                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z5                            // sum[1] += x·w
-	VFMADD231PS      Z26, Z29, Z6                            // sum[1] += x·w
-	VFMADD231PS      Z27, Z29, Z7                            // sum[1] += x·w
-	VBROADCASTSS     8(AX)(BX*2), Z28                        // x[2][p+2]
-	VFMADD231PS      Z24, Z28, Z8                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z9                            // sum[2] += x·w
-	VFMADD231PS      Z26, Z28, Z10                           // sum[2] += x·w
-	VFMADD231PS      Z27, Z28, Z11                           // sum[2] += x·w
-	VBROADCASTSS     8(R10), Z29                             // x[3][p+2]
-	VFMADD231PS      Z24, Z29, Z12                           // sum[3] += x·w
-	VFMADD231PS      Z25, Z29, Z13                           // sum[3] += x·w
-	VFMADD231PS      Z26, Z29, Z14                           // sum[3] += x·w
-	VFMADD231PS      Z27, Z29, Z15                           // sum[3] += x·w
-	VBROADCASTSS     8(R10)(BX*1), Z28                       // x[4][p+2]
-	VFMADD231PS      Z24, Z28, Z16                           // sum[4] += x·w
-	VFMADD231PS      Z25, Z28, Z17                           // sum[4] += x·w
-	VFMADD231PS      Z26, Z28, Z18                           // sum[4] += x·w
-	VFMADD231PS      Z27, Z28, Z19                           // sum[4] += x·w
-	VBROADCASTSS     8(R10)(BX*2), Z29                       // x[5][p+2]
-	VFMADD231PS      Z24, Z29, Z20                           // sum[5] += x·w
-	VFMADD231PS      Z25, Z29, Z21                           // sum[5] += x·w
-	VFMADD231PS      Z26, Z29, Z22                           // sum[5] += x·w
-	VFMADD231PS      Z27, Z29, Z23                           // sum[5] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	VMOVUPS          192(CX), Z24                            // w[p+3], panel 0
-	VMOVUPS          192(CX)(DX*1), Z25                      // w[p+3], panel 1
-	VMOVUPS          192(CX)(DX*2), Z26                      // w[p+3], panel 2
-	VMOVUPS          192(R11), Z27                           // w[p+3], panel 3
-	VBROADCASTSS     12(AX), Z28                             // x[0][p+3]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VFMADD231PS      Z27, Z28, Z3                            // sum[0] += x·w
-	VBROADCASTSS     12(AX)(BX*1), Z29                       // x[1][p+3]
-	VFMADD231PS      Z24, Z29, Z4                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z5                            // sum[1] += x·w
-	VFMADD231PS      Z26, Z29, Z6                            // sum[1] += x·w
-	VFMADD231PS      Z27, Z29, Z7                            // sum[1] += x·w
-	VBROADCASTSS     12(AX)(BX*2), Z28                       // x[2][p+3]
-	VFMADD231PS      Z24, Z28, Z8                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z9                            // sum[2] += x·w
-	VFMADD231PS      Z26, Z28, Z10                           // sum[2] += x·w
-	VFMADD231PS      Z27, Z28, Z11                           // sum[2] += x·w
-	VBROADCASTSS     12(R10), Z29                            // x[3][p+3]
-	VFMADD231PS      Z24, Z29, Z12                           // sum[3] += x·w
-	VFMADD231PS      Z25, Z29, Z13                           // sum[3] += x·w
-	VFMADD231PS      Z26, Z29, Z14                           // sum[3] += x·w
-	VFMADD231PS      Z27, Z29, Z15                           // sum[3] += x·w
-	VBROADCASTSS     12(R10)(BX*1), Z28                      // x[4][p+3]
-	VFMADD231PS      Z24, Z28, Z16                           // sum[4] += x·w
-	VFMADD231PS      Z25, Z28, Z17                           // sum[4] += x·w
-	VFMADD231PS      Z26, Z28, Z18                           // sum[4] += x·w
-	VFMADD231PS      Z27, Z28, Z19                           // sum[4] += x·w
-	VBROADCASTSS     12(R10)(BX*2), Z29                      // x[5][p+3]
-	VFMADD231PS      Z24, Z29, Z20                           // sum[5] += x·w
-	VFMADD231PS      Z25, Z29, Z21                           // sum[5] += x·w
-	VFMADD231PS      Z26, Z29, Z22                           // sum[5] += x·w
-	VFMADD231PS      Z27, Z29, Z23                           // sum[5] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $16, AX
-	ADDQ             $16, R10
-	ADDQ             $256, CX
-	ADDQ             $256, R11
-	DECQ             R12
-	JNZ              tile6x4_loop4
-tile6x4_tail:
-	TESTQ            R9, R9
-	JZ               tile6x4_store
-tile6x4_loop1:
-	VMOVUPS          0(CX), Z24                              // w[p+0], panel 0
-	VMOVUPS          0(CX)(DX*1), Z25                        // w[p+0], panel 1
-	VMOVUPS          0(CX)(DX*2), Z26                        // w[p+0], panel 2
-	VMOVUPS          0(R11), Z27                             // w[p+0], panel 3
-	VBROADCASTSS     0(AX), Z28                              // x[0][p+0]
-	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	VFMADD231PS      Z27, Z28, Z3                            // sum[0] += x·w
-	VBROADCASTSS     0(AX)(BX*1), Z29                        // x[1][p+0]
-	VFMADD231PS      Z24, Z29, Z4                            // sum[1] += x·w
-	VFMADD231PS      Z25, Z29, Z5                            // sum[1] += x·w
-	VFMADD231PS      Z26, Z29, Z6                            // sum[1] += x·w
-	VFMADD231PS      Z27, Z29, Z7                            // sum[1] += x·w
-	VBROADCASTSS     0(AX)(BX*2), Z28                        // x[2][p+0]
-	VFMADD231PS      Z24, Z28, Z8                            // sum[2] += x·w
-	VFMADD231PS      Z25, Z28, Z9                            // sum[2] += x·w
-	VFMADD231PS      Z26, Z28, Z10                           // sum[2] += x·w
-	VFMADD231PS      Z27, Z28, Z11                           // sum[2] += x·w
-	VBROADCASTSS     0(R10), Z29                             // x[3][p+0]
-	VFMADD231PS      Z24, Z29, Z12                           // sum[3] += x·w
-	VFMADD231PS      Z25, Z29, Z13                           // sum[3] += x·w
-	VFMADD231PS      Z26, Z29, Z14                           // sum[3] += x·w
-	VFMADD231PS      Z27, Z29, Z15                           // sum[3] += x·w
-	VBROADCASTSS     0(R10)(BX*1), Z28                       // x[4][p+0]
-	VFMADD231PS      Z24, Z28, Z16                           // sum[4] += x·w
-	VFMADD231PS      Z25, Z28, Z17                           // sum[4] += x·w
-	VFMADD231PS      Z26, Z28, Z18                           // sum[4] += x·w
-	VFMADD231PS      Z27, Z28, Z19                           // sum[4] += x·w
-	VBROADCASTSS     0(R10)(BX*2), Z29                       // x[5][p+0]
-	VFMADD231PS      Z24, Z29, Z20                           // sum[5] += x·w
-	VFMADD231PS      Z25, Z29, Z21                           // sum[5] += x·w
-	VFMADD231PS      Z26, Z29, Z22                           // sum[5] += x·w
-	VFMADD231PS      Z27, Z29, Z23                           // sum[5] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
-	ADDQ             R13, R14
-	ADDQ             $4, AX
+	ADDQ             $4, AX                                  // next step
 	ADDQ             $4, R10
 	ADDQ             $64, CX
 	ADDQ             $64, R11
 	DECQ             R9
-	JNZ              tile6x4_loop1
-tile6x4_store:
+	JNZ              tile6x4_loop
 	VMOVUPS          Z0, 0(DI)                               // dst = sum
 	VMOVUPS          Z1, 64(DI)                              // dst = sum
 	VMOVUPS          Z2, 128(DI)                             // dst = sum

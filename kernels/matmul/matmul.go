@@ -9,8 +9,8 @@
 // Decisions. Every output is one chain of multiply-adds over k in order, started at the bias, so a result
 // does not depend on m, on the tiling, or on how [0, n) is split over workers; the price is that k is never
 // split over accumulators, which costs nothing once a tile holds 8 or more of them. The vector forms fuse
-// each multiply-add and give the same bits as each other; the generic form rounds the product as well
-// (fused in software it would be 20 times slower), so it differs from them in the last bits.
+// each multiply-add and give the same bits as each other; the generic form rounds the product as well,
+// since math.FMA is slow where the processor lacks it, so it differs from them in the last bits.
 package matmul
 
 import "netfusion/kernels/activation"
@@ -23,10 +23,10 @@ type Act uint8
 
 const (
 	None      Act = iota
-	GELU          // x·Φ(x), by erf
-	Tanh          //
-	LeakyReLU     // slope 0.01 below zero
-	ReLU          //
+	GELU          // x·Φ(x), with Φ by erf
+	Tanh          // tanh x
+	LeakyReLU     // x, or 0.01·x below zero
+	ReLU          // x, or 0 below zero
 )
 
 // Epilogue is what F32 does to each output after the product. A nil *Epilogue does nothing.
@@ -92,8 +92,9 @@ func (e *Epilogue) finish(dst, sum []float32, i, j0 int) {
 	}
 	if e.Residual != nil {
 		r := e.Residual[i*e.LdRes+j0:][:len(sum)]
+		d := dst[:len(sum)]
 		for j, s := range sum {
-			dst[j] = s + r[j]
+			d[j] = s + r[j]
 		}
 	}
 }
