@@ -45,7 +45,7 @@ func tileAVX2(t *tile)
 
 const (
 	maxSums  = 6 * 4 * Width // in a tile
-	maxSteps = 1024          // of k, so that 4 panels take 256 KiB and stay in L2 while all rows pass
+	maxSteps = 512           // of k, so that 4 panels take 128 KiB and stay in L2 while all rows pass
 )
 
 // shape chooses the largest tile for m rows.
