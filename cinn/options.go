@@ -41,6 +41,7 @@ type Timings struct {
 
 // Info describes a pack.
 type Info struct {
+	Name           string
 	Source, Target string // names of the experts
 	Classes        []string
 	Condition      int // width of the text embedding
@@ -49,7 +50,6 @@ type Info struct {
 	Temperature    float32 // defaults of a Request
 	Guidance       float32
 	Licences       map[string]string // part of the pack → licence and attribution
-	Fingerprint    string            // sha256 over the pack's tensors, hex
 }
 
 var (

@@ -10,26 +10,6 @@ import (
 	"netfusion/nn/safetensors"
 )
 
-type memory []safetensors.Tensor
-
-func (m memory) Lookup(name string) (safetensors.Tensor, bool) {
-	i := slices.IndexFunc(m, func(t safetensors.Tensor) bool { return t.Name == name })
-	if i < 0 {
-		return safetensors.Tensor{}, false
-	}
-	return m[i], true
-}
-
-func (m memory) Names() []string {
-	var names []string
-	for _, t := range m {
-		names = append(names, t.Name)
-	}
-	return names
-}
-
-func (memory) Origin() string { return "model.safetensors" }
-
 func f32(name string, values []float32, shape ...int) safetensors.Tensor {
 	var data []byte
 	for _, v := range values {
@@ -38,8 +18,8 @@ func f32(name string, values []float32, shape ...int) safetensors.Tensor {
 	return safetensors.Tensor{Name: name, DType: safetensors.F32, Shape: shape, Data: data}
 }
 
-func sample() memory {
-	return memory{
+func sample() []safetensors.Tensor {
+	return []safetensors.Tensor{
 		f32("a.weight", []float32{1, 2, 3, 4, 5, 6}, 2, 3),
 		f32("a.bias", []float32{7, 8}, 2),
 		{Name: "table", DType: safetensors.I8, Shape: []int{2, 2}, Data: []byte{1, 0xff, 2, 0x80}},
@@ -48,7 +28,7 @@ func sample() memory {
 }
 
 func TestWeightsAreFoundUnderTheirPrefix(t *testing.T) {
-	w := Load(Under(append(memory{}, prefixed("x.", sample())...), "x."))
+	w := Load(Under(Memory("model.safetensors", prefixed("x.", sample())), "x."))
 	if got := w.In("a").F32("weight", 2, 3); !slices.Equal(got, []float32{1, 2, 3, 4, 5, 6}) {
 		t.Errorf("a.weight = %v", got)
 	}
@@ -63,7 +43,7 @@ func TestWeightsAreFoundUnderTheirPrefix(t *testing.T) {
 	}
 }
 
-func prefixed(p string, m memory) memory {
+func prefixed(p string, m []safetensors.Tensor) []safetensors.Tensor {
 	for i := range m {
 		m[i].Name = p + m[i].Name
 	}
@@ -71,7 +51,7 @@ func prefixed(p string, m memory) memory {
 }
 
 func TestInt8RowsAreScaledOrKept(t *testing.T) {
-	w := Load(sample())
+	w := Load(Memory("model.safetensors", sample()))
 	if got := w.F32("table", 2, 2); !slices.Equal(got, []float32{0.5, -0.5, 4, -256}) {
 		t.Errorf("table = %v", got)
 	}
@@ -92,7 +72,7 @@ func TestTheFirstFailureSticksAndNamesFileTensorWantedAndFound(t *testing.T) {
 		{func(w Weights) { w.F32("a.bias", 3) }, []string{"a.bias", "[2]", "[3]"}},
 		{func(w Weights) { w.Linear("a", 2, 3) }, []string{"a.weight", "[2 3]", "[3 2]"}},
 	} {
-		w := Load(sample())
+		w := Load(Memory("model.safetensors", sample()))
 		c.read(w)
 		first := w.Err()
 		if first == nil {

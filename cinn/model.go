@@ -1,0 +1,126 @@
+package cinn
+
+import (
+	"fmt"
+	"image"
+
+	"netfusion/cinn/flow"
+	"netfusion/experts/bert"
+	"netfusion/experts/biggan"
+	"netfusion/nn"
+	"netfusion/nn/safetensors"
+	"netfusion/tensor"
+)
+
+// Model is an open pack. It does not change; its Sessions share it and run side by side.
+type Model struct {
+	about   Fusion
+	options Options
+	file    *safetensors.File
+	source  *bert.Model
+	flow    *flow.Flow
+	target  *biggan.Model
+}
+
+// Open opens the pack at path.
+func Open(path string, o Options) (*Model, error) {
+	f, err := safetensors.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	return open(f, o)
+}
+
+// Parse opens a pack that is in memory, which the Model refers to from then on; name stands for it in messages.
+func Parse(name string, data []byte, o Options) (*Model, error) {
+	f, err := safetensors.Parse(name, data)
+	if err != nil {
+		return nil, err
+	}
+	return open(f, o)
+}
+
+func open(f *safetensors.File, o Options) (*Model, error) {
+	m, err := load(f, o)
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return m, nil
+}
+
+func load(f *safetensors.File, o Options) (*Model, error) {
+	if o.Workers < 0 {
+		return nil, fmt.Errorf("cinn: %d workers", o.Workers)
+	}
+	about, err := ReadFusion(f)
+	if err != nil {
+		return nil, err
+	}
+	m := &Model{about: about, options: o, file: f}
+	meta := f.Metadata()
+	part := func(prefix string) (nn.Source, []byte) { return nn.Under(f, prefix), []byte(meta[prefix+"config"]) }
+
+	source, config := part(sourcePrefix)
+	if m.source, err = bert.LoadExpert(source, config); err != nil {
+		return nil, err
+	}
+	source, config = part(flowPrefix)
+	if m.flow, err = flow.LoadExpert(source, config); err != nil {
+		return nil, err
+	}
+	source, config = part(targetPrefix)
+	c, err := biggan.ParseConfig(f.Origin(), config)
+	if err != nil {
+		return nil, err
+	}
+	if m.target, err = biggan.Load(source, c); err != nil {
+		return nil, err
+	}
+	return m, m.check()
+}
+
+// check tells whether the three parts fit each other.
+func (m *Model) check() error {
+	c := m.flow.Config
+	latent := m.target.ZDim + m.target.ClassDim
+	switch {
+	case m.source.Width() != c.Cond:
+		return fmt.Errorf("%s: the text embedding has %d dimensions, the flow wants %d", m.file.Origin(), m.source.Width(), c.Cond)
+	case c.Latent+c.Class != latent:
+		return fmt.Errorf("%s: the flow draws %d dimensions, the generator wants %d", m.file.Origin(), c.Latent+c.Class, latent)
+	case c.Classes > 0 && c.Classes != m.target.Classes:
+		return fmt.Errorf("%s: the flow knows %d classes, the generator %d", m.file.Origin(), c.Classes, m.target.Classes)
+	}
+	return nil
+}
+
+// Close gives back the file. No Session may be in use.
+func (m *Model) Close() error { return m.file.Close() }
+
+// Bounds is the size of an image.
+func (m *Model) Bounds() image.Rectangle {
+	return image.Rect(0, 0, m.target.Resolution, m.target.Resolution)
+}
+
+// Info describes the pack.
+func (m *Model) Info() Info {
+	return Info{
+		Name: m.about.Name, Source: m.about.Source, Target: m.about.Target,
+		Classes:   m.about.Classes,
+		Condition: m.source.Width(), Latent: m.flow.Config.Latent + m.flow.Config.Class,
+		Bounds:      m.Bounds(),
+		Temperature: m.about.Temperature, Guidance: m.about.Guidance,
+		Licences: m.about.Licences,
+	}
+}
+
+// NewSession allocates all that a caller's Generate will use, and starts its workers.
+func (m *Model) NewSession() (*Session, error) {
+	s := &Session{model: m, device: tensor.CPU(m.options.Workers)}
+	if err := s.allocate(); err != nil {
+		s.device.Close()
+		return nil, err
+	}
+	return s, nil
+}

@@ -1,0 +1,139 @@
+package cinn
+
+import (
+	"context"
+	"fmt"
+	"image"
+	"strings"
+	"time"
+
+	"netfusion/cinn/flow"
+	"netfusion/experts/bert"
+	"netfusion/experts/biggan"
+	"netfusion/tensor"
+)
+
+// Bounds of a Request: beyond them there is only noise.
+const (
+	maxTemperature = 4
+	maxGuidance    = 20
+)
+
+// Session is one caller's buffers and workers. It serves one call at a time and allocates nothing in it.
+type Session struct {
+	model  *Model
+	device *tensor.Device
+	source *bert.Session
+	flow   *flow.Session
+	target *biggan.Session
+
+	text      tensor.Tensor // [1][Condition], the embedding of prompt
+	latent    tensor.Tensor // [1][Latent]
+	z, class  tensor.Tensor // the two parts of latent, [1][…]
+	prompt    string
+	hasPrompt bool
+	timings   Timings
+	closed    bool
+}
+
+func (s *Session) allocate() (err error) {
+	m := s.model
+	if s.source, err = m.source.NewSession(s.device, bert.SessionOptions{Texts: 1}); err != nil {
+		return err
+	}
+	if s.flow, err = m.flow.NewSession(s.device, 1); err != nil {
+		return err
+	}
+	s.target = m.target.NewSession(s.device, 1)
+	n := m.target.ZDim
+	s.text, s.latent = tensor.New(1, m.source.Width()), tensor.New(1, n+m.target.ClassDim)
+	s.z, s.class = tensor.Of(1, n, s.latent.Data[:n]), tensor.Of(1, m.target.ClassDim, s.latent.Data[n:])
+	return nil
+}
+
+// Generate draws r into dst, whose bounds must have the size of Model.Bounds. It reads ctx between the layers of the
+// encoder and between the parts; when it returns an error, dst is as it was.
+func (s *Session) Generate(ctx context.Context, dst *image.NRGBA, r Request) error {
+	if dst == nil || dst.Rect.Size() != s.model.Bounds().Size() {
+		return fmt.Errorf("cinn: the image must be %v pixels", s.model.Bounds().Size())
+	}
+	d, err := s.draw(r)
+	if err != nil {
+		return err
+	}
+	s.timings = Timings{}
+	start := time.Now()
+	if err := s.encode(ctx, r.Prompt); err != nil {
+		return err
+	}
+	encoded := time.Now()
+	s.flow.Sample(s.latent, s.text, d)
+	sampled := time.Now()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	pixels, err := s.target.Generate(s.z, s.class, biggan.Truncation{Value: s.model.about.Truncation})
+	if err != nil {
+		return err
+	}
+	biggan.Draw(dst, pixels.Data)
+	s.timings = Timings{encoded.Sub(start), sampled.Sub(encoded), time.Since(sampled)}
+	return nil
+}
+
+// draw checks r and fills in the pack's defaults.
+func (s *Session) draw(r Request) (flow.Draw, error) {
+	if s.closed {
+		return flow.Draw{}, ErrClosed
+	}
+	if strings.TrimSpace(r.Prompt) == "" {
+		return flow.Draw{}, ErrPrompt
+	}
+	if r.Temperature == 0 {
+		r.Temperature = s.model.about.Temperature
+	}
+	if r.Guidance == 0 {
+		r.Guidance = s.model.about.Guidance
+	}
+	if !(r.Temperature > 0 && r.Temperature <= maxTemperature) {
+		return flow.Draw{}, fmt.Errorf("cinn: temperature %v, want above 0 and at most %v", r.Temperature, maxTemperature)
+	}
+	if !(r.Guidance > 0 && r.Guidance <= maxGuidance) {
+		return flow.Draw{}, fmt.Errorf("cinn: guidance %v, want above 0 and at most %v", r.Guidance, maxGuidance)
+	}
+	return flow.Draw{Seed: r.Seed, Sample: r.Sample, Temperature: r.Temperature, Guidance: r.Guidance, Snap: r.Snap}, nil
+}
+
+// encode leaves the embedding of prompt in s.text. Draws of one prompt after another encode it once.
+func (s *Session) encode(ctx context.Context, prompt string) error {
+	if s.hasPrompt && s.prompt == prompt {
+		return ctx.Err()
+	}
+	s.hasPrompt = false
+	if err := s.source.Embed(ctx, s.text.Data, prompt); err != nil {
+		return err
+	}
+	s.prompt, s.hasPrompt = prompt, true
+	return nil
+}
+
+// Embed writes the embedding of text, as the flow is conditioned on it, to dst [Info.Condition].
+func (s *Session) Embed(ctx context.Context, dst []float32, text string) error {
+	if s.closed {
+		return ErrClosed
+	}
+	return s.source.Embed(ctx, dst, text)
+}
+
+// Timings are those of the last Generate.
+func (s *Session) Timings() Timings { return s.timings }
+
+// Close ends the Session's workers.
+func (s *Session) Close() error {
+	if s.closed {
+		return ErrClosed
+	}
+	s.closed = true
+	s.device.Close()
+	return nil
+}
