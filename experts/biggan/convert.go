@@ -1,0 +1,279 @@
+package biggan
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"netfusion/nn"
+	"netfusion/nn/safetensors"
+	"netfusion/nn/torchbin"
+)
+
+// Arch is the metadata "arch" of an expert file.
+const Arch = "biggan-deep"
+
+// Storage is how an expert file stores matrices: "f32" (also ""), "f16", "bf16", or "int8" with a scale per row.
+// Class embeddings, biases, statistics and the three rows that make the colours stay f32: they are small.
+type Storage string
+
+// Convert reads a checkpoint folder (config.json and pytorch_model.bin, with the names of pytorch-pretrained-biggan)
+// and returns the metadata and the tensors of an expert file, in the order in which the generator uses them:
+//
+//	classes.weight                        [classes][class_embed_dim]
+//	norms.{scale,offset}.weight           [channels of all conditional normalisations, bn_0 … bn_3 of each block][z_dim + class_embed_dim]
+//	norms.{means,vars}                    [stats_rows][those channels, then the last normalisation's]
+//	gen_z.{weight,bias}                   [4·4·16·channel_width, HWC][z_dim + class_embed_dim]
+//	blocks.i.conv_{0,1,2,3}.{weight,bias} [out][in] or [out][3][3][in]
+//	attention.{query,key,value,output}.weight, used before block attention_layer_position
+//	bn.{weight,bias}                      [channel_width]
+//	conv_to_rgb.{weight,bias}             [3][3][3][channel_width]
+//
+// Spectral normalisation is folded into the weights: each is divided by sigma = u·(W v), with the u and v of the
+// checkpoint, as the reference does in evaluation. The attention's gamma is folded into output.
+func Convert(dir string, storage Storage) (map[string]string, []safetensors.Tensor, error) {
+	if !slices.Contains([]Storage{"", "f32", "f16", "bf16", "int8"}, storage) {
+		return nil, nil, fmt.Errorf("storage %q: wanted f32, f16, bf16 or int8", storage)
+	}
+	path := filepath.Join(dir, "config.json")
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	cfg, err := ParseConfig(path, data)
+	if err != nil {
+		return nil, nil, err
+	}
+	cfg.StatsRows = 0
+	f, err := torchbin.Open(filepath.Join(dir, "pytorch_model.bin"))
+	if err != nil {
+		return nil, nil, err
+	}
+	defer f.Close()
+	c := converter{Config: cfg, w: nn.Load(f), storage: storage}
+	c.convert()
+	if err := c.w.Err(); err != nil {
+		return nil, nil, err
+	}
+	if names := c.w.Unused(); len(names) > 0 {
+		return nil, nil, fmt.Errorf("%s: tensor %q is not one of this generator (nor are %d others)", f.Origin(), names[0], len(names)-1)
+	}
+	config, err := json.Marshal(c.Config)
+	if err != nil {
+		return nil, nil, err
+	}
+	return map[string]string{"arch": Arch, "config": string(config), "layout": "conv OHWI"}, c.out, nil
+}
+
+type converter struct {
+	Config
+	w       nn.Weights
+	storage Storage
+	out     []safetensors.Tensor
+}
+
+func (c *converter) convert() {
+	ch, cond := c.Width, c.cond()
+	g := c.w.In("generator")
+
+	embeddings := c.w.F32("embeddings.weight", c.ClassDim, c.Classes)
+	c.put("classes.weight", transpose(embeddings, c.ClassDim, c.Classes), c.Classes, c.ClassDim)
+	c.norms(g)
+
+	c.matrix("gen_z.weight", fold(g, "gen_z", 16*firstMult*ch, cond), 16*firstMult*ch, cond)
+	c.put("gen_z.bias", g.F32("gen_z.bias", 16*firstMult*ch), 16*firstMult*ch)
+	for i, l := range c.Layers {
+		in, mid, out := l.In*ch, l.In*ch/reduction, l.Out*ch
+		if c.hasAttention(i) {
+			c.attention(g.In(fmt.Sprintf("layers.%d", i)), in)
+		}
+		b := g.In(fmt.Sprintf("layers.%d", c.key(i)))
+		for k, s := range [][]int{{mid, in, 1, 1}, {mid, mid, 3, 3}, {mid, mid, 3, 3}, {out, mid, 1, 1}} {
+			name := fmt.Sprintf("conv_%d", k)
+			to := fmt.Sprintf("blocks.%d.%s", i, name)
+			w := fold(b, name, s...)
+			if s[2] == 1 {
+				c.matrix(to+".weight", w, s[0], s[1])
+			} else {
+				c.matrix(to+".weight", ohwi(w, s[0], s[1]), s[0], 3, 3, s[1])
+			}
+			c.put(to+".bias", b.F32(name+".bias", s[0]), s[0])
+		}
+	}
+
+	c.put("bn.weight", g.F32("bn.weight", ch), ch)
+	c.put("bn.bias", g.F32("bn.bias", ch), ch)
+	// Of the ch outputs the generator keeps three; sigma is of all.
+	rgb, bias := fold(g, "conv_to_rgb", ch, ch, 3, 3), g.F32("conv_to_rgb.bias", ch)
+	if c.w.Err() == nil && ch < 3 {
+		c.w.Fail(fmt.Errorf("channel_width is %d: there are no three colours", ch))
+	}
+	if c.w.Err() == nil {
+		c.put("conv_to_rgb.weight", ohwi(rgb[:3*9*ch], 3, ch), 3, 3, 3, ch)
+		c.put("conv_to_rgb.bias", bias[:3], 3)
+	}
+}
+
+// norms joins the normalisations of all blocks, so that one product makes the parameters of all.
+func (c *converter) norms(g nn.Weights) {
+	blocks, channels := c.Config.norms()
+	rows := channels + c.Width
+	var scale, offset []float32
+	means, vars := make([]float32, c.Stats*rows), make([]float32, c.Stats*rows)
+	statistics := func(w nn.Weights, at, n int) {
+		m, v := w.F32("running_means", c.Stats, n), w.F32("running_vars", c.Stats, n)
+		if c.w.Err() != nil {
+			return
+		}
+		for i := range c.Stats {
+			copy(means[i*rows+at:], m[i*n:][:n])
+			copy(vars[i*rows+at:], v[i*n:][:n])
+		}
+	}
+	for i, b := range blocks {
+		for k, n := range b {
+			w := g.In(fmt.Sprintf("layers.%d.bn_%d", c.key(i), k))
+			scale = append(scale, fold(w, "scale", n.channels, c.cond())...)
+			offset = append(offset, fold(w, "offset", n.channels, c.cond())...)
+			statistics(w, n.at, n.channels)
+		}
+	}
+	statistics(g.In("bn"), channels, c.Width)
+	if repeats(means, rows) && repeats(vars, rows) {
+		c.StatsRows = 1
+	}
+	c.matrix("norms.scale.weight", scale, channels, c.cond())
+	c.matrix("norms.offset.weight", offset, channels, c.cond())
+	n := c.statsRows()
+	c.put("norms.means", means[:n*rows], n, rows)
+	c.put("norms.vars", vars[:n*rows], n, rows)
+}
+
+// attention writes the four projections of the layer over n channels.
+func (c *converter) attention(w nn.Weights, n int) {
+	for _, p := range []struct {
+		to, from string
+		out      int
+	}{{"query", "theta", n / 8}, {"key", "phi", n / 8}, {"value", "g", n / 2}} {
+		c.matrix("attention."+p.to+".weight", fold(w, "snconv1x1_"+p.from, p.out, n, 1, 1), p.out, n)
+	}
+	output, gamma := fold(w, "snconv1x1_o_conv", n, n/2, 1, 1), w.F32("gamma", 1)
+	if c.w.Err() != nil {
+		return
+	}
+	for i := range output {
+		output[i] *= gamma[0]
+	}
+	c.matrix("attention.output.weight", output, n, n/2)
+}
+
+// fold reads name.weight_orig of the given shape, [out]…, and divides it by sigma = u·(W v), where W is [out][rest].
+func fold(w nn.Weights, name string, shape ...int) []float32 {
+	rest := 1
+	for _, n := range shape[1:] {
+		rest *= n
+	}
+	m, u, v := w.F32(name+".weight_orig", shape...), w.F32(name+".weight_u", shape[0]), w.F32(name+".weight_v", rest)
+	if w.Err() != nil {
+		return nil
+	}
+	sigma := 0.0
+	for i, ui := range u {
+		row := 0.0
+		for j, x := range m[i*rest:][:rest] {
+			row += float64(x) * float64(v[j])
+		}
+		sigma += float64(ui) * row
+	}
+	if sigma == 0 || math.IsNaN(sigma) || math.IsInf(sigma, 0) {
+		w.Fail(fmt.Errorf("tensor %q has spectral norm %v", name+".weight_orig", sigma))
+		return nil
+	}
+	for i, x := range m {
+		m[i] = float32(float64(x) / sigma)
+	}
+	return m
+}
+
+// matrix adds a tensor in the storage type; int8 has a scale for each of its shape[0] rows.
+func (c *converter) matrix(name string, v []float32, shape ...int) {
+	if !c.usable(name, v) {
+		return
+	}
+	switch c.storage {
+	case "f16":
+		for _, x := range v {
+			if math.Abs(float64(x)) >= 65520 {
+				c.w.Fail(fmt.Errorf("tensor %q holds %v, too large for f16", name, x))
+				return
+			}
+		}
+		c.out = append(c.out, safetensors.NewF16(name, shape, v))
+	case "bf16":
+		c.out = append(c.out, safetensors.NewBF16(name, shape, v))
+	case "int8":
+		q, scale := safetensors.NewI8Rows(name, shape, v)
+		c.out = append(c.out, q, scale)
+	default:
+		c.put(name, v, shape...)
+	}
+}
+
+// put adds a tensor in float32.
+func (c *converter) put(name string, v []float32, shape ...int) {
+	if c.usable(name, v) {
+		c.out = append(c.out, safetensors.NewF32(name, shape, v))
+	}
+}
+
+func (c *converter) usable(name string, v []float32) bool {
+	if c.w.Err() != nil {
+		return false
+	}
+	for _, x := range v {
+		if x-x != 0 {
+			c.w.Fail(fmt.Errorf("tensor %q holds %v", name, x))
+			return false
+		}
+	}
+	return true
+}
+
+// repeats tells whether all rows of x, n long, are equal.
+func repeats(x []float32, n int) bool {
+	for i := n; i < len(x); i++ {
+		if x[i] != x[i-n] {
+			return false
+		}
+	}
+	return true
+}
+
+// transpose returns xᵀ [cols][rows] of x [rows][cols].
+func transpose(x []float32, rows, cols int) []float32 {
+	if x == nil {
+		return nil
+	}
+	y := make([]float32, len(x))
+	for i := range rows {
+		for j := range cols {
+			y[j*rows+i] = x[i*cols+j]
+		}
+	}
+	return y
+}
+
+// ohwi returns w [out][in][3][3] as [out][3][3][in].
+func ohwi(w []float32, out, in int) []float32 {
+	if w == nil {
+		return nil
+	}
+	y := make([]float32, len(w))
+	for o := range out {
+		copy(y[o*9*in:], transpose(w[o*9*in:][:9*in], in, 9))
+	}
+	return y
+}

@@ -1,0 +1,192 @@
+// Package biggan is the generator of BigGAN-deep (Brock, Donahue and Simonyan 2019, appendix B), as the public
+// checkpoints of pytorch-pretrained-biggan define it: any channel width, resolution, classes and layers.
+//
+// A condition is c = [z; e], z from a normal distribution times a truncation t, and e the embedding of a class. The
+// first map, 4×4, is linear in c. Each residual block normalises four times, with statistics that were recorded for t
+// and with a gain and a shift that are linear in c. One layer of self-attention sits between two blocks.
+//
+// Decisions. Images are NHWC. All gains and shifts of an image come from one product at the start; after that a
+// normalisation is one multiply-add per value, applied where the convolution beside it reads or writes, and the bias of
+// the convolution before it is folded in. Upsampling is never stored: the convolution and the skip that follow it read
+// the small map. Only the three rows of the last convolution that make colours are kept.
+package biggan
+
+import (
+	"fmt"
+	"os"
+
+	"netfusion/nn"
+	"netfusion/nn/safetensors"
+	"netfusion/tensor"
+)
+
+// Model is the weights of a generator, ready to run. It does not change: many Sessions share one.
+type Model struct {
+	Config
+	classes     []float32     // [Classes][ClassDim]
+	norms       tensor.Weight // [2·channels][cond]: the gains of all blocks, then the shifts
+	channels    int           // of the conditional normalisations of all blocks
+	biases      []float32     // [channels]: of the convolution before each normalisation, 0 where there is none
+	means, vars []float32     // [statsRows][channels + Width]
+	first       nn.Linear     // c to [4][4][16·Width]
+	blocks      []block
+	attention   *attention // before block Attention, or nil
+	gain, shift []float32  // [Width], of the last normalisation
+	rgb         tensor.Filter
+	rgbBias     []float32 // [3]
+}
+
+type block struct {
+	Layer
+	norms   [4]norm
+	filters [4]tensor.Filter
+	bias    []float32 // of the last convolution
+}
+
+type attention struct {
+	projections tensor.Weight // queries, keys and values [c/8 + c/8 + c/2][c]
+	output      tensor.Weight // [c][c/2]
+}
+
+// Open reads a checkpoint folder (see Convert) or an expert file.
+func Open(path string) (*Model, error) {
+	if info, err := os.Stat(path); err != nil {
+		return nil, err
+	} else if info.IsDir() {
+		meta, tensors, err := Convert(path, "f32")
+		if err != nil {
+			return nil, err
+		}
+		return load(nn.Memory(path, tensors), meta)
+	}
+	f, err := safetensors.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return load(f, f.Metadata())
+}
+
+func load(s nn.Source, meta map[string]string) (*Model, error) {
+	if arch := meta["arch"]; arch != Arch {
+		return nil, fmt.Errorf("%s: arch is %q, wanted %q", s.Origin(), arch, Arch)
+	}
+	cfg, err := ParseConfig(s.Origin(), []byte(meta["config"]))
+	if err != nil {
+		return nil, err
+	}
+	return Load(s, cfg)
+}
+
+// Load builds the generator of a configuration from the tensors of an expert file.
+func Load(s nn.Source, cfg Config) (*Model, error) {
+	if err := cfg.check(); err != nil {
+		return nil, fmt.Errorf("%s: %w", s.Origin(), err)
+	}
+	w := nn.Load(s)
+	norms, channels := cfg.norms()
+	m := &Model{Config: cfg, channels: channels, biases: make([]float32, channels)}
+	ch, cond := cfg.Width, cfg.cond()
+
+	m.classes = w.F32("classes.weight", cfg.Classes, cfg.ClassDim)
+	m.norms = stack(w.In("norms"), cond, part{"scale", channels}, part{"offset", channels})
+	m.means = w.F32("norms.means", cfg.statsRows(), channels+ch)
+	m.vars = w.F32("norms.vars", cfg.statsRows(), channels+ch)
+	for _, v := range m.vars {
+		if !(float64(v)+cfg.Eps > 0) {
+			w.Fail(fmt.Errorf("tensor %q holds the variance %v", "norms.vars", v))
+		}
+	}
+	m.first = w.Linear("gen_z", cond, 16*firstMult*ch)
+	for i, l := range cfg.Layers {
+		if cfg.hasAttention(i) {
+			n, a := l.In*ch, w.In("attention")
+			m.attention = &attention{
+				projections: stack(a, n, part{"query", n / 8}, part{"key", n / 8}, part{"value", n / 2}),
+				output:      a.Projection("output", n/2, n).W,
+			}
+		}
+		m.blocks = append(m.blocks, m.block(w.In(fmt.Sprintf("blocks.%d", i)), l, norms[i]))
+	}
+	m.gain, m.shift = w.F32("bn.weight", ch), w.F32("bn.bias", ch)
+	m.rgb = filter(w, "conv_to_rgb", 3, 3, ch, false)
+	m.rgbBias = w.F32("conv_to_rgb.bias", 3)
+
+	if err := w.Err(); err != nil {
+		return nil, err
+	}
+	if names := w.Unused(); len(names) > 0 {
+		return nil, fmt.Errorf("%s: tensor %q is not one of this generator (nor are %d others)", s.Origin(), names[0], len(names)-1)
+	}
+	return m, nil
+}
+
+func (m *Model) block(w nn.Weights, l Layer, norms [4]norm) block {
+	b := block{Layer: l, norms: norms}
+	in, mid, out := l.In*m.Width, l.In*m.Width/reduction, l.Out*m.Width
+	b.filters = [4]tensor.Filter{
+		filter(w, "conv_0", 1, mid, in, false),
+		filter(w, "conv_1", 3, mid, mid, l.Up),
+		filter(w, "conv_2", 3, mid, mid, false),
+		filter(w, "conv_3", 1, out, mid, false),
+	}
+	for i, n := range norms[1:] {
+		copy(m.biases[n.at:], w.F32(fmt.Sprintf("conv_%d.bias", i), n.channels))
+	}
+	b.bias = w.F32("conv_3.bias", out)
+	return b
+}
+
+// filter reads name.weight, [out][in] or [out][3][3][in].
+func filter(w nn.Weights, name string, size, out, in int, up bool) tensor.Filter {
+	shape := []int{out, in}
+	if size == 3 {
+		shape = []int{out, 3, 3, in}
+	}
+	v := w.F32(name+".weight", shape...)
+	switch {
+	case v == nil:
+		return tensor.Filter{}
+	case up:
+		return tensor.NewUpFilter(v, out, in)
+	}
+	return tensor.NewFilter(v, out, in, size, 1)
+}
+
+type part struct {
+	name string
+	rows int
+}
+
+// stack reads the matrices name.weight, [rows][in], and puts one below the other.
+func stack(w nn.Weights, in int, parts ...part) tensor.Weight {
+	var all []float32
+	rows := 0
+	for _, p := range parts {
+		all = append(all, w.F32(p.name+".weight", p.rows, in)...)
+		rows += p.rows
+	}
+	if w.Err() != nil {
+		return tensor.Weight{}
+	}
+	return tensor.NewWeight(all, rows, in)
+}
+
+// Class returns the embedding of class k, [ClassDim]. It must not be changed.
+func (m *Model) Class(k int) []float32 { return m.classes[k*m.ClassDim:][:m.ClassDim:m.ClassDim] }
+
+// Mix writes to dst [ClassDim] the embedding of a soft class: the sum of all embeddings, weighted by weights [Classes].
+func (m *Model) Mix(dst, weights []float32) {
+	if len(dst) != m.ClassDim || len(weights) != m.Classes {
+		panic("biggan: Mix: wrong lengths")
+	}
+	clear(dst)
+	for k, w := range weights {
+		if w == 0 {
+			continue
+		}
+		for i, e := range m.Class(k) {
+			dst[i] += float32(w * e)
+		}
+	}
+}

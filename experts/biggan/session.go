@@ -1,0 +1,223 @@
+package biggan
+
+import (
+	"fmt"
+
+	"netfusion/kernels/affine"
+	"netfusion/kernels/matmul"
+	"netfusion/tensor"
+)
+
+// Session is the memory for generating up to a fixed number of images at a time. It serves one caller at a time.
+type Session struct {
+	// Stage, if set, is shown activations as they are made: "gen_z"; "layers.l.bn_1", "…bn_2" and "…bn_3" after their
+	// ReLU and before any upsampling; "layers.l", the output of a block or of the attention; "image". l counts as in
+	// the checkpoint. Tensors are NHWC and may be overwritten after the call.
+	Stage func(name string, t tensor.Tensor)
+
+	m     *Model
+	dev   *tensor.Device
+	batch int
+
+	truncation   Truncation // that mean and invStd are of
+	mean, invStd []float32  // [channels + Width]
+
+	cond      tensor.Tensor    // [batch][cond]
+	linear    tensor.Tensor    // [batch][2·channels]: gains and shifts, linear in cond
+	scale     tensor.Tensor    // [batch·channels], for each normalisation [images][C]
+	offset    tensor.Tensor    // like scale
+	last      tensor.Affine    // [batch][Width]
+	streams   [2]tensor.Tensor // inputs and outputs of blocks, in turn
+	inner     [2]tensor.Tensor // maps inside a block, in turn
+	projected tensor.Tensor    // queries, keys and values of the attention
+	attended  tensor.Tensor
+	pooled    tensor.PooledAttention
+	image     tensor.Tensor
+}
+
+// NewSession plans the memory for up to batch images on dev, which the Session uses from then on.
+func (m *Model) NewSession(dev *tensor.Device, batch int) *Session {
+	if batch < 1 {
+		panic("biggan: a session for no images")
+	}
+	s := &Session{m: m, dev: dev, batch: batch}
+	s.mean, s.invStd = make([]float32, m.channels+m.Width), make([]float32, m.channels+m.Width)
+	tensor.Plan(s.layout)
+	dev.Reserve(m.rgb.Scratch())
+	for i := range m.blocks {
+		for k := range m.blocks[i].filters {
+			dev.Reserve(m.blocks[i].filters[k].Scratch())
+		}
+	}
+	if m.attention != nil {
+		dev.Reserve(s.pooled.Scratch())
+	}
+	s.normalise(Truncation{})
+	return s
+}
+
+func (s *Session) layout(a *tensor.Arena) {
+	m, n := s.m, s.batch
+	s.cond = a.Take(n, m.cond())
+	s.linear = a.Take(n, 2*m.channels)
+	s.scale, s.offset = a.Take(n, m.channels), a.Take(n, m.channels)
+	s.last = tensor.Affine{Scale: a.Take(n, m.Width), Offset: a.Take(n, m.Width)}
+	size, pixels := firstSize, n*firstSize*firstSize
+	streams, inner := [2]int{pixels * firstMult * m.Width}, [2]int{}
+	for i := range m.blocks {
+		b := &m.blocks[i]
+		in := b.In * m.Width
+		if m.hasAttention(i) {
+			s.projected, s.attended = a.Take(pixels, in/8+in/8+in/2), a.Take(pixels, in/2)
+			s.pooled = tensor.NewPooledAttention(a, n, size, size, in/8, in/2)
+		}
+		inner[0] = max(inner[0], pixels*in/reduction)
+		if b.Up {
+			size, pixels = 2*size, 4*pixels
+		}
+		inner[0], inner[1] = max(inner[0], pixels*in/reduction), max(inner[1], pixels*in/reduction)
+		out := &streams[(i+1)%2]
+		*out = max(*out, pixels*b.Out*m.Width)
+	}
+	for i := range 2 {
+		s.streams[i], s.inner[i] = a.Take(1, streams[i]), a.Take(1, inner[i])
+	}
+	s.image = a.Take(pixels, 3)
+}
+
+// Generate makes one image for each row of z [images][ZDim] and class [images][ClassDim], at most the Session's batch:
+// z is drawn from N(0, 1) and multiplied by the truncation; class holds rows of Model.Class, Model.Mix or any others.
+// The result, [images·Resolution·Resolution][3] in (-1, 1), is overwritten by the next call.
+func (s *Session) Generate(z, class tensor.Tensor, t Truncation) (tensor.Tensor, error) {
+	m, n := s.m, z.Rows
+	if n < 1 || n > s.batch || class.Rows != n {
+		return tensor.Tensor{}, fmt.Errorf("biggan: %d latents and %d classes, wanted as many of each, 1 to %d", n, class.Rows, s.batch)
+	}
+	if z.Cols != m.ZDim || class.Cols != m.ClassDim {
+		return tensor.Tensor{}, fmt.Errorf("biggan: latents of %d and classes of %d values, wanted %d and %d", z.Cols, class.Cols, m.ZDim, m.ClassDim)
+	}
+	if v := t.value(); !(v > 0 && v <= 1) {
+		return tensor.Tensor{}, fmt.Errorf("biggan: truncation %v, wanted above 0 and at most 1", v)
+	}
+	if t != s.truncation {
+		s.normalise(t)
+	}
+	s.condition(z, class)
+
+	size := firstSize
+	x := view(s.streams[0], n*size*size, firstMult*m.Width)
+	m.first.Forward(s.dev, x.Reshape(n, x.Cols*size*size), s.cond.Slice(0, n), matmul.None)
+	s.show("gen_z", x)
+	for i := range m.blocks {
+		b := &m.blocks[i]
+		if m.hasAttention(i) {
+			s.attend(x)
+			s.show("layers.%d", x, i)
+		}
+		x, size = s.block(b, s.streams[(i+1)%2], x, n, size, m.key(i))
+	}
+	last := tensor.Affine{Scale: s.last.Scale.Slice(0, n), Offset: s.last.Offset.Slice(0, n)}
+	s.dev.ReLUAffine(x, x, last)
+	image := s.image.Slice(0, n*size*size)
+	s.dev.Conv(image, x, size, size, &m.rgb, tensor.ConvEpilogue{Bias: m.rgbBias, Act: matmul.Tanh})
+	s.show("image", image)
+	return image, nil
+}
+
+// normalise prepares the statistics of truncation t, and the last normalisation, which depends on nothing else.
+func (s *Session) normalise(t Truncation) {
+	m := s.m
+	m.statistics(s.mean, s.invStd, t)
+	s.truncation = t
+	mean, invStd := s.mean[m.channels:], s.invStd[m.channels:]
+	for i := range s.batch {
+		scale, offset := s.last.Scale.Row(i), s.last.Offset.Row(i)
+		for j := range scale {
+			scale[j] = m.gain[j] * invStd[j]
+			offset[j] = m.shift[j] - float32(mean[j]*scale[j])
+		}
+	}
+}
+
+// condition joins z and class, and computes what the normalisations of all blocks multiply by and add.
+func (s *Session) condition(z, class tensor.Tensor) {
+	m, n := s.m, z.Rows
+	cond, linear := s.cond.Slice(0, n), s.linear.Slice(0, n)
+	for i := range n {
+		copy(cond.Row(i), z.Row(i))
+		copy(cond.Row(i)[m.ZDim:], class.Row(i))
+	}
+	s.dev.MatMul(linear, cond, m.norms, matmul.Epilogue{})
+	for b := range m.blocks {
+		for _, norm := range m.blocks[b].norms {
+			a, at, c := s.affine(norm, n), norm.at, norm.channels
+			for i := range n {
+				scale, offset := a.Scale.Row(i), a.Offset.Row(i)
+				copy(scale, linear.Row(i)[at:][:c])
+				copy(offset, linear.Row(i)[m.channels+at:][:c])
+				affine.Fold(scale, offset, s.mean[at:][:c], s.invStd[at:][:c], m.biases[at:][:c])
+			}
+		}
+	}
+}
+
+// affine is the place of one normalisation of n images.
+func (s *Session) affine(b norm, n int) tensor.Affine {
+	at, size := b.at*s.batch, n*b.channels
+	return tensor.Affine{
+		Scale:  tensor.Of(n, b.channels, s.scale.Data[at:][:size]),
+		Offset: tensor.Of(n, b.channels, s.offset.Data[at:][:size]),
+	}
+}
+
+// block computes block b from x, n maps of size×size pixels, into the stream to; it returns the result and its size.
+func (s *Session) block(b *block, to, x tensor.Tensor, n, size, key int) (tensor.Tensor, int) {
+	mid := b.In * s.m.Width / reduction
+	f := &b.filters
+
+	h := view(s.inner[0], x.Rows, mid)
+	s.dev.Conv(h, x, size, size, &f[0], tensor.ConvEpilogue{Before: s.affine(b.norms[0], n), After: s.affine(b.norms[1], n)})
+	s.show("layers.%d.bn_1", h, key)
+
+	large := size
+	if b.Up {
+		large *= 2
+	}
+	pixels := n * large * large
+	g := view(s.inner[1], pixels, mid)
+	s.dev.Conv(g, h, size, size, &f[1], tensor.ConvEpilogue{After: s.affine(b.norms[2], n)})
+	s.show("layers.%d.bn_2", g, key)
+
+	h = view(s.inner[0], pixels, mid)
+	s.dev.Conv(h, g, large, large, &f[2], tensor.ConvEpilogue{After: s.affine(b.norms[3], n)})
+	s.show("layers.%d.bn_3", h, key)
+
+	y := view(to, pixels, b.Out*s.m.Width)
+	s.dev.Conv(y, h, large, large, &f[3], tensor.ConvEpilogue{Bias: b.bias, Skip: x, SkipUp: b.Up})
+	s.show("layers.%d", y, key)
+	return y, large
+}
+
+// attend adds self-attention to x.
+func (s *Session) attend(x tensor.Tensor) {
+	a := s.m.attention
+	projected, attended := s.projected.Slice(0, x.Rows), s.attended.Slice(0, x.Rows)
+	s.dev.MatMul(projected, x, a.projections, matmul.Epilogue{})
+	s.dev.PooledAttention(attended, projected, &s.pooled)
+	s.dev.MatMul(x, attended, a.output, matmul.Epilogue{Residual: x.Data, LdRes: x.Cols})
+}
+
+// view is the start of t's memory as [rows][cols].
+func view(t tensor.Tensor, rows, cols int) tensor.Tensor {
+	return tensor.Of(rows, cols, t.Data[:rows*cols])
+}
+
+func (s *Session) show(name string, t tensor.Tensor, layer ...int) {
+	if s.Stage == nil {
+		return
+	}
+	for _, l := range layer {
+		name = fmt.Sprintf(name, l)
+	}
+	s.Stage(name, t)
+}
