@@ -97,6 +97,9 @@ func (f *File) Names() []string {
 	return names
 }
 
+// Offset returns where the data of Tensors()[i] starts in the file, in bytes.
+func (f *File) Offset(i int) int { return f.dataStart + f.offsets[i] }
+
 // Lookup returns the tensor of that name.
 func (f *File) Lookup(name string) (Tensor, bool) {
 	i, ok := f.index[name]

@@ -7,11 +7,7 @@ import (
 
 // Whatever parses must be consistent, and survive being written and parsed again.
 func FuzzParse(f *testing.F) {
-	var b bytes.Buffer
-	if err := Write(&b, map[string]string{"k": "v"}, sample()); err != nil {
-		f.Fatal(err)
-	}
-	f.Add(b.Bytes())
+	// Small seeds: what Write writes is mostly padding, which fuzzing would spend its time on.
 	f.Add(raw(`{"a":{"dtype":"F32","shape":[1,2],"data_offsets":[0,8]},"__metadata__":{"k":"v"}}`, 1, 2, 3, 4, 5, 6, 7, 8))
 	f.Add(raw(`{"a":{"dtype":"F4","shape":[1152921504606846976],"data_offsets":[0,576460752303423488]}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {

@@ -1,0 +1,84 @@
+package planes
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"netfusion/nn/disk"
+	"netfusion/nn/safetensors"
+)
+
+// Unpack makes sure that dir holds the raw file and returns its path, dir/<first 16 hex digits of its SHA-256>.safetensors.
+// dir is made if need be. A file that is there already is used if its size, and its first frame (the safetensors
+// header, with a checksum per tensor), are right; anything else is replaced. Verify checks the rest, too.
+//
+// The file is written under another name, synced and renamed, so processes that unpack at the same time do no harm:
+// each renames the same bytes into place.
+func Unpack(data []byte, dir string) (path string, err error) {
+	x, err := parseIndex(data)
+	if err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	path = filepath.Join(dir, fmt.Sprintf("%x.safetensors", x.sum[:8]))
+	if present(path, data, x) {
+		return path, nil
+	}
+	err = disk.WriteFile(path, func(w io.Writer) error { return Decompress(context.Background(), w, data) })
+	if err != nil && present(path, data, x) { // where open files cannot be replaced, another process was first
+		err = nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("unpack %s: %w", path, err)
+	}
+	return path, nil
+}
+
+// present tells whether the file at path looks like the one that data unpacks to, without reading all of it.
+func present(path string, data []byte, x *index) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil || info.Size() != x.rawSize || len(x.chunks) == 0 {
+		return false
+	}
+	u, err := newUnpacker()
+	if err != nil {
+		return false
+	}
+	want, err := u.unpack(data, x.chunks[0])
+	if err != nil {
+		return false
+	}
+	got := make([]byte, len(want))
+	_, err = io.ReadFull(f, got)
+	return err == nil && bytes.Equal(got, want)
+}
+
+// Verify checks that the file at path is, byte for byte, what data unpacks to, and a valid safetensors file.
+func Verify(path string, data []byte) error {
+	x, err := parseIndex(data)
+	if err != nil {
+		return err
+	}
+	raw, unmap, err := disk.Map(path)
+	if err != nil {
+		return err
+	}
+	defer unmap()
+	if sum := sha256.Sum256(raw); sum != x.sum {
+		return fmt.Errorf("%s: sha256 is %x, wanted %x", path, sum, x.sum)
+	}
+	_, err = safetensors.Parse(path, raw)
+	return err
+}
