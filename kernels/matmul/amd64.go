@@ -21,8 +21,8 @@ type tile struct {
 	rows, panels int      // 1 to those of the shapes in gen
 	last         int      // columns of the last panel, 1 to 16
 
-	ahead, ahead2 *float32 // brought into L2 meanwhile: the line at each, then step further for each step of k
-	step          int
+	ahead *float32 // brought into L2 meanwhile, as many panels: these lines, then step further for each step of k
+	step  int
 }
 
 // tileAVX512 and tileAVX2 compute t without Act and Residual:
@@ -92,8 +92,8 @@ type block struct{ j, cols, p, steps int }
 // panels returns the number of panels.
 func (b *block) panels() int { return (b.cols + Width - 1) / Width }
 
-// panel returns where panel q of the block starts in w.
-func (b *block) panel(w []float32, q, k int) *float32 { return &w[(b.j+q*Width)*k+b.p*Width] }
+// at returns where the block's first panel has step p of k.
+func (b *block) at(w []float32, p, k int) *float32 { return &w[b.j*k+p*Width] }
 
 // multiply adds to dst the products with b and, after the last step of k, finishes the outputs.
 // Each pass takes up to maxRows rows. Meanwhile it fetches next: the memory then works all the time, not only while the first rows pass.
@@ -101,14 +101,11 @@ func (b *block) multiply(dst []float32, ldd int, x []float32, ldx int, w []float
 	var sums [maxSums]float32 // of one tile, where dst may still hold the residual
 	done := b.p+b.steps == k
 	t := tile{
-		ldd: ldd, ldx: ldx, w: b.panel(w, 0, k), panel: Width * k, k: b.steps,
+		ldd: ldd, ldx: ldx, w: b.at(w, b.p, k), panel: Width * k, k: b.steps,
 		panels: b.panels(), last: b.cols - (b.panels()-1)*Width,
 	}
 	passes := (m + maxRows - 1) / maxRows
-	fetch := 1 // panels of next in a pass
-	if passes < next.panels() {
-		fetch = 2
-	}
+	share := min(passes, 4) // how many passes share the fetching of next
 	i := 0
 	for pass := range passes {
 		t.rows = (m - i + passes - pass - 1) / (passes - pass) // shared out evenly: 8 = 4 + 4
@@ -121,10 +118,10 @@ func (b *block) multiply(dst []float32, ldd int, x []float32, ldx int, w []float
 		} else if e.Bias != nil {
 			t.start = &e.Bias[b.j]
 		}
-		t.ahead, t.ahead2, t.step = t.w, t.w, 0
-		if q := fetch * pass; q < next.panels() {
-			t.ahead, t.step = next.panel(w, q, k), Width
-			t.ahead2 = next.panel(w, min(q+fetch, next.panels())-1, k)
+		t.ahead, t.step = t.w, 0
+		if next.cols > 0 && pass < share {
+			t.step = Width / share
+			t.ahead = next.at(w, next.p+next.steps*pass/share, k)
 		}
 		if cpu.AVX512 {
 			tileAVX512(&t)

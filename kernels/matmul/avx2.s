@@ -15,7 +15,7 @@
 // 	                         R15 x + 6·ldx      rows 6-7 at R15 + …
 // 	CX w       DX panel·4    R11 w + 3·panel    panel q is at CX + q·DX
 // 	R9 steps of k left
-// 	R14 ahead  R8 ahead2 - ahead   R13 step·4   fetched into L2 while the tile is computed
+// 	R14 ahead  R13 step·4    R8 ahead + 3·panel, fetched into L2 meanwhile
 // 	At the start and the end: R8 start, R13 lds·4, R14 the tile, R15 the lanes of the last panel
 // 
 // 	Y0-Y11 sums, Y12-Y13 weights, Y14-Y15 x; with 2 panels Y0-Y7 sums, Y8-Y11 weights
@@ -118,19 +118,16 @@ tile1x1_clear:
 	VXORPS           Y0, Y0, Y0
 	VXORPS           Y1, Y1, Y1
 tile1x1_ready:
-	MOVQ             tile_ahead2(R14), R8
 	MOVQ             tile_step(R14), R13
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
-	SUBQ             R14, R8
 tile1x1_loop:
 	VMOVUPS          0(CX), Y12                              // w, panel 0
 	VMOVUPS          32(CX), Y13                             // w, panel 0
 	VBROADCASTSS     (AX), Y14                               // x[0]
 	VFMADD231PS      Y12, Y14, Y0                            // sum[0] += x·w
 	VFMADD231PS      Y13, Y14, Y1                            // sum[0] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
+	PREFETCHT1       (R14)                                   // ahead, panel 0
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $64, CX
@@ -169,11 +166,9 @@ tile2x1_clear:
 	VXORPS           Y2, Y2, Y2
 	VXORPS           Y3, Y3, Y3
 tile2x1_ready:
-	MOVQ             tile_ahead2(R14), R8
 	MOVQ             tile_step(R14), R13
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
-	SUBQ             R14, R8
 tile2x1_loop:
 	VMOVUPS          0(CX), Y12                              // w, panel 0
 	VMOVUPS          32(CX), Y13                             // w, panel 0
@@ -183,8 +178,7 @@ tile2x1_loop:
 	VBROADCASTSS     (AX)(BX*1), Y15                         // x[1]
 	VFMADD231PS      Y12, Y15, Y2                            // sum[1] += x·w
 	VFMADD231PS      Y13, Y15, Y3                            // sum[1] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
+	PREFETCHT1       (R14)                                   // ahead, panel 0
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $64, CX
@@ -238,11 +232,9 @@ tile3x1_clear:
 	VXORPS           Y4, Y4, Y4
 	VXORPS           Y5, Y5, Y5
 tile3x1_ready:
-	MOVQ             tile_ahead2(R14), R8
 	MOVQ             tile_step(R14), R13
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
-	SUBQ             R14, R8
 tile3x1_loop:
 	VMOVUPS          0(CX), Y12                              // w, panel 0
 	VMOVUPS          32(CX), Y13                             // w, panel 0
@@ -255,8 +247,7 @@ tile3x1_loop:
 	VBROADCASTSS     (AX)(BX*2), Y14                         // x[2]
 	VFMADD231PS      Y12, Y14, Y4                            // sum[2] += x·w
 	VFMADD231PS      Y13, Y14, Y5                            // sum[2] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
+	PREFETCHT1       (R14)                                   // ahead, panel 0
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $64, CX
@@ -325,11 +316,9 @@ tile4x1_clear:
 	VXORPS           Y6, Y6, Y6
 	VXORPS           Y7, Y7, Y7
 tile4x1_ready:
-	MOVQ             tile_ahead2(R14), R8
 	MOVQ             tile_step(R14), R13
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
-	SUBQ             R14, R8
 tile4x1_loop:
 	VMOVUPS          0(CX), Y12                              // w, panel 0
 	VMOVUPS          32(CX), Y13                             // w, panel 0
@@ -345,8 +334,7 @@ tile4x1_loop:
 	VBROADCASTSS     (R10), Y15                              // x[3]
 	VFMADD231PS      Y12, Y15, Y6                            // sum[3] += x·w
 	VFMADD231PS      Y13, Y15, Y7                            // sum[3] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
+	PREFETCHT1       (R14)                                   // ahead, panel 0
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $4, R10
@@ -431,11 +419,9 @@ tile5x1_clear:
 	VXORPS           Y8, Y8, Y8
 	VXORPS           Y9, Y9, Y9
 tile5x1_ready:
-	MOVQ             tile_ahead2(R14), R8
 	MOVQ             tile_step(R14), R13
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
-	SUBQ             R14, R8
 tile5x1_loop:
 	VMOVUPS          0(CX), Y12                              // w, panel 0
 	VMOVUPS          32(CX), Y13                             // w, panel 0
@@ -454,8 +440,7 @@ tile5x1_loop:
 	VBROADCASTSS     (R10)(BX*1), Y14                        // x[4]
 	VFMADD231PS      Y12, Y14, Y8                            // sum[4] += x·w
 	VFMADD231PS      Y13, Y14, Y9                            // sum[4] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
+	PREFETCHT1       (R14)                                   // ahead, panel 0
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $4, R10
@@ -555,11 +540,9 @@ tile6x1_clear:
 	VXORPS           Y10, Y10, Y10
 	VXORPS           Y11, Y11, Y11
 tile6x1_ready:
-	MOVQ             tile_ahead2(R14), R8
 	MOVQ             tile_step(R14), R13
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
-	SUBQ             R14, R8
 tile6x1_loop:
 	VMOVUPS          0(CX), Y12                              // w, panel 0
 	VMOVUPS          32(CX), Y13                             // w, panel 0
@@ -581,8 +564,7 @@ tile6x1_loop:
 	VBROADCASTSS     (R10)(BX*2), Y15                        // x[5]
 	VFMADD231PS      Y12, Y15, Y10                           // sum[5] += x·w
 	VFMADD231PS      Y13, Y15, Y11                           // sum[5] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
+	PREFETCHT1       (R14)                                   // ahead, panel 0
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $4, R10
@@ -659,11 +641,9 @@ tile1x2_clear:
 	VXORPS           Y2, Y2, Y2
 	VXORPS           Y3, Y3, Y3
 tile1x2_ready:
-	MOVQ             tile_ahead2(R14), R8
 	MOVQ             tile_step(R14), R13
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
-	SUBQ             R14, R8
 tile1x2_loop:
 	VMOVUPS          0(CX), Y8                               // w, panel 0
 	VMOVUPS          32(CX), Y9                              // w, panel 0
@@ -674,8 +654,8 @@ tile1x2_loop:
 	VFMADD231PS      Y9, Y14, Y1                             // sum[0] += x·w
 	VFMADD231PS      Y10, Y14, Y2                            // sum[0] += x·w
 	VFMADD231PS      Y11, Y14, Y3                            // sum[0] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
+	PREFETCHT1       (R14)                                   // ahead, panel 0
+	PREFETCHT1       (R14)(DX*1)                             // ahead, panel 1
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $64, CX
@@ -726,11 +706,9 @@ tile2x2_clear:
 	VXORPS           Y6, Y6, Y6
 	VXORPS           Y7, Y7, Y7
 tile2x2_ready:
-	MOVQ             tile_ahead2(R14), R8
 	MOVQ             tile_step(R14), R13
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
-	SUBQ             R14, R8
 tile2x2_loop:
 	VMOVUPS          0(CX), Y8                               // w, panel 0
 	VMOVUPS          32(CX), Y9                              // w, panel 0
@@ -746,8 +724,8 @@ tile2x2_loop:
 	VFMADD231PS      Y9, Y15, Y5                             // sum[1] += x·w
 	VFMADD231PS      Y10, Y15, Y6                            // sum[1] += x·w
 	VFMADD231PS      Y11, Y15, Y7                            // sum[1] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
+	PREFETCHT1       (R14)                                   // ahead, panel 0
+	PREFETCHT1       (R14)(DX*1)                             // ahead, panel 1
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $64, CX

@@ -15,7 +15,7 @@
 // 	                         R15 x + 6·ldx      rows 6-7 at R15 + …
 // 	CX w       DX panel·4    R11 w + 3·panel    panel q is at CX + q·DX
 // 	R9 steps of k left
-// 	R14 ahead  R8 ahead2 - ahead   R13 step·4   fetched into L2 while the tile is computed
+// 	R14 ahead  R13 step·4    R8 ahead + 3·panel, fetched into L2 meanwhile
 // 	At the start and the end: R8 start, R13 lds·4, R14 the tile, R15 the lanes of the last panel
 // 	K1 the columns of the last panel
 // 
@@ -135,17 +135,14 @@ tile1x1:
 tile1x1_clear:
 	VXORPS           Z0, Z0, Z0
 tile1x1_ready:
-	MOVQ             tile_ahead2(R14), R8
 	MOVQ             tile_step(R14), R13
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
-	SUBQ             R14, R8
 tile1x1_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
 	VBROADCASTSS     (AX), Z28                               // x[0]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
+	PREFETCHT1       (R14)                                   // ahead, panel 0
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $64, CX
@@ -165,19 +162,16 @@ tile2x1_clear:
 	VXORPS           Z0, Z0, Z0
 	VXORPS           Z1, Z1, Z1
 tile2x1_ready:
-	MOVQ             tile_ahead2(R14), R8
 	MOVQ             tile_step(R14), R13
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
-	SUBQ             R14, R8
 tile2x1_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
 	VBROADCASTSS     (AX), Z28                               // x[0]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
 	VBROADCASTSS     (AX)(BX*1), Z29                         // x[1]
 	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
+	PREFETCHT1       (R14)                                   // ahead, panel 0
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $64, CX
@@ -202,11 +196,9 @@ tile3x1_clear:
 	VXORPS           Z1, Z1, Z1
 	VXORPS           Z2, Z2, Z2
 tile3x1_ready:
-	MOVQ             tile_ahead2(R14), R8
 	MOVQ             tile_step(R14), R13
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
-	SUBQ             R14, R8
 tile3x1_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
 	VBROADCASTSS     (AX), Z28                               // x[0]
@@ -215,8 +207,7 @@ tile3x1_loop:
 	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
 	VBROADCASTSS     (AX)(BX*2), Z28                         // x[2]
 	VFMADD231PS      Z24, Z28, Z2                            // sum[2] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
+	PREFETCHT1       (R14)                                   // ahead, panel 0
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $64, CX
@@ -246,11 +237,9 @@ tile4x1_clear:
 	VXORPS           Z2, Z2, Z2
 	VXORPS           Z3, Z3, Z3
 tile4x1_ready:
-	MOVQ             tile_ahead2(R14), R8
 	MOVQ             tile_step(R14), R13
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
-	SUBQ             R14, R8
 tile4x1_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
 	VBROADCASTSS     (AX), Z28                               // x[0]
@@ -261,8 +250,7 @@ tile4x1_loop:
 	VFMADD231PS      Z24, Z28, Z2                            // sum[2] += x·w
 	VBROADCASTSS     (R10), Z29                              // x[3]
 	VFMADD231PS      Z24, Z29, Z3                            // sum[3] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
+	PREFETCHT1       (R14)                                   // ahead, panel 0
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $4, R10
@@ -298,11 +286,9 @@ tile5x1_clear:
 	VXORPS           Z3, Z3, Z3
 	VXORPS           Z4, Z4, Z4
 tile5x1_ready:
-	MOVQ             tile_ahead2(R14), R8
 	MOVQ             tile_step(R14), R13
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
-	SUBQ             R14, R8
 tile5x1_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
 	VBROADCASTSS     (AX), Z28                               // x[0]
@@ -315,8 +301,7 @@ tile5x1_loop:
 	VFMADD231PS      Z24, Z29, Z3                            // sum[3] += x·w
 	VBROADCASTSS     (R10)(BX*1), Z28                        // x[4]
 	VFMADD231PS      Z24, Z28, Z4                            // sum[4] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
+	PREFETCHT1       (R14)                                   // ahead, panel 0
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $4, R10
@@ -357,11 +342,9 @@ tile6x1_clear:
 	VXORPS           Z4, Z4, Z4
 	VXORPS           Z5, Z5, Z5
 tile6x1_ready:
-	MOVQ             tile_ahead2(R14), R8
 	MOVQ             tile_step(R14), R13
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
-	SUBQ             R14, R8
 tile6x1_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
 	VBROADCASTSS     (AX), Z28                               // x[0]
@@ -376,8 +359,7 @@ tile6x1_loop:
 	VFMADD231PS      Z24, Z28, Z4                            // sum[4] += x·w
 	VBROADCASTSS     (R10)(BX*2), Z29                        // x[5]
 	VFMADD231PS      Z24, Z29, Z5                            // sum[5] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
+	PREFETCHT1       (R14)                                   // ahead, panel 0
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $4, R10
@@ -425,11 +407,9 @@ tile7x1_clear:
 tile7x1_ready:
 	LEAQ             (R10)(BX*2), R15
 	ADDQ             BX, R15                                 // R15 = x + 6·ldx
-	MOVQ             tile_ahead2(R14), R8
 	MOVQ             tile_step(R14), R13
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
-	SUBQ             R14, R8
 tile7x1_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
 	VBROADCASTSS     (AX), Z28                               // x[0]
@@ -446,8 +426,7 @@ tile7x1_loop:
 	VFMADD231PS      Z24, Z29, Z5                            // sum[5] += x·w
 	VBROADCASTSS     (R15), Z28                              // x[6]
 	VFMADD231PS      Z24, Z28, Z6                            // sum[6] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
+	PREFETCHT1       (R14)                                   // ahead, panel 0
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $4, R10
@@ -501,11 +480,9 @@ tile8x1_clear:
 tile8x1_ready:
 	LEAQ             (R10)(BX*2), R15
 	ADDQ             BX, R15                                 // R15 = x + 6·ldx
-	MOVQ             tile_ahead2(R14), R8
 	MOVQ             tile_step(R14), R13
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
-	SUBQ             R14, R8
 tile8x1_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
 	VBROADCASTSS     (AX), Z28                               // x[0]
@@ -524,8 +501,7 @@ tile8x1_loop:
 	VFMADD231PS      Z24, Z28, Z6                            // sum[6] += x·w
 	VBROADCASTSS     (R15)(BX*1), Z29                        // x[7]
 	VFMADD231PS      Z24, Z29, Z7                            // sum[7] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
+	PREFETCHT1       (R14)                                   // ahead, panel 0
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $4, R10
@@ -560,19 +536,17 @@ tile1x2_clear:
 	VXORPS           Z0, Z0, Z0
 	VXORPS           Z1, Z1, Z1
 tile1x2_ready:
-	MOVQ             tile_ahead2(R14), R8
 	MOVQ             tile_step(R14), R13
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
-	SUBQ             R14, R8
 tile1x2_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
 	VMOVUPS          0(CX)(DX*1), Z25                        // w, panel 1
 	VBROADCASTSS     (AX), Z28                               // x[0]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
 	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
+	PREFETCHT1       (R14)                                   // ahead, panel 0
+	PREFETCHT1       (R14)(DX*1)                             // ahead, panel 1
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $64, CX
@@ -597,11 +571,9 @@ tile2x2_clear:
 	VXORPS           Z2, Z2, Z2
 	VXORPS           Z3, Z3, Z3
 tile2x2_ready:
-	MOVQ             tile_ahead2(R14), R8
 	MOVQ             tile_step(R14), R13
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
-	SUBQ             R14, R8
 tile2x2_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
 	VMOVUPS          0(CX)(DX*1), Z25                        // w, panel 1
@@ -611,8 +583,8 @@ tile2x2_loop:
 	VBROADCASTSS     (AX)(BX*1), Z29                         // x[1]
 	VFMADD231PS      Z24, Z29, Z2                            // sum[1] += x·w
 	VFMADD231PS      Z25, Z29, Z3                            // sum[1] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
+	PREFETCHT1       (R14)                                   // ahead, panel 0
+	PREFETCHT1       (R14)(DX*1)                             // ahead, panel 1
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $64, CX
@@ -645,11 +617,9 @@ tile3x2_clear:
 	VXORPS           Z4, Z4, Z4
 	VXORPS           Z5, Z5, Z5
 tile3x2_ready:
-	MOVQ             tile_ahead2(R14), R8
 	MOVQ             tile_step(R14), R13
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
-	SUBQ             R14, R8
 tile3x2_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
 	VMOVUPS          0(CX)(DX*1), Z25                        // w, panel 1
@@ -662,8 +632,8 @@ tile3x2_loop:
 	VBROADCASTSS     (AX)(BX*2), Z28                         // x[2]
 	VFMADD231PS      Z24, Z28, Z4                            // sum[2] += x·w
 	VFMADD231PS      Z25, Z28, Z5                            // sum[2] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
+	PREFETCHT1       (R14)                                   // ahead, panel 0
+	PREFETCHT1       (R14)(DX*1)                             // ahead, panel 1
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $64, CX
@@ -704,11 +674,9 @@ tile4x2_clear:
 	VXORPS           Z6, Z6, Z6
 	VXORPS           Z7, Z7, Z7
 tile4x2_ready:
-	MOVQ             tile_ahead2(R14), R8
 	MOVQ             tile_step(R14), R13
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
-	SUBQ             R14, R8
 tile4x2_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
 	VMOVUPS          0(CX)(DX*1), Z25                        // w, panel 1
@@ -724,8 +692,8 @@ tile4x2_loop:
 	VBROADCASTSS     (R10), Z29                              // x[3]
 	VFMADD231PS      Z24, Z29, Z6                            // sum[3] += x·w
 	VFMADD231PS      Z25, Z29, Z7                            // sum[3] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
+	PREFETCHT1       (R14)                                   // ahead, panel 0
+	PREFETCHT1       (R14)(DX*1)                             // ahead, panel 1
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $4, R10
@@ -775,11 +743,9 @@ tile5x2_clear:
 	VXORPS           Z8, Z8, Z8
 	VXORPS           Z9, Z9, Z9
 tile5x2_ready:
-	MOVQ             tile_ahead2(R14), R8
 	MOVQ             tile_step(R14), R13
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
-	SUBQ             R14, R8
 tile5x2_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
 	VMOVUPS          0(CX)(DX*1), Z25                        // w, panel 1
@@ -798,8 +764,8 @@ tile5x2_loop:
 	VBROADCASTSS     (R10)(BX*1), Z28                        // x[4]
 	VFMADD231PS      Z24, Z28, Z8                            // sum[4] += x·w
 	VFMADD231PS      Z25, Z28, Z9                            // sum[4] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
+	PREFETCHT1       (R14)                                   // ahead, panel 0
+	PREFETCHT1       (R14)(DX*1)                             // ahead, panel 1
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $4, R10
@@ -857,11 +823,9 @@ tile6x2_clear:
 	VXORPS           Z10, Z10, Z10
 	VXORPS           Z11, Z11, Z11
 tile6x2_ready:
-	MOVQ             tile_ahead2(R14), R8
 	MOVQ             tile_step(R14), R13
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
-	SUBQ             R14, R8
 tile6x2_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
 	VMOVUPS          0(CX)(DX*1), Z25                        // w, panel 1
@@ -883,8 +847,8 @@ tile6x2_loop:
 	VBROADCASTSS     (R10)(BX*2), Z29                        // x[5]
 	VFMADD231PS      Z24, Z29, Z10                           // sum[5] += x·w
 	VFMADD231PS      Z25, Z29, Z11                           // sum[5] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
+	PREFETCHT1       (R14)                                   // ahead, panel 0
+	PREFETCHT1       (R14)(DX*1)                             // ahead, panel 1
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $4, R10
@@ -952,11 +916,9 @@ tile7x2_clear:
 tile7x2_ready:
 	LEAQ             (R10)(BX*2), R15
 	ADDQ             BX, R15                                 // R15 = x + 6·ldx
-	MOVQ             tile_ahead2(R14), R8
 	MOVQ             tile_step(R14), R13
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
-	SUBQ             R14, R8
 tile7x2_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
 	VMOVUPS          0(CX)(DX*1), Z25                        // w, panel 1
@@ -981,8 +943,8 @@ tile7x2_loop:
 	VBROADCASTSS     (R15), Z28                              // x[6]
 	VFMADD231PS      Z24, Z28, Z12                           // sum[6] += x·w
 	VFMADD231PS      Z25, Z28, Z13                           // sum[6] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
+	PREFETCHT1       (R14)                                   // ahead, panel 0
+	PREFETCHT1       (R14)(DX*1)                             // ahead, panel 1
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $4, R10
@@ -1059,11 +1021,9 @@ tile8x2_clear:
 tile8x2_ready:
 	LEAQ             (R10)(BX*2), R15
 	ADDQ             BX, R15                                 // R15 = x + 6·ldx
-	MOVQ             tile_ahead2(R14), R8
 	MOVQ             tile_step(R14), R13
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
-	SUBQ             R14, R8
 tile8x2_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
 	VMOVUPS          0(CX)(DX*1), Z25                        // w, panel 1
@@ -1091,8 +1051,8 @@ tile8x2_loop:
 	VBROADCASTSS     (R15)(BX*1), Z29                        // x[7]
 	VFMADD231PS      Z24, Z29, Z14                           // sum[7] += x·w
 	VFMADD231PS      Z25, Z29, Z15                           // sum[7] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
+	PREFETCHT1       (R14)                                   // ahead, panel 0
+	PREFETCHT1       (R14)(DX*1)                             // ahead, panel 1
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $4, R10
@@ -1137,11 +1097,9 @@ tile1x3_clear:
 	VXORPS           Z1, Z1, Z1
 	VXORPS           Z2, Z2, Z2
 tile1x3_ready:
-	MOVQ             tile_ahead2(R14), R8
 	MOVQ             tile_step(R14), R13
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
-	SUBQ             R14, R8
 tile1x3_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
 	VMOVUPS          0(CX)(DX*1), Z25                        // w, panel 1
@@ -1150,8 +1108,9 @@ tile1x3_loop:
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
 	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
 	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
+	PREFETCHT1       (R14)                                   // ahead, panel 0
+	PREFETCHT1       (R14)(DX*1)                             // ahead, panel 1
+	PREFETCHT1       (R14)(DX*2)                             // ahead, panel 2
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $64, CX
@@ -1181,11 +1140,9 @@ tile2x3_clear:
 	VXORPS           Z4, Z4, Z4
 	VXORPS           Z5, Z5, Z5
 tile2x3_ready:
-	MOVQ             tile_ahead2(R14), R8
 	MOVQ             tile_step(R14), R13
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
-	SUBQ             R14, R8
 tile2x3_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
 	VMOVUPS          0(CX)(DX*1), Z25                        // w, panel 1
@@ -1198,8 +1155,9 @@ tile2x3_loop:
 	VFMADD231PS      Z24, Z29, Z3                            // sum[1] += x·w
 	VFMADD231PS      Z25, Z29, Z4                            // sum[1] += x·w
 	VFMADD231PS      Z26, Z29, Z5                            // sum[1] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
+	PREFETCHT1       (R14)                                   // ahead, panel 0
+	PREFETCHT1       (R14)(DX*1)                             // ahead, panel 1
+	PREFETCHT1       (R14)(DX*2)                             // ahead, panel 2
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $64, CX
@@ -1240,11 +1198,9 @@ tile3x3_clear:
 	VXORPS           Z7, Z7, Z7
 	VXORPS           Z8, Z8, Z8
 tile3x3_ready:
-	MOVQ             tile_ahead2(R14), R8
 	MOVQ             tile_step(R14), R13
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
-	SUBQ             R14, R8
 tile3x3_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
 	VMOVUPS          0(CX)(DX*1), Z25                        // w, panel 1
@@ -1261,8 +1217,9 @@ tile3x3_loop:
 	VFMADD231PS      Z24, Z28, Z6                            // sum[2] += x·w
 	VFMADD231PS      Z25, Z28, Z7                            // sum[2] += x·w
 	VFMADD231PS      Z26, Z28, Z8                            // sum[2] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
+	PREFETCHT1       (R14)                                   // ahead, panel 0
+	PREFETCHT1       (R14)(DX*1)                             // ahead, panel 1
+	PREFETCHT1       (R14)(DX*2)                             // ahead, panel 2
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $64, CX
@@ -1314,11 +1271,9 @@ tile4x3_clear:
 	VXORPS           Z10, Z10, Z10
 	VXORPS           Z11, Z11, Z11
 tile4x3_ready:
-	MOVQ             tile_ahead2(R14), R8
 	MOVQ             tile_step(R14), R13
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
-	SUBQ             R14, R8
 tile4x3_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
 	VMOVUPS          0(CX)(DX*1), Z25                        // w, panel 1
@@ -1339,8 +1294,9 @@ tile4x3_loop:
 	VFMADD231PS      Z24, Z29, Z9                            // sum[3] += x·w
 	VFMADD231PS      Z25, Z29, Z10                           // sum[3] += x·w
 	VFMADD231PS      Z26, Z29, Z11                           // sum[3] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
+	PREFETCHT1       (R14)                                   // ahead, panel 0
+	PREFETCHT1       (R14)(DX*1)                             // ahead, panel 1
+	PREFETCHT1       (R14)(DX*2)                             // ahead, panel 2
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $4, R10
@@ -1404,11 +1360,9 @@ tile5x3_clear:
 	VXORPS           Z13, Z13, Z13
 	VXORPS           Z14, Z14, Z14
 tile5x3_ready:
-	MOVQ             tile_ahead2(R14), R8
 	MOVQ             tile_step(R14), R13
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
-	SUBQ             R14, R8
 tile5x3_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
 	VMOVUPS          0(CX)(DX*1), Z25                        // w, panel 1
@@ -1433,8 +1387,9 @@ tile5x3_loop:
 	VFMADD231PS      Z24, Z28, Z12                           // sum[4] += x·w
 	VFMADD231PS      Z25, Z28, Z13                           // sum[4] += x·w
 	VFMADD231PS      Z26, Z28, Z14                           // sum[4] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
+	PREFETCHT1       (R14)                                   // ahead, panel 0
+	PREFETCHT1       (R14)(DX*1)                             // ahead, panel 1
+	PREFETCHT1       (R14)(DX*2)                             // ahead, panel 2
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $4, R10
@@ -1509,11 +1464,9 @@ tile6x3_clear:
 	VXORPS           Z16, Z16, Z16
 	VXORPS           Z17, Z17, Z17
 tile6x3_ready:
-	MOVQ             tile_ahead2(R14), R8
 	MOVQ             tile_step(R14), R13
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
-	SUBQ             R14, R8
 tile6x3_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
 	VMOVUPS          0(CX)(DX*1), Z25                        // w, panel 1
@@ -1542,8 +1495,9 @@ tile6x3_loop:
 	VFMADD231PS      Z24, Z29, Z15                           // sum[5] += x·w
 	VFMADD231PS      Z25, Z29, Z16                           // sum[5] += x·w
 	VFMADD231PS      Z26, Z29, Z17                           // sum[5] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
+	PREFETCHT1       (R14)                                   // ahead, panel 0
+	PREFETCHT1       (R14)(DX*1)                             // ahead, panel 1
+	PREFETCHT1       (R14)(DX*2)                             // ahead, panel 2
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $4, R10
@@ -1631,11 +1585,9 @@ tile7x3_clear:
 tile7x3_ready:
 	LEAQ             (R10)(BX*2), R15
 	ADDQ             BX, R15                                 // R15 = x + 6·ldx
-	MOVQ             tile_ahead2(R14), R8
 	MOVQ             tile_step(R14), R13
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
-	SUBQ             R14, R8
 tile7x3_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
 	VMOVUPS          0(CX)(DX*1), Z25                        // w, panel 1
@@ -1668,8 +1620,9 @@ tile7x3_loop:
 	VFMADD231PS      Z24, Z28, Z18                           // sum[6] += x·w
 	VFMADD231PS      Z25, Z28, Z19                           // sum[6] += x·w
 	VFMADD231PS      Z26, Z28, Z20                           // sum[6] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
+	PREFETCHT1       (R14)                                   // ahead, panel 0
+	PREFETCHT1       (R14)(DX*1)                             // ahead, panel 1
+	PREFETCHT1       (R14)(DX*2)                             // ahead, panel 2
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $4, R10
@@ -1769,11 +1722,9 @@ tile8x3_clear:
 tile8x3_ready:
 	LEAQ             (R10)(BX*2), R15
 	ADDQ             BX, R15                                 // R15 = x + 6·ldx
-	MOVQ             tile_ahead2(R14), R8
 	MOVQ             tile_step(R14), R13
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
-	SUBQ             R14, R8
 tile8x3_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
 	VMOVUPS          0(CX)(DX*1), Z25                        // w, panel 1
@@ -1810,8 +1761,9 @@ tile8x3_loop:
 	VFMADD231PS      Z24, Z29, Z21                           // sum[7] += x·w
 	VFMADD231PS      Z25, Z29, Z22                           // sum[7] += x·w
 	VFMADD231PS      Z26, Z29, Z23                           // sum[7] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
+	PREFETCHT1       (R14)                                   // ahead, panel 0
+	PREFETCHT1       (R14)(DX*1)                             // ahead, panel 1
+	PREFETCHT1       (R14)(DX*2)                             // ahead, panel 2
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $4, R10
@@ -1866,11 +1818,11 @@ tile1x4_clear:
 	VXORPS           Z2, Z2, Z2
 	VXORPS           Z3, Z3, Z3
 tile1x4_ready:
-	MOVQ             tile_ahead2(R14), R8
 	MOVQ             tile_step(R14), R13
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
-	SUBQ             R14, R8
+	LEAQ             (R14)(DX*2), R8
+	ADDQ             DX, R8                                  // R8 = ahead + 3·panel
 tile1x4_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
 	VMOVUPS          0(CX)(DX*1), Z25                        // w, panel 1
@@ -1881,9 +1833,12 @@ tile1x4_loop:
 	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
 	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
 	VFMADD231PS      Z27, Z28, Z3                            // sum[0] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
+	PREFETCHT1       (R14)                                   // ahead, panel 0
+	PREFETCHT1       (R14)(DX*1)                             // ahead, panel 1
+	PREFETCHT1       (R14)(DX*2)                             // ahead, panel 2
+	PREFETCHT1       (R8)                                    // ahead, panel 3
 	ADDQ             R13, R14
+	ADDQ             R13, R8
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $64, CX
 	ADDQ             $64, R11
@@ -1918,11 +1873,11 @@ tile2x4_clear:
 	VXORPS           Z6, Z6, Z6
 	VXORPS           Z7, Z7, Z7
 tile2x4_ready:
-	MOVQ             tile_ahead2(R14), R8
 	MOVQ             tile_step(R14), R13
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
-	SUBQ             R14, R8
+	LEAQ             (R14)(DX*2), R8
+	ADDQ             DX, R8                                  // R8 = ahead + 3·panel
 tile2x4_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
 	VMOVUPS          0(CX)(DX*1), Z25                        // w, panel 1
@@ -1938,9 +1893,12 @@ tile2x4_loop:
 	VFMADD231PS      Z25, Z29, Z5                            // sum[1] += x·w
 	VFMADD231PS      Z26, Z29, Z6                            // sum[1] += x·w
 	VFMADD231PS      Z27, Z29, Z7                            // sum[1] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
+	PREFETCHT1       (R14)                                   // ahead, panel 0
+	PREFETCHT1       (R14)(DX*1)                             // ahead, panel 1
+	PREFETCHT1       (R14)(DX*2)                             // ahead, panel 2
+	PREFETCHT1       (R8)                                    // ahead, panel 3
 	ADDQ             R13, R14
+	ADDQ             R13, R8
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $64, CX
 	ADDQ             $64, R11
@@ -1989,11 +1947,11 @@ tile3x4_clear:
 	VXORPS           Z10, Z10, Z10
 	VXORPS           Z11, Z11, Z11
 tile3x4_ready:
-	MOVQ             tile_ahead2(R14), R8
 	MOVQ             tile_step(R14), R13
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
-	SUBQ             R14, R8
+	LEAQ             (R14)(DX*2), R8
+	ADDQ             DX, R8                                  // R8 = ahead + 3·panel
 tile3x4_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
 	VMOVUPS          0(CX)(DX*1), Z25                        // w, panel 1
@@ -2014,9 +1972,12 @@ tile3x4_loop:
 	VFMADD231PS      Z25, Z28, Z9                            // sum[2] += x·w
 	VFMADD231PS      Z26, Z28, Z10                           // sum[2] += x·w
 	VFMADD231PS      Z27, Z28, Z11                           // sum[2] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
+	PREFETCHT1       (R14)                                   // ahead, panel 0
+	PREFETCHT1       (R14)(DX*1)                             // ahead, panel 1
+	PREFETCHT1       (R14)(DX*2)                             // ahead, panel 2
+	PREFETCHT1       (R8)                                    // ahead, panel 3
 	ADDQ             R13, R14
+	ADDQ             R13, R8
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $64, CX
 	ADDQ             $64, R11
@@ -2079,11 +2040,11 @@ tile4x4_clear:
 	VXORPS           Z14, Z14, Z14
 	VXORPS           Z15, Z15, Z15
 tile4x4_ready:
-	MOVQ             tile_ahead2(R14), R8
 	MOVQ             tile_step(R14), R13
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
-	SUBQ             R14, R8
+	LEAQ             (R14)(DX*2), R8
+	ADDQ             DX, R8                                  // R8 = ahead + 3·panel
 tile4x4_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
 	VMOVUPS          0(CX)(DX*1), Z25                        // w, panel 1
@@ -2109,9 +2070,12 @@ tile4x4_loop:
 	VFMADD231PS      Z25, Z29, Z13                           // sum[3] += x·w
 	VFMADD231PS      Z26, Z29, Z14                           // sum[3] += x·w
 	VFMADD231PS      Z27, Z29, Z15                           // sum[3] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
+	PREFETCHT1       (R14)                                   // ahead, panel 0
+	PREFETCHT1       (R14)(DX*1)                             // ahead, panel 1
+	PREFETCHT1       (R14)(DX*2)                             // ahead, panel 2
+	PREFETCHT1       (R8)                                    // ahead, panel 3
 	ADDQ             R13, R14
+	ADDQ             R13, R8
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $4, R10
 	ADDQ             $64, CX
@@ -2189,11 +2153,11 @@ tile5x4_clear:
 	VXORPS           Z18, Z18, Z18
 	VXORPS           Z19, Z19, Z19
 tile5x4_ready:
-	MOVQ             tile_ahead2(R14), R8
 	MOVQ             tile_step(R14), R13
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
-	SUBQ             R14, R8
+	LEAQ             (R14)(DX*2), R8
+	ADDQ             DX, R8                                  // R8 = ahead + 3·panel
 tile5x4_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
 	VMOVUPS          0(CX)(DX*1), Z25                        // w, panel 1
@@ -2224,9 +2188,12 @@ tile5x4_loop:
 	VFMADD231PS      Z25, Z28, Z17                           // sum[4] += x·w
 	VFMADD231PS      Z26, Z28, Z18                           // sum[4] += x·w
 	VFMADD231PS      Z27, Z28, Z19                           // sum[4] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
+	PREFETCHT1       (R14)                                   // ahead, panel 0
+	PREFETCHT1       (R14)(DX*1)                             // ahead, panel 1
+	PREFETCHT1       (R14)(DX*2)                             // ahead, panel 2
+	PREFETCHT1       (R8)                                    // ahead, panel 3
 	ADDQ             R13, R14
+	ADDQ             R13, R8
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $4, R10
 	ADDQ             $64, CX
@@ -2318,11 +2285,11 @@ tile6x4_clear:
 	VXORPS           Z22, Z22, Z22
 	VXORPS           Z23, Z23, Z23
 tile6x4_ready:
-	MOVQ             tile_ahead2(R14), R8
 	MOVQ             tile_step(R14), R13
 	SHLQ             $2, R13
 	MOVQ             tile_ahead(R14), R14
-	SUBQ             R14, R8
+	LEAQ             (R14)(DX*2), R8
+	ADDQ             DX, R8                                  // R8 = ahead + 3·panel
 tile6x4_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
 	VMOVUPS          0(CX)(DX*1), Z25                        // w, panel 1
@@ -2358,9 +2325,12 @@ tile6x4_loop:
 	VFMADD231PS      Z25, Z29, Z21                           // sum[5] += x·w
 	VFMADD231PS      Z26, Z29, Z22                           // sum[5] += x·w
 	VFMADD231PS      Z27, Z29, Z23                           // sum[5] += x·w
-	PREFETCHT1       (R14)
-	PREFETCHT1       (R14)(R8*1)
+	PREFETCHT1       (R14)                                   // ahead, panel 0
+	PREFETCHT1       (R14)(DX*1)                             // ahead, panel 1
+	PREFETCHT1       (R14)(DX*2)                             // ahead, panel 2
+	PREFETCHT1       (R8)                                    // ahead, panel 3
 	ADDQ             R13, R14
+	ADDQ             R13, R8
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $4, R10
 	ADDQ             $64, CX

@@ -16,7 +16,7 @@ line once, and each row's x once, into every lane.
 	                         R15 x + 6·ldx      rows 6-7 at R15 + …
 	CX w       DX panel·4    R11 w + 3·panel    panel q is at CX + q·DX
 	R9 steps of k left
-	R14 ahead  R8 ahead2 - ahead   R13 step·4   fetched into L2 while the tile is computed
+	R14 ahead  R13 step·4    R8 ahead + 3·panel, fetched into L2 meanwhile
 	At the start and the end: R8 start, R13 lds·4, R14 the tile, R15 the lanes of the last panel
 `
 
@@ -162,11 +162,13 @@ func (t tile) start() {
 		t.Op("", "LEAQ", "(R10)(BX*2)", "R15")
 		t.Op("R15 = x + 6·ldx", "ADDQ", "BX", "R15")
 	}
-	t.Op("", "MOVQ", "tile_ahead2(R14)", "R8")
 	t.Op("", "MOVQ", "tile_step(R14)", "R13")
 	t.Op("", "SHLQ", "$2", "R13")
 	t.Op("", "MOVQ", "tile_ahead(R14)", "R14")
-	t.Op("", "SUBQ", "R14", "R8")
+	if t.p > 3 {
+		t.Op("", "LEAQ", "(R14)(DX*2)", "R8")
+		t.Op("R8 = ahead + 3·panel", "ADDQ", "DX", "R8")
+	}
 }
 
 func (t tile) loadSum(r, v int) {
@@ -205,9 +207,14 @@ func (t tile) step() {
 			t.Op(fmt.Sprintf("sum[%d] += x·w", r), "VFMADD231PS", t.weight(v), x, t.sum(r, v))
 		}
 	}
-	t.Op("", "PREFETCHT1", "(R14)")
-	t.Op("", "PREFETCHT1", "(R14)(R8*1)")
+	for p := range t.p {
+		line := []string{"(R14)", "(R14)(DX*1)", "(R14)(DX*2)", "(R8)"}[p]
+		t.Op(fmt.Sprintf("ahead, panel %d", p), "PREFETCHT1", line)
+	}
 	t.Op("", "ADDQ", "R13", "R14")
+	if t.p > 3 {
+		t.Op("", "ADDQ", "R13", "R8")
+	}
 	t.Op("next step", "ADDQ", "$4", "AX")
 	if t.r > 3 {
 		t.Op("", "ADDQ", "$4", "R10")
