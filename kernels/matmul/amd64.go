@@ -96,7 +96,8 @@ func (b *block) panels() int { return (b.cols + Width - 1) / Width }
 func (b *block) at(w []float32, p, k int) *float32 { return &w[b.j*k+p*Width] }
 
 // multiply adds to dst the products with b and, after the last step of k, finishes the outputs.
-// Each pass takes up to maxRows rows. Meanwhile it fetches next: the memory then works all the time, not only while the first rows pass.
+// Each pass takes up to maxRows rows and fetches its share of next, so that the memory works all the time,
+// not only while the first rows pass.
 func (b *block) multiply(dst []float32, ldd int, x []float32, ldx int, w []float32, m, k, maxRows int, e *Epilogue, next block) {
 	var sums [maxSums]float32 // of one tile, where dst may still hold the residual
 	done := b.p+b.steps == k
@@ -108,7 +109,7 @@ func (b *block) multiply(dst []float32, ldd int, x []float32, ldx int, w []float
 	share := min(passes, 4) // how many passes share the fetching of next
 	i := 0
 	for pass := range passes {
-		t.rows = (m - i + passes - pass - 1) / (passes - pass) // shared out evenly: 8 = 4 + 4
+		t.rows = (m - i + passes - pass - 1) / (passes - pass) // shared out evenly: 10 = 5 + 5
 		t.dst, t.x = &dst[i*ldd+b.j], &x[i*ldx+b.p]
 		if e.Residual != nil {
 			t.dst, t.ldd = &sums[0], b.cols

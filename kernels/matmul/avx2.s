@@ -6,10 +6,10 @@
 #include "textflag.h"
 
 // tileAVX2: up to 6 rows × 1 panel, 12 accumulators of 8 lanes, or 2 rows × 2 panels.
-// 
+//
 // A tile is rows × panels·16 outputs, all of them in registers while k runs: each step of k loads each panel's
 // line once, and each row's x once, into every lane.
-// 
+//
 // 	DI dst     SI ldd·4
 // 	AX x       BX ldx·4      R10 x + 3·ldx      rows 0-2 are at AX + {0,1,2}·BX, rows 3-5 at R10 + …,
 // 	                         R15 x + 6·ldx      rows 6-7 at R15 + …
@@ -17,7 +17,7 @@
 // 	R9 steps of k left
 // 	R14 ahead  R13 step·4    R8 ahead + 3·panel, fetched into L2 meanwhile
 // 	At the start and the end: R8 start, R13 lds·4, R14 the tile, R15 the lanes of the last panel
-// 
+//
 // 	Y0-Y11 sums, Y12-Y13 weights, Y14-Y15 x; with 2 panels Y0-Y7 sums, Y8-Y11 weights
 
 DATA lanes<>+0(SB)/4, $0xffffffff // lane0 = NaN

@@ -6,10 +6,10 @@
 #include "textflag.h"
 
 // tileAVX512: up to 6 rows × 4 panels or 8 × 3, 24 accumulators of 16 lanes.
-// 
+//
 // A tile is rows × panels·16 outputs, all of them in registers while k runs: each step of k loads each panel's
 // line once, and each row's x once, into every lane.
-// 
+//
 // 	DI dst     SI ldd·4
 // 	AX x       BX ldx·4      R10 x + 3·ldx      rows 0-2 are at AX + {0,1,2}·BX, rows 3-5 at R10 + …,
 // 	                         R15 x + 6·ldx      rows 6-7 at R15 + …
@@ -18,7 +18,7 @@
 // 	R14 ahead  R13 step·4    R8 ahead + 3·panel, fetched into L2 meanwhile
 // 	At the start and the end: R8 start, R13 lds·4, R14 the tile, R15 the lanes of the last panel
 // 	K1 the columns of the last panel
-// 
+//
 // 	Z0-Z23 sums, Z24-Z27 weights, Z28-Z29 x
 
 // func tileAVX512(t *tile)

@@ -23,7 +23,10 @@ func New(about string) *File {
 
 // Note writes a comment block.
 func (f *File) Note(text string) {
-	f.b.WriteString("\n// " + strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n// ") + "\n")
+	f.b.WriteString("\n")
+	for line := range strings.Lines(strings.TrimSpace(text)) {
+		f.b.WriteString(strings.TrimRight("// "+line, " \n") + "\n")
+	}
 }
 
 // Func starts the leaf function decl, written as in Go, whose arguments take size bytes.
