@@ -1,0 +1,83 @@
+package flow
+
+import (
+	"errors"
+	"fmt"
+)
+
+// The dialects of a flow.
+const (
+	// NetFusion starts as the best linear-Gaussian model: a closed-form affine layer, couplings that start at zero, one
+	// subnet for scale and shift, soft clamp, LayerNorm in the embedder.
+	NetFusion = "netfusion"
+	// Net2Net is the flow of Rombach, Esser and Ommer 2020: four subnets a block, tanh clamp, BatchNorm in the embedder,
+	// ActNorm initialised from the first batch. Its tensors carry the names of their state dict.
+	Net2Net = "net2net"
+)
+
+// Config is the shape of a Flow, stored as JSON beside its tensors.
+type Config struct {
+	Dialect string `json:"dialect"`
+	Latent  int    `json:"latent"` // dimensions of z, which the flow proper models; at least 2, even for Net2Net
+	Cond    int    `json:"cond"`   // dimensions of the condition c
+
+	// With a class head (Classes > 0, NetFusion only) x is [z ; e]: e is a row of a table of class embeddings
+	// [Classes][Class] plus Gaussian noise of standard deviation ClassNoise.
+	Class      int     `json:"class,omitempty"`
+	Classes    int     `json:"classes,omitempty"`
+	ClassNoise float32 `json:"class_noise,omitempty"`
+	HeadHidden int     `json:"head_hidden,omitempty"` // width of the head's hidden layer; 0 is a linear head
+
+	Blocks int     `json:"blocks"`
+	Hidden int     `json:"hidden"` // width of the subnets
+	Depth  int     `json:"depth"`  // hidden-to-hidden layers of a subnet
+	Clamp  float32 `json:"clamp"`  // bound of a coupling's log-scale; 1 for Net2Net
+
+	Embed      int `json:"embed"`       // dimensions of the embedded condition
+	EmbedWidth int `json:"embed_width"` // width of the embedder
+	EmbedDepth int `json:"embed_depth"` // its hidden-to-hidden layers
+}
+
+// dims is the width of x, [z ; e].
+func (c Config) dims() int { return c.Latent + c.Class }
+
+// inputs is the width of the flow's condition u, [c ; ê].
+func (c Config) inputs() int { return c.Cond + c.Class }
+
+// limit bounds every size, so that a corrupt Config cannot ask for absurd memory.
+const limit = 1 << 14
+
+// Validate tells what is wrong with c.
+func (c Config) Validate() error {
+	for _, s := range []struct {
+		name            string
+		value, min, max int
+	}{
+		{"latent", c.Latent, 2, limit}, {"cond", c.Cond, 1, limit}, {"class", c.Class, 0, limit}, {"classes", c.Classes, 0, limit},
+		{"head_hidden", c.HeadHidden, 0, limit}, {"blocks", c.Blocks, 0, 256}, {"hidden", c.Hidden, 1, limit}, {"depth", c.Depth, 0, 16},
+		{"embed", c.Embed, 1, limit}, {"embed_width", c.EmbedWidth, 1, limit}, {"embed_depth", c.EmbedDepth, 0, 16},
+	} {
+		if s.value < s.min || s.value > s.max {
+			return fmt.Errorf("flow config: %s is %d, want %d to %d", s.name, s.value, s.min, s.max)
+		}
+	}
+	if !(c.Clamp > 0 && c.Clamp <= 16) {
+		return fmt.Errorf("flow config: clamp is %v, want above 0 and at most 16", c.Clamp)
+	}
+	if (c.Classes > 0) != (c.Class > 0) {
+		return fmt.Errorf("flow config: %d classes with %d dimensions, want both or none", c.Classes, c.Class)
+	}
+	if c.Classes > 0 && !(c.ClassNoise > 1e-4 && c.ClassNoise < 1e4) {
+		return fmt.Errorf("flow config: class_noise is %v, want above 1e-4", c.ClassNoise)
+	}
+	switch c.Dialect {
+	case NetFusion:
+	case Net2Net:
+		if c.Latent%2 != 0 || c.Classes > 0 || c.Clamp != 1 {
+			return errors.New("flow config: net2net wants an even latent, clamp 1 and no class head")
+		}
+	default:
+		return fmt.Errorf("flow config: dialect is %q, want %q or %q", c.Dialect, NetFusion, Net2Net)
+	}
+	return nil
+}

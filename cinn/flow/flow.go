@@ -1,0 +1,206 @@
+// Package flow is the conditional invertible network between two experts: z ↔ v given c, with exact log-likelihood, in both
+// dialects of Config.Dialect (Rombach, Esser, Ommer 2020, "Network-to-Network Translation with Conditional Invertible Neural
+// Networks"; the affine coupling is that of Dinh et al. 2017, ActNorm that of Kingma and Dhariwal 2018).
+//
+//	z ── linear layer ── block ── … ── block ── v ~ N(0, I)
+//	          │             │             │
+//	      u = [c ; ê] ── embedder ────────┘        c ── head ── p(class)
+//
+// A Flow is weights and is shared; a Session holds one caller's memory and computes densities and samples; a Gradient holds
+// a trainer's memory and computes the gradient of the loss.
+package flow
+
+import (
+	"fmt"
+	"math"
+
+	"netfusion/tensor"
+)
+
+// Flow is the weights of a conditional flow. Sessions may share it as long as nobody changes it.
+type Flow struct {
+	Config Config
+
+	params  []Param
+	values  []float32 // the slab: every parameter, in the order of params
+	buffers []buffer
+
+	mean, inverse []float32 // of the condition u = [c ; ê]: its mean and 1/standard deviation, [Cond+Class]
+	linear        affine
+	embedder      mlp
+	blocks        []block
+
+	head     mlp
+	table    tensor.Tensor // [Classes][Class]
+	tableT   tensor.Weight // the same, packed
+	halfNorm []float32     // -|E_k|²/2, [Classes]
+}
+
+// New returns a Flow with fresh weights. The couplings of the NetFusion dialect start at zero, so that until it is trained it
+// is its linear layer, which Fit computes.
+func New(c Config, seed uint64) (*Flow, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	f, b := layout(c, seed)
+	f.allocate(b)
+	f.embedder.initialise(f.values, seed)
+	for i := range f.blocks {
+		bl := &f.blocks[i]
+		for j := range c.Latent {
+			f.values[bl.scale+j] = 1
+		}
+		for _, nets := range bl.nets {
+			for k := range nets {
+				nets[k].initialise(f.values, seed)
+				if c.Dialect == NetFusion {
+					nets[k].last().zero(f.values)
+				}
+			}
+		}
+	}
+	if c.Classes > 0 {
+		f.head.initialise(f.values, seed)
+		f.head.last().zero(f.values)
+	}
+	f.Pack()
+	return f, nil
+}
+
+// layout names the tensors of c without allocating the parameters.
+func layout(c Config, seed uint64) (*Flow, *builder) {
+	f, b := &Flow{Config: c}, &builder{}
+	u := c.inputs()
+	f.mean, f.inverse = constant(u, 0), constant(u, 1)
+	f.linear = affine{a: constant(c.Latent*u, 0), b: constant(c.Latent, 0), l: constant(c.Latent*c.Latent, 0)}
+	for i := range c.Latent {
+		f.linear.l[i*c.Latent+i] = 1
+	}
+	kind := layerNorm
+	if c.Dialect == Net2Net {
+		kind = batchNorm
+	} else {
+		b.buffers = []buffer{
+			{"condition.mean", []int{u}, f.mean}, {"condition.inverse_std", []int{u}, f.inverse},
+			{"linear.weight", []int{c.Latent, u}, f.linear.a}, {"linear.bias", []int{c.Latent}, f.linear.b},
+			{"linear.cholesky", []int{c.Latent, c.Latent}, f.linear.l},
+		}
+	}
+	f.embedder = newMLP(b, "embedder", u, c.EmbedWidth, c.EmbedDepth+1, c.Embed, kind)
+	for i := range c.Blocks {
+		f.blocks = append(f.blocks, newBlock(b, c, i, seed))
+	}
+	if c.Classes > 0 {
+		hidden := 0
+		if c.HeadHidden > 0 {
+			hidden = 1
+		}
+		f.head = newMLP(b, "head", c.Cond, c.HeadHidden, hidden, c.Classes, layerNorm)
+		f.table = tensor.Of(c.Classes, c.Class, b.buffer("classes.weight", 0, c.Classes, c.Class))
+	}
+	return f, b
+}
+
+func (f *Flow) allocate(b *builder) {
+	f.params, f.buffers = b.params, b.buffers
+	f.values = make([]float32, b.size)
+}
+
+func constant(n int, v float32) []float32 {
+	s := make([]float32, n)
+	for i := range s {
+		s[i] = v
+	}
+	return s
+}
+
+// Params lists the trainable tensors in the order of the slab.
+func (f *Flow) Params() []Param { return f.params }
+
+// Values is the slab of all parameters. Whoever writes to it calls Pack before the next use.
+func (f *Flow) Values() []float32 { return f.values }
+
+// layers calls each for every linear layer.
+func (f *Flow) layers(each func(*dense)) {
+	visit := func(n *mlp) {
+		for i := range n.layers {
+			each(&n.layers[i])
+		}
+	}
+	visit(&f.embedder)
+	for i := range f.blocks {
+		for _, nets := range f.blocks[i].nets {
+			for k := range nets {
+				visit(&nets[k])
+			}
+		}
+	}
+	visit(&f.head)
+}
+
+// Pack brings everything that is derived from the values and the buffers up to date.
+func (f *Flow) Pack() {
+	f.layers(func(d *dense) { d.pack(f.values) })
+	f.linear.pack()
+	f.packClasses()
+}
+
+// CopyBuffers copies what is stored but not trained (statistics, the linear layer, classes, permutations) from a Flow of the
+// same Config, and packs.
+func (f *Flow) CopyBuffers(from *Flow) error {
+	if f.Config != from.Config {
+		return fmt.Errorf("flow: configs differ: %+v and %+v", f.Config, from.Config)
+	}
+	for i := range f.buffers {
+		copy(f.buffers[i].data, from.buffers[i].data)
+	}
+	for i := range f.blocks {
+		copy(f.blocks[i].perm, from.blocks[i].perm)
+	}
+	f.Pack()
+	return nil
+}
+
+// pack derives the inverse factor in float64.
+func (l *affine) pack() {
+	n := len(l.b)
+	u := len(l.a) / n
+	low := make([]float64, n*n)
+	var logdet float64
+	for i := range n {
+		for j := range i + 1 {
+			low[i*n+j] = float64(l.l[i*n+j])
+		}
+		logdet -= math.Log(low[i*n+i])
+	}
+	inv := invertLower(low, n)
+	white, wa, wb := make([]float32, n*n), make([]float32, n*u), make([]float32, n)
+	row := make([]float64, u)
+	for i := range n {
+		clear(row)
+		var b float64
+		for j := range i + 1 {
+			w := inv[i*n+j]
+			white[i*n+j] = float32(w)
+			b -= float64(w * float64(l.b[j]))
+			for k, v := range l.a[j*u : (j+1)*u] {
+				row[k] -= float64(w * float64(v))
+			}
+		}
+		wb[i] = float32(b)
+		for k, v := range row {
+			wa[i*u+k] = float32(v)
+		}
+	}
+	l.white, l.unwhite = tensor.NewWeight(white, n, n), tensor.NewWeight(l.l, n, n)
+	l.whiteA, l.predict = tensor.NewWeight(wa, n, u), tensor.NewWeight(l.a, n, u)
+	l.whiteB, l.logdet = wb, float32(logdet)
+}
+
+// packer refreshes the packed layers, one to a tile, as a training step needs it.
+type packer struct {
+	values []float32
+	layers []*dense
+}
+
+func (p *packer) Tile(i int) { p.layers[i].pack(p.values) }

@@ -1,0 +1,165 @@
+package flow
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"math"
+
+	"netfusion/nn"
+	"netfusion/nn/safetensors"
+)
+
+// Tensors returns every tensor of the Flow in the order of use, for safetensors.Write. With half, matrices of the networks are
+// stored as bf16; all else stays float32.
+func (f *Flow) Tensors(half bool) []safetensors.Tensor {
+	var ts []safetensors.Tensor
+	for _, b := range f.buffers {
+		ts = append(ts, safetensors.NewF32(b.name, b.shape, b.data))
+	}
+	for _, p := range f.params {
+		v := f.values[p.Begin:][:p.Len]
+		if half && p.Decay {
+			ts = append(ts, safetensors.NewBF16(p.Name, p.Shape, v))
+		} else {
+			ts = append(ts, safetensors.NewF32(p.Name, p.Shape, v))
+		}
+	}
+	for i := range f.blocks {
+		ts = append(ts, integers(permName(i), f.blocks[i].perm))
+	}
+	return ts
+}
+
+func permName(block int) string {
+	return fmt.Sprintf("sub_layers.%d.shuffle.forward_shuffle_idx", block)
+}
+
+// integers stores v as I64, as PyTorch does with indices.
+func integers(name string, v []int) safetensors.Tensor {
+	data := make([]byte, 0, 8*len(v))
+	for _, x := range v {
+		data = binary.LittleEndian.AppendUint64(data, uint64(x))
+	}
+	return safetensors.Tensor{Name: name, DType: safetensors.I64, Shape: []int{len(v)}, Data: data}
+}
+
+// Load reads a Flow of the given Config. The caller checks w.Unused.
+func Load(c Config, w nn.Weights) (*Flow, error) {
+	if err := c.Validate(); err != nil {
+		w.Fail(err)
+		return nil, w.Err()
+	}
+	f, b := layout(c, 0)
+	// Every tensor must be there before the memory for all of them is taken.
+	for _, p := range b.params {
+		if _, ok := w.Raw(p.Name, p.Shape...); !ok {
+			return nil, w.Err()
+		}
+	}
+	f.allocate(b)
+	for _, p := range f.params {
+		copy(f.values[p.Begin:][:p.Len], w.F32(p.Name, p.Shape...))
+	}
+	for _, b := range f.buffers {
+		copy(b.data, w.F32(b.name, b.shape...))
+	}
+	for i := range f.blocks {
+		if t, ok := w.Raw(permName(i), c.Latent); ok {
+			if err := permutation(f.blocks[i].perm, t); err != nil {
+				w.Fail(err)
+			}
+		}
+	}
+	if err := w.Err(); err != nil {
+		return nil, err
+	}
+	if err := f.check(); err != nil {
+		w.Fail(err)
+		return nil, w.Err()
+	}
+	f.Pack()
+	return f, nil
+}
+
+// check refuses values with which the flow is not invertible.
+func (f *Flow) check() error {
+	n := f.Config.Latent
+	for i := range n {
+		if d := f.linear.l[i*n+i]; !(d > 0 && d < math.MaxFloat32) {
+			return fmt.Errorf("tensor %q has %v on its diagonal, want a positive number", "linear.cholesky", d)
+		}
+	}
+	for _, b := range f.buffers {
+		for i, v := range b.data {
+			if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
+				return fmt.Errorf("tensor %q has %v at %d", b.name, v, i)
+			}
+		}
+	}
+	for _, p := range f.params {
+		for i, v := range f.values[p.Begin:][:p.Len] {
+			if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
+				return fmt.Errorf("tensor %q has %v at %d", p.Name, v, i)
+			}
+		}
+	}
+	for i := range f.blocks {
+		for j, v := range f.values[f.blocks[i].scale:][:n] {
+			if v == 0 {
+				return fmt.Errorf("tensor %q is zero at %d", fmt.Sprintf("sub_layers.%d.norm_layer.scale", i), j)
+			}
+		}
+	}
+	return nil
+}
+
+func permutation(dst []int, t safetensors.Tensor) error {
+	if t.DType != safetensors.I64 {
+		return fmt.Errorf("tensor %q is %v, want I64", t.Name, t.DType)
+	}
+	seen := make([]bool, len(dst))
+	for i := range dst {
+		v := binary.LittleEndian.Uint64(t.Data[8*i:])
+		if v >= uint64(len(dst)) || seen[v] {
+			return fmt.Errorf("tensor %q is not a permutation of 0 to %d", t.Name, len(dst)-1)
+		}
+		seen[v] = true
+		dst[i] = int(v)
+	}
+	return nil
+}
+
+// configKey is where a flow file's metadata holds its Config.
+const configKey = "flow.config"
+
+// Save writes the Flow to a file of its own.
+func (f *Flow) Save(path string, half bool) error {
+	conf, err := json.Marshal(f.Config)
+	if err != nil {
+		return err
+	}
+	return safetensors.WriteFile(path, map[string]string{"arch": "flow", configKey: string(conf)}, f.Tensors(half))
+}
+
+// Open reads a file that Save wrote.
+func Open(path string) (*Flow, error) {
+	file, err := safetensors.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	var c Config
+	if err := json.Unmarshal([]byte(file.Metadata()[configKey]), &c); err != nil {
+		return nil, fmt.Errorf("%s: metadata %q: %w", path, configKey, err)
+	}
+	w := nn.Load(file)
+	f, err := Load(c, w)
+	if err != nil {
+		return nil, err
+	}
+	if extra := w.Unused(); len(extra) > 0 {
+		return nil, fmt.Errorf("%s: tensor %q is not part of this flow", path, extra[0])
+	}
+	return f, nil
+}
