@@ -6,7 +6,7 @@
 #include "textflag.h"
 
 // Y registers:
-// 	DI dst   SI src   CX elements left   (softmax: DI x, SI walks over it)
+// 	DI dst   SI src   CX elements left   (softmax: SI walks over the row)
 // 	0 x and the result, 1-9 temporaries, 12 max, 13 sum, 15 a constant
 // 	14 the lanes of the tail, or a comparison
 

@@ -27,7 +27,7 @@ var constants = []Word{
 }
 
 const registers = `
-	DI dst   SI src   CX elements left   (softmax: DI x, SI walks over it)
+	DI dst   SI src   CX elements left   (softmax: SI walks over the row)
 	0 x and the result, 1-9 temporaries, 12 max, 13 sum, 15 a constant
 `
 
