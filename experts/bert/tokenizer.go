@@ -3,6 +3,7 @@ package bert
 import (
 	"fmt"
 	"io"
+	"math"
 	"unicode/utf8"
 )
 
@@ -82,12 +83,12 @@ func (t *Tokenizer) Pad() int32 { return t.pad }
 // Encode appends [CLS] text [SEP], cut on the right to at most limit ids (limit >= 2, or 0 for none).
 func (t *Tokenizer) Encode(ids []int32, text string, limit int) []int32 {
 	ids = append(ids, t.cls)
-	begin := len(ids)
-	ids = t.Append(ids, text)
+	room := math.MaxInt
 	if limit > 0 {
-		ids = ids[:min(len(ids), begin+max(limit-2, 0))]
+		room = len(ids) + max(limit-2, 0)
 	}
-	return append(ids, t.sep)
+	ids = t.append(ids, text, room)
+	return append(ids[:min(len(ids), room)], t.sep)
 }
 
 // EncodePair appends [CLS] a [SEP] b [SEP] to ids and, for each, its token type (0 up to the first [SEP], then 1) to
@@ -135,28 +136,34 @@ func longestFirst(a, b, room int) (int, int) {
 }
 
 // Append appends the ids of text, without [CLS] and [SEP]. It allocates only where ids must grow.
-func (t *Tokenizer) Append(ids []int32, text string) []int32 {
+func (t *Tokenizer) Append(ids []int32, text string) []int32 { return t.append(ids, text, math.MaxInt) }
+
+// maxOvershoot is more than the ids of a word and of what else append may add before it sees that there are enough.
+const maxOvershoot = maxWordRunes + 4
+
+// append stops soon after ids has room entries, so that a long text costs no more than what is used of it.
+func (t *Tokenizer) append(ids []int32, text string, room int) []int32 {
 	begin := 0
-	for i := 0; i < len(text) && len(t.special) > 0; i++ {
+	for i := 0; i < len(text) && len(t.special) > 0 && len(ids) < room; i++ {
 		if text[i] != '[' {
 			continue
 		}
 		for _, s := range t.special {
 			if n := len(s.text); len(text)-i >= n && text[i:i+n] == s.text {
-				ids = append(t.words(ids, text[begin:i]), s.id)
+				ids = append(t.words(ids, text[begin:i], room), s.id)
 				begin = i + n
 				i = begin - 1
 				break
 			}
 		}
 	}
-	return t.words(ids, text[begin:])
+	return t.words(ids, text[begin:], room)
 }
 
 // words appends the ids of text, in which nothing is special. Words of plain ASCII are matched where they lie; from
 // the first character on that needs more, fold takes over up to the next space.
-func (t *Tokenizer) words(ids []int32, text string) []int32 {
-	for i := 0; i < len(text); {
+func (t *Tokenizer) words(ids []int32, text string, room int) []int32 {
+	for i := 0; i < len(text) && len(ids) < room; {
 		j := i
 		for j < len(text) && text[j] < utf8.RuneSelf && t.ascii[text[j]] == letter {
 			j++
@@ -164,7 +171,7 @@ func (t *Tokenizer) words(ids []int32, text string) []int32 {
 		switch {
 		case j < len(text) && (text[j] >= utf8.RuneSelf || t.ascii[text[j]] == drop):
 			var n int
-			ids, n = t.fold(ids, text[i:])
+			ids, n = t.fold(ids, text[i:], room)
 			i += n
 			continue
 		case j > i:
@@ -192,10 +199,13 @@ func (w *word) add(r rune) {
 }
 
 // fold appends the ids of text up to its first ASCII space, and returns how many bytes that was.
-func (t *Tokenizer) fold(ids []int32, text string) ([]int32, int) {
+func (t *Tokenizer) fold(ids []int32, text string, room int) ([]int32, int) {
 	var w word
 	var folded [64]byte
 	for i, r := range text { // an invalid byte reads as U+FFFD, which is dropped
+		if len(ids) >= room {
+			return ids, i
+		}
 		k := t.unicode.kind(r)
 		switch k & kindMask {
 		case drop:

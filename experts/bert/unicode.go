@@ -69,13 +69,13 @@ func parseCodepoints(text string) *codepoints {
 			if !isRange {
 				hi = lo
 			}
-			u.add(hex(lo), hex(hi), k)
+			u.add(codepoint(lo), codepoint(hi), k)
 		}
 	}
 	return u
 }
 
-func hex(s string) rune {
+func codepoint(s string) rune {
 	v, err := strconv.ParseUint(s, 16, 21)
 	if err != nil {
 		panic("bert: unicode.txt is damaged")

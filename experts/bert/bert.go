@@ -1,0 +1,153 @@
+// Package bert is a text expert: post-LayerNorm BERT encoders (Devlin et al. 2018) of any size, the small sentence
+// encoders among them (Reimers and Gurevych 2019). Open reads a checkpoint folder or an expert file into a Model, which
+// never changes; a Session holds the buffers of one caller:
+//
+//	m, err := bert.Open("all-MiniLM-L6-v2")
+//	s, err := m.NewSession(tensor.CPU(0), bert.SessionOptions{})
+//	err = s.Embed(ctx, dst, "a red heart")
+//
+// Decisions. Texts of a batch are packed one behind the other without padding, so there is no attention mask, and a
+// text's embedding does not depend on its neighbours. Weights are float32 in memory whatever they are stored in, except
+// the word table: it is half of a small encoder, a text reads a few rows of it, and int8 rows stay as they lie in the
+// file. The classification heads and the pooler of a checkpoint are not read.
+package bert
+
+import (
+	"errors"
+	"fmt"
+	"math"
+
+	"netfusion/kernels/matmul"
+	"netfusion/nn"
+	"netfusion/tensor"
+)
+
+// Model is an encoder's weights and its tokenizer. It never changes: Sessions of many goroutines share it.
+type Model struct {
+	Config    Config
+	Tokenizer *Tokenizer
+
+	words     nn.Table  // [Vocab][Hidden]
+	positions []float32 // [MaxPositions][Hidden]
+	types     []float32 // [Types][Hidden]
+	norm      norm
+	layers    []layer
+	close     func() error // ends the mapping that words may point into
+}
+
+// layer is one transformer block.
+type layer struct {
+	qkv      nn.Linear // Hidden → queries, keys, values; the queries are divided by √(Hidden/Heads)
+	out      nn.Linear // Hidden → Hidden
+	outNorm  norm
+	up, down nn.Linear // Hidden → Intermediate → Hidden
+	downNorm norm
+}
+
+// norm is the affine part of a layer normalisation.
+type norm struct{ gamma, beta []float32 } // [Hidden]
+
+// activations by the names that config.json has for them.
+var activations = map[string]nonlinearity{
+	"gelu":              {act: matmul.GELU},
+	"relu":              {act: matmul.ReLU},
+	"gelu_new":          {tanhGELU: true},
+	"gelu_pytorch_tanh": {tanhGELU: true},
+}
+
+// nonlinearity is one that the matrix product applies by itself, or GELU by tanh after it.
+type nonlinearity struct {
+	act      matmul.Act
+	tanhGELU bool
+}
+
+// Load builds an encoder from a checkpoint's weights, under any of the names that libraries give them (see dialect).
+// It fails on a tensor that is missing, misshapen, or of no known use. The Model may refer to the source's memory.
+func Load(source nn.Source, c Config, t *Tokenizer) (*Model, error) {
+	if err := c.check(); err != nil {
+		return nil, fmt.Errorf("%s: %w", source.Origin(), err)
+	}
+	if t.Size() > c.Vocab {
+		return nil, fmt.Errorf("%s: vocabulary has %d tokens, the word table only %d", source.Origin(), t.Size(), c.Vocab)
+	}
+	d, err := translate(source)
+	if err != nil {
+		return nil, err
+	}
+	w := nn.Load(d)
+	e := w.In("embeddings")
+	m := &Model{
+		Config:    c,
+		Tokenizer: t,
+		words:     e.Table("word_embeddings.weight", c.Vocab, c.Hidden),
+		positions: e.F32("position_embeddings.weight", c.MaxPositions, c.Hidden),
+		types:     e.F32("token_type_embeddings.weight", c.Types, c.Hidden),
+		norm:      readNorm(e, c),
+	}
+	for i := range c.Layers {
+		if w.Err() != nil {
+			break // before the sizes of a broken file are believed any further
+		}
+		m.layers = append(m.layers, readLayer(w.In(fmt.Sprintf("encoder.layer.%d", i)), c))
+	}
+	if err := w.Err(); err != nil {
+		return nil, err
+	}
+	if rest := w.Unused(); len(rest) > 0 {
+		return nil, fmt.Errorf("%s: %d tensors are no part of this encoder, the first is %q", source.Origin(), len(rest), rest[0])
+	}
+	return m, nil
+}
+
+func readLayer(w nn.Weights, c Config) layer {
+	a, o := w.In("attention"), w.In("output")
+	return layer{
+		qkv:      readQKV(a.In("self"), c),
+		out:      a.Linear("output.dense", c.Hidden, c.Hidden),
+		outNorm:  readNorm(a.In("output"), c),
+		up:       w.Linear("intermediate.dense", c.Hidden, c.Intermediate),
+		down:     o.Linear("dense", c.Intermediate, c.Hidden),
+		downNorm: readNorm(o, c),
+	}
+}
+
+func readNorm(w nn.Weights, c Config) norm {
+	return norm{w.F32("LayerNorm.weight", c.Hidden), w.F32("LayerNorm.bias", c.Hidden)}
+}
+
+// readQKV joins three projections into one [3·Hidden][Hidden], so that they are one product, and folds the 1/√d of the
+// attention into the first.
+func readQKV(w nn.Weights, c Config) nn.Linear {
+	var weight, bias []float32
+	for _, name := range []string{"query", "key", "value"} {
+		weight = append(weight, w.F32(name+".weight", c.Hidden, c.Hidden)...)
+		bias = append(bias, w.F32(name+".bias", c.Hidden)...)
+	}
+	if w.Err() != nil {
+		return nn.Linear{}
+	}
+	scale := float32(1 / math.Sqrt(float64(c.Hidden/c.Heads)))
+	for i := range c.Hidden * c.Hidden {
+		weight[i] *= scale
+	}
+	for i := range c.Hidden {
+		bias[i] *= scale
+	}
+	return nn.Linear{W: tensor.NewWeight(weight, 3*c.Hidden, c.Hidden), Bias: bias}
+}
+
+// Width is the length of an embedding.
+func (m *Model) Width() int { return m.Config.Hidden }
+
+// Close gives back the file that the Model was opened from. No Session may be in use.
+func (m *Model) Close() error {
+	if m.close == nil {
+		return nil
+	}
+	err := m.close()
+	m.close = nil
+	return err
+}
+
+// ErrTooLong is returned for token ids that do not fit the encoder's positions or the Session's buffers. Texts are cut.
+var ErrTooLong = errors.New("bert: more tokens than fit")

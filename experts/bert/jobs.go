@@ -1,0 +1,107 @@
+package bert
+
+import (
+	"math"
+
+	"netfusion/kernels/activation"
+	"netfusion/kernels/attention"
+	"netfusion/kernels/layernorm"
+	"netfusion/tensor"
+)
+
+// attendJob is self-attention over the packed sequences; a tile is one head of one sequence.
+type attendJob struct {
+	s        *Session
+	dst, qkv tensor.Tensor
+}
+
+// attention sets dst [tokens][Hidden] from qkv [tokens][3·Hidden].
+func (s *Session) attention(dst, qkv tensor.Tensor) {
+	s.attend.dst, s.attend.qkv = dst, qkv
+	s.dev.Run(&s.attend, (len(s.starts)-1)*s.m.Config.Heads)
+}
+
+func (j *attendJob) Tile(i int) {
+	s := j.s
+	heads, hidden := s.m.Config.Heads, s.m.Config.Hidden
+	sequence, head := i/heads, i%heads
+	d := hidden / heads
+	begin, end := int(s.starts[sequence]), int(s.starts[sequence+1])
+	room := s.workLen(end - begin)
+	work := s.work.Row(head)[s.workLen(begin)+sequence*s.workLen(1):]
+	rows := j.qkv.Slice(begin, end).Data[head*d:]
+	attention.F32(j.dst.Slice(begin, end).Data[head*d:], hidden, rows, rows[hidden:], rows[2*hidden:], 3*hidden, end-begin, d, work[:room])
+}
+
+// normJob is layer normalisation in place; a tile is a few rows.
+type normJob struct {
+	s *Session
+	x tensor.Tensor
+	n norm
+}
+
+const normRows = 16 // of a tile: some microseconds of work
+
+func (s *Session) layerNorm(x tensor.Tensor, n norm) {
+	s.normalise.x, s.normalise.n = x, n
+	s.dev.Run(&s.normalise, (x.Rows+normRows-1)/normRows)
+}
+
+func (j *normJob) Tile(i int) {
+	x := j.x.Slice(i*normRows, min((i+1)*normRows, j.x.Rows))
+	layernorm.F32(x.Data, x.Data, j.n.gamma, j.n.beta, x.Rows, x.Cols, j.s.m.Config.Epsilon)
+}
+
+// geluJob is the approximation of GELU by tanh, in place; a tile is one row.
+type geluJob struct {
+	s *Session
+	x tensor.Tensor
+}
+
+func (s *Session) tanhGELU(x tensor.Tensor) {
+	s.gelu.x = x
+	s.dev.Run(&s.gelu, x.Rows)
+}
+
+// Tile computes x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³))) (Hendrycks and Gimpel 2016).
+func (j *geluJob) Tile(i int) {
+	var t [256]float32
+	row := j.x.Row(i)
+	for len(row) > 0 {
+		x := row[:min(len(row), len(t))]
+		for i, v := range x {
+			t[i] = float32(math.Sqrt(2/math.Pi)) * (v + float32(0.044715*v*v*v))
+		}
+		activation.Tanh(t[:], t[:len(x)])
+		for i, v := range x {
+			x[i] = 0.5 * v * (1 + t[i])
+		}
+		row = row[len(x):]
+	}
+}
+
+// pool writes the embedding of one text to dst [Hidden], from its tokens' states x [tokens][Hidden].
+func (r Representation) pool(dst []float32, x tensor.Tensor) {
+	copy(dst, x.Row(0))
+	if r.Pooling == Mean {
+		for i := 1; i < x.Rows; i++ {
+			for j, v := range x.Row(i) {
+				dst[j] += v
+			}
+		}
+		scale := 1 / float32(x.Rows)
+		for j := range dst {
+			dst[j] *= scale
+		}
+	}
+	if r.Normalize {
+		var sum float64
+		for _, v := range dst {
+			sum += float64(float64(v) * float64(v))
+		}
+		scale := float32(1 / max(math.Sqrt(sum), 1e-12))
+		for j := range dst {
+			dst[j] *= scale
+		}
+	}
+}

@@ -1,0 +1,231 @@
+package bert
+
+import (
+	"context"
+	"fmt"
+
+	"netfusion/kernels/attention"
+	"netfusion/kernels/embedding"
+	"netfusion/tensor"
+)
+
+// Session is one caller's buffers: it serves one call at a time and allocates nothing in them. Sessions of one Model
+// run side by side, each on its own Device.
+type Session struct {
+	m      *Model
+	dev    *tensor.Device
+	r      Representation
+	act    nonlinearity
+	room   int // tokens
+	texts  int // sequences
+	ids    []int32
+	types  []int32
+	places []int32 // of each token in its sequence
+	starts []int32 // [sequences+1] where each sequence begins among the tokens
+
+	x     tensor.Tensor // [room][Hidden]
+	a     tensor.Tensor // [room][Hidden]
+	qkv   tensor.Tensor // [room][3·Hidden]
+	inner tensor.Tensor // [room][Intermediate]
+	work  tensor.Tensor // attention's
+
+	attend    attendJob
+	normalise normJob
+	gelu      geluJob
+}
+
+// SessionOptions size a Session; the zero value suits one text at a time.
+type SessionOptions struct {
+	Tokens int // of one pass over the weights, all texts together; 0 means Config.MaxTokens
+	Texts  int // of one pass; 0 means as many as Tokens/16, at least 1
+	// Representation, if not nil, replaces the checkpoint's own.
+	Representation *Representation
+}
+
+// NewSession allocates all that the Session's calls will use.
+func (m *Model) NewSession(dev *tensor.Device, o SessionOptions) (*Session, error) {
+	c := m.Config
+	if o.Tokens == 0 {
+		o.Tokens = c.MaxTokens
+	}
+	if o.Texts == 0 {
+		o.Texts = max(1, o.Tokens/16)
+	}
+	if o.Representation == nil {
+		o.Representation = &c.Representation
+	}
+	if o.Tokens < 3 || o.Tokens > 1<<20 || o.Texts < 1 || o.Texts > o.Tokens {
+		return nil, fmt.Errorf("bert: session of %d tokens and %d texts", o.Tokens, o.Texts)
+	}
+	if err := o.Representation.check(c.Layers); err != nil {
+		return nil, fmt.Errorf("bert: %w", err)
+	}
+	s := &Session{m: m, dev: dev, r: *o.Representation, act: activations[c.Activation], room: o.Tokens, texts: o.Texts}
+	s.ids = make([]int32, 0, o.Tokens+maxOvershoot)
+	s.types = make([]int32, o.Tokens)
+	s.places = make([]int32, 0, o.Tokens)
+	s.starts = make([]int32, 0, o.Texts+1)
+	tensor.Plan(func(a *tensor.Arena) {
+		s.x = a.Take(o.Tokens, c.Hidden)
+		s.a = a.Take(o.Tokens, c.Hidden)
+		s.qkv = a.Take(o.Tokens, 3*c.Hidden)
+		s.inner = a.Take(o.Tokens, c.Intermediate)
+		s.work = a.Take(c.Heads, s.workLen(o.Tokens)+o.Texts*s.workLen(1))
+	})
+	s.attend.s, s.normalise.s, s.gelu.s = s, s, s
+	return s, nil
+}
+
+// workLen is attention's room for one head of a sequence. Several sequences together take at most that of one as long
+// as all of them, and workLen(1) for each, since panels of keys are rounded up.
+func (s *Session) workLen(tokens int) int {
+	return attention.WorkLen(tokens, s.m.Config.Hidden/s.m.Config.Heads)
+}
+
+// Embed writes the embedding of text to dst [Width]. A text of more than Config.MaxTokens tokens is cut.
+func (s *Session) Embed(ctx context.Context, dst []float32, text string) error {
+	if err := s.checkDst(dst, 1); err != nil {
+		return err
+	}
+	s.reset()
+	s.add(text)
+	return s.flush(ctx, dst)
+}
+
+// EmbedAll writes the embeddings of texts to dst [len(texts)][Width], as many texts to a pass as the Session has room
+// for. An embedding is the same, bit for bit, as if its text were alone.
+func (s *Session) EmbedAll(ctx context.Context, dst []float32, texts []string) error {
+	if err := s.checkDst(dst, len(texts)); err != nil {
+		return err
+	}
+	done := 0
+	s.reset()
+	for i, text := range texts {
+		if !s.add(text) {
+			if err := s.flush(ctx, dst[done*s.m.Width():i*s.m.Width()]); err != nil {
+				return err
+			}
+			done = i
+			s.reset()
+			s.add(text)
+		}
+	}
+	return s.flush(ctx, dst[done*s.m.Width():])
+}
+
+// EmbedTokens writes the embedding of one sequence of token ids, special tokens included, to dst [Width]. types are
+// their token types, or nil for all 0 (see Tokenizer.EncodePair).
+func (s *Session) EmbedTokens(ctx context.Context, dst []float32, ids, types []int32) error {
+	if err := s.checkDst(dst, 1); err != nil {
+		return err
+	}
+	c := s.m.Config
+	if len(ids) == 0 || len(ids) > min(s.room, c.MaxPositions) {
+		return fmt.Errorf("%w: %d of at most %d", ErrTooLong, len(ids), min(s.room, c.MaxPositions))
+	}
+	if types != nil && len(types) != len(ids) {
+		return fmt.Errorf("bert: %d token types for %d tokens", len(types), len(ids))
+	}
+	for i, id := range ids {
+		if id < 0 || int(id) >= c.Vocab {
+			return fmt.Errorf("bert: token %d has id %d, of a vocabulary of %d", i, id, c.Vocab)
+		}
+		if types != nil && (types[i] < 0 || int(types[i]) >= c.Types) {
+			return fmt.Errorf("bert: token %d has type %d of %d", i, types[i], c.Types)
+		}
+	}
+	s.reset()
+	s.ids = append(s.ids, ids...)
+	copy(s.types, types)
+	s.end()
+	err := s.flush(ctx, dst)
+	clear(s.types)
+	return err
+}
+
+func (s *Session) checkDst(dst []float32, texts int) error {
+	if len(dst) != texts*s.m.Width() {
+		return fmt.Errorf("bert: room for %d numbers, %d embeddings have %d", len(dst), texts, texts*s.m.Width())
+	}
+	return nil
+}
+
+func (s *Session) reset() {
+	s.ids, s.places, s.starts = s.ids[:0], s.places[:0], append(s.starts[:0], 0)
+}
+
+// add encodes a text behind those of this pass, or returns false and leaves them as they were if it does not fit.
+func (s *Session) add(text string) bool {
+	if len(s.starts) > s.texts {
+		return false
+	}
+	begin := len(s.ids)
+	s.ids = s.m.Tokenizer.Encode(s.ids, text, min(s.m.Config.MaxTokens, s.room))
+	if len(s.ids) > s.room {
+		s.ids = s.ids[:begin]
+		return false
+	}
+	s.end()
+	return true
+}
+
+// end closes the sequence that was appended to ids.
+func (s *Session) end() {
+	for i := range len(s.ids) - int(s.starts[len(s.starts)-1]) {
+		s.places = append(s.places, int32(i))
+	}
+	s.starts = append(s.starts, int32(len(s.ids)))
+}
+
+// flush runs the encoder over this pass and writes its embeddings to dst [sequences][Width].
+func (s *Session) flush(ctx context.Context, dst []float32) error {
+	if len(s.ids) == 0 {
+		return nil
+	}
+	x, err := s.forward(ctx, s.r.Layer)
+	if err != nil {
+		return err
+	}
+	n := s.m.Width()
+	for i := range len(s.starts) - 1 {
+		s.r.pool(dst[i*n:][:n], x.Slice(int(s.starts[i]), int(s.starts[i+1])))
+	}
+	return nil
+}
+
+// forward returns the hidden state [tokens][Hidden] of a layer, 0 being the embeddings.
+func (s *Session) forward(ctx context.Context, last int) (tensor.Tensor, error) {
+	m, n := s.m, len(s.ids)
+	x, a, qkv, inner := s.x.Slice(0, n), s.a.Slice(0, n), s.qkv.Slice(0, n), s.inner.Slice(0, n)
+	s.lookUp(x)
+	s.layerNorm(x, m.norm)
+	for i := range m.layers[:last] {
+		if err := ctx.Err(); err != nil {
+			return tensor.Tensor{}, err
+		}
+		l := &m.layers[i]
+		l.qkv.Forward(s.dev, qkv, x, 0)
+		s.attention(a, qkv)
+		l.out.Add(s.dev, x, a, x)
+		s.layerNorm(x, l.outNorm)
+		l.up.Forward(s.dev, inner, x, s.act.act)
+		if s.act.tanhGELU {
+			s.tanhGELU(inner)
+		}
+		l.down.Add(s.dev, x, inner, x)
+		s.layerNorm(x, l.downNorm)
+	}
+	return x, nil
+}
+
+// lookUp sets x to the sum of each token's word, position and type.
+func (s *Session) lookUp(x tensor.Tensor) {
+	m := s.m
+	if m.words.I8 != nil {
+		embedding.I8Rows(x.Data, m.words.I8, m.words.Scale, s.ids, x.Cols)
+	} else {
+		embedding.F32(x.Data, m.words.F32, s.ids, x.Cols)
+	}
+	embedding.Add(x.Data, m.positions, s.places, x.Cols)
+	embedding.Add(x.Data, m.types, s.types[:x.Rows], x.Cols)
+}
