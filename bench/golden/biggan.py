@@ -6,7 +6,8 @@
 needs torch, safetensors, scipy, boto3 and pytorch-pretrained-biggan. Each folder gets config.json, pytorch_model.bin and golden.safetensors:
     z       F32  [images][z_dim]
     labels  F32  [images][classes]   a class, then mixes of classes
-    t/stage F32  every step-th value, channels last, of a stage at truncation t, then the largest magnitude of the stage
+    t/stage F32  every step-th value, channels last, of a stage at truncation t, then the largest magnitude of the stage;
+                 the reference runs in float64, so that all of a difference is the reader's
 with step = (values // samples + 1) | 1 for the metadata's "samples", or 1 where that is 0.
 """
 import json
@@ -15,7 +16,7 @@ import sys
 
 import torch
 from pytorch_pretrained_biggan import BigGAN, BigGANConfig
-from pytorch_pretrained_biggan.model import BigGANBatchNorm, GenBlock
+from pytorch_pretrained_biggan.model import BigGANBatchNorm, GenBlock, SelfAttn
 from safetensors.torch import save_file
 
 TRUNCATIONS = (0.14, 0.28, 0.4, 0.56, 0.58, 0.94, 1.0)
@@ -33,8 +34,9 @@ def labels(images, classes):
     return y / y.sum(1, keepdim=True)
 
 
-def build(config, z, y):
-    """A generator with random weights whose statistics are about those of its own activations, each row different."""
+def build(config, z, y, images):
+    """A generator with random weights. Like a trained one it is well-conditioned: the statistics, each row different, are about those of its
+    activations on so many images; attention is neither flat nor all on one key; what goes into tanh for z and y has standard deviation 0.6."""
     model = BigGAN(BigGANConfig.from_dict(config))
     model.eval()
     for name, p in list(model.named_parameters()) + list(model.named_buffers()):
@@ -61,16 +63,25 @@ def build(config, z, y):
         m.running_means.copy_(x.mean(1) + 0.15 * x.std(1) * torch.randn(n))
         m.running_vars.copy_(x.var(1) * torch.exp(0.2 * torch.randn(n)))
 
+    def soften(m, inputs):
+        x = inputs[0]
+        pool = lambda p: torch.nn.functional.max_pool2d(p, 2).flatten(2)
+        scores = m.snconv1x1_theta(x).flatten(2).transpose(1, 2) @ pool(m.snconv1x1_phi(x))
+        m.snconv1x1_theta.weight_u *= scores.std() / 2
+
     hooks = [m.register_forward_pre_hook(record) for m in model.modules() if isinstance(m, BigGANBatchNorm)]
-    out = {}
-    hooks.append(model.generator.conv_to_rgb.register_forward_hook(lambda m, i, o: out.update(rgb=o[:, :3])))
+    hooks += [m.register_forward_pre_hook(soften) for m in model.modules() if isinstance(m, SelfAttn)]
     with torch.no_grad():
+        model(0.4 * torch.randn(images, config["z_dim"]), labels(images, config["num_classes"]), 0.4)
+        for h in hooks:
+            h.remove()
+        colours = []
+        h = model.generator.conv_to_rgb.register_forward_hook(lambda m, i, o: colours.append(o[:, :3]))
         model(z, y, 0.4)
-        gain = 0.6 / out["rgb"].std()  # a tanh that saturates would hide errors
+        h.remove()
+        gain = 0.6 / colours[0].std()  # a tanh that saturates would hide errors
         for p in (model.generator.bn.weight, model.generator.bn.bias, model.generator.conv_to_rgb.bias):
             p *= gain
-    for h in hooks:
-        h.remove()
     return model
 
 
@@ -85,10 +96,10 @@ def stages(model, z, y, truncation):
             count = iter(range(4))
             hooks.append(layer.relu.register_forward_hook(lambda m, i, o, k=k, c=count: out.update({f"layers.{k}.bn_{next(c)}": last(o)})))
     with torch.no_grad():
-        out["image"] = last(model(z, y, truncation))
+        out["image"] = last(model.double()(z.double(), y.double(), truncation))
     for h in hooks:
         h.remove()
-    print(f"truncation {truncation}: before tanh, standard deviation {torch.atanh(out['image'].double()).std():.2f}; largest of layers:",
+    print(f"truncation {truncation}: before tanh, standard deviation {torch.atanh(out['image']).std():.2f}; largest of layers:",
           *(f"{v.abs().max():.1f}" for k, v in out.items() if k.count(".") == 1))
     return {k: v for k, v in out.items() if not k.endswith("bn_0")}
 
@@ -102,7 +113,7 @@ def write(folder, config, state, z, y, truncations, samples, model, **save):
         for name, v in stages(model, z, y, t).items():
             flat = v.flatten()
             step = (len(flat) // samples + 1) | 1 if samples else 1
-            golden[f"{t}/{name}"] = torch.cat([flat[::step], flat.abs().max()[None]])
+            golden[f"{t}/{name}"] = torch.cat([flat[::step], flat.abs().max()[None]]).float()
     save_file(golden, folder / "golden.safetensors", {"samples": str(samples)})
 
 
@@ -119,12 +130,12 @@ def main(what, out):
     if what == "full":
         config = {k: v for k, v in vars(BigGANConfig()).items()}
         z, y = 0.4 * torch.randn(1, config["z_dim"]), labels(1, config["num_classes"])
-        model = build(config, z, y)
+        model = build(config, z, y, 8)
         write(out, config, {k: strided(v) for k, v in model.state_dict().items()}, z, y, (0.4,), 0, model, _use_new_zipfile_serialization=False)
         return
     for name, config in TINY.items():
-        z, y = torch.randn(2, config["z_dim"]), labels(2, config["num_classes"])
-        model = build(config, z, y)
+        z, y = 0.4 * torch.randn(2, config["z_dim"]), labels(2, config["num_classes"])
+        model = build(config, z, y, 32)
         if name == "tiny":
             state, save = {k: strided(v) for k, v in model.state_dict().items()}, dict(_use_new_zipfile_serialization=False)
         else:

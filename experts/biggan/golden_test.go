@@ -104,7 +104,11 @@ func (g golden) run(t testing.TB, m *Model, workers int) (worst float64, where s
 				t.Fatalf("the reference has no stage %q", name)
 			}
 			seen++
-			if d := g.compare(t, want, got); !(d <= worst) {
+			d := g.compare(t, want, got)
+			if testing.Verbose() && g.samples == 0 {
+				t.Logf("%-16s %.2g", name, d)
+			}
+			if !(d <= worst) {
 				worst, where = d, fmt.Sprintf("truncation %v, stage %q", value, name)
 			}
 		}
