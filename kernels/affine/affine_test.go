@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"netfusion/kernels/cpu/cputest"
@@ -78,6 +79,36 @@ func TestReLUSameBitsForAnySplit(t *testing.T) {
 					t.Fatalf("cut at %d: [%d] = %v, want %v", cut, i, got[i], want[i])
 				}
 			}
+		}
+	})
+}
+
+func TestVectorFormsGiveTheSameBits(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 8))
+	const rows, cols = 5, 45
+	x, scale, offset := random(r, rows*cols), random(r, cols), random(r, cols)
+	results := map[string][]float32{}
+	cputest.EachForm(t, func(t *testing.T) {
+		y := make([]float32, rows*cols)
+		ReLU(y, cols, x, cols, scale, offset, rows, cols)
+		results[t.Name()] = y
+	})
+	a, b := results[t.Name()+"/form=avx512"], results[t.Name()+"/form=avx2"]
+	if a == nil || b == nil {
+		t.Skip("needs AVX2 and AVX-512")
+	}
+	if !slices.Equal(a, b) {
+		t.Error("AVX2 and AVX-512 differ")
+	}
+}
+
+// Operands end where memory ends: a vector form that reads or writes beyond them crashes.
+func TestReLUStaysInsideItsOperands(t *testing.T) {
+	cputest.EachForm(t, func(t *testing.T) {
+		const rows = 3
+		for cols := 1; cols < 35; cols++ {
+			x, dst := cputest.AtPageEnd(t, rows*cols), cputest.AtPageEnd(t, rows*cols)
+			ReLU(dst, cols, x, cols, cputest.AtPageEnd(t, cols), cputest.AtPageEnd(t, cols), rows, cols)
 		}
 	})
 }

@@ -1,3 +1,5 @@
+//go:build !amd64 || purego
+
 package affine
 
 func relu(dst []float32, ldd int, x []float32, ldx int, scale, offset []float32, rows, cols int) {
