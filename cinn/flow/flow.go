@@ -120,6 +120,20 @@ func (f *Flow) Params() []Param { return f.params }
 // Values is the slab of all parameters. Whoever writes to it calls Pack before the next use.
 func (f *Flow) Values() []float32 { return f.values }
 
+// HeadBegin is where the class head's parameters begin in Values: they are the last, and their loss is a term of its own.
+func (f *Flow) HeadBegin() int {
+	if f.Config.Classes == 0 {
+		return len(f.values)
+	}
+	return f.head.layers[0].w
+}
+
+// Condition returns the mean of the training conditions, which is the null condition of guidance and condition dropout, and the
+// inverse of their standard deviation, [Cond] each: 0 and 1 until Fit. They must not be written to.
+func (f *Flow) Condition() (mean, inverse []float32) {
+	return f.mean[:f.Config.Cond], f.inverse[:f.Config.Cond]
+}
+
 // layers calls each for every linear layer.
 func (f *Flow) layers(each func(*dense)) {
 	visit := func(n *mlp) {

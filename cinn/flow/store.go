@@ -50,8 +50,18 @@ func Load(c Config, w nn.Weights) (*Flow, error) {
 		w.Fail(err)
 		return nil, w.Err()
 	}
+	// Every tensor must be there before the memory for it is taken.
+	if c.Dialect == NetFusion {
+		w.Raw("linear.weight", c.Latent, c.inputs())
+		w.Raw("linear.cholesky", c.Latent, c.Latent)
+	}
+	if c.Classes > 0 {
+		w.Raw("classes.weight", c.Classes, c.Class)
+	}
+	if w.Err() != nil {
+		return nil, w.Err()
+	}
 	f, b := layout(c, 0)
-	// Every tensor must be there before the memory for all of them is taken.
 	for _, p := range b.params {
 		if _, ok := w.Raw(p.Name, p.Shape...); !ok {
 			return nil, w.Err()
@@ -149,17 +159,22 @@ func Open(path string) (*Flow, error) {
 		return nil, err
 	}
 	defer file.Close()
+	return LoadExpert(file, []byte(file.Metadata()[configKey]))
+}
+
+// LoadExpert reads the Flow that is all of source, with its Config as JSON.
+func LoadExpert(source nn.Source, config []byte) (*Flow, error) {
 	var c Config
-	if err := json.Unmarshal([]byte(file.Metadata()[configKey]), &c); err != nil {
-		return nil, fmt.Errorf("%s: metadata %q: %w", path, configKey, err)
+	if err := json.Unmarshal(config, &c); err != nil {
+		return nil, fmt.Errorf("%s: flow config: %w", source.Origin(), err)
 	}
-	w := nn.Load(file)
+	w := nn.Load(source)
 	f, err := Load(c, w)
 	if err != nil {
 		return nil, err
 	}
 	if extra := w.Unused(); len(extra) > 0 {
-		return nil, fmt.Errorf("%s: tensor %q is not part of this flow", path, extra[0])
+		return nil, fmt.Errorf("%s: tensor %q is not part of this flow", source.Origin(), extra[0])
 	}
 	return f, nil
 }

@@ -1,0 +1,114 @@
+package train
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+
+	"netfusion/cinn/flow"
+	"netfusion/nn"
+	"netfusion/nn/safetensors"
+	"netfusion/tensor"
+)
+
+// Names in a checkpoint: the three flows are under these prefixes, the optimizer's moments are slabs.
+const (
+	flowPrefix = "flow."
+	emaPrefix  = "ema."
+	bestPrefix = "best."
+
+	firstName  = "optimizer.first"
+	secondName = "optimizer.second"
+	peakName   = "optimizer.peak"
+)
+
+// Save writes a checkpoint: the old file stays until the new one is complete.
+func (t *Trainer) Save(path string) error {
+	meta := map[string]string{"arch": "training"}
+	for name, v := range map[string]any{
+		"config": t.flow.Config, "options": t.Options, "state": t.state, "fingerprints": t.fingerprints(),
+	} {
+		b, err := json.Marshal(v)
+		if err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		meta[name] = string(b)
+	}
+	var ts []safetensors.Tensor
+	for _, f := range []struct {
+		prefix string
+		flow   *flow.Flow
+	}{{flowPrefix, t.flow}, {emaPrefix, t.ema}, {bestPrefix, t.best}} {
+		for _, s := range f.flow.Tensors(false) {
+			s.Name = f.prefix + s.Name
+			ts = append(ts, s)
+		}
+	}
+	shape := []int{len(t.first)}
+	ts = append(ts, safetensors.NewF32(firstName, shape, t.first), safetensors.NewF32(secondName, shape, t.second))
+	if t.peak != nil {
+		ts = append(ts, safetensors.NewF32(peakName, shape, t.peak))
+	}
+	return safetensors.WriteFile(path, meta, ts)
+}
+
+// fingerprints are those of the data beside the caller's.
+func (t *Trainer) fingerprints() map[string]string {
+	all := map[string]string{}
+	maps.Copy(all, t.Fingerprints)
+	all["training data"] = t.train.data.fingerprint()
+	all["validation data"] = t.validate.data.fingerprint()
+	return all
+}
+
+// Resume returns a Trainer that goes on where the checkpoint at path was saved, on the same data and experts.
+func Resume(path string, train, validate *Data, fingerprints map[string]string, dev *tensor.Device) (*Trainer, error) {
+	file, err := safetensors.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	if err := file.Verify(); err != nil {
+		return nil, err
+	}
+	t := &Trainer{Fingerprints: fingerprints, dev: dev}
+	var saved map[string]string
+	meta := file.Metadata()
+	for name, v := range map[string]any{"options": &t.Options, "state": &t.state, "fingerprints": &saved} {
+		if err := json.Unmarshal([]byte(meta[name]), v); err != nil {
+			return nil, fmt.Errorf("%s: metadata %q: %w", path, name, err)
+		}
+	}
+	if t.state.Step < 0 || t.state.Wait < 0 {
+		return nil, fmt.Errorf("%s: step %d, %d validations without improvement", path, t.state.Step, t.state.Wait)
+	}
+	for _, f := range []struct {
+		prefix string
+		flow   **flow.Flow
+	}{{flowPrefix, &t.flow}, {emaPrefix, &t.ema}, {bestPrefix, &t.best}} {
+		if *f.flow, err = flow.LoadExpert(nn.Under(file, f.prefix), []byte(meta["config"])); err != nil {
+			return nil, err
+		}
+	}
+	w := nn.Load(file)
+	n := len(t.flow.Values())
+	t.first, t.second = w.F32(firstName, n), w.F32(secondName, n)
+	if t.Options.Optimizer == "amsgrad" {
+		t.peak = w.F32(peakName, n)
+	}
+	if err := w.Err(); err != nil {
+		return nil, err
+	}
+	if err := t.prepare(train, validate); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if now := t.fingerprints(); !maps.Equal(now, saved) {
+		for name, v := range saved {
+			if now[name] != v {
+				return nil, fmt.Errorf("%s: was trained with other %s (%.12s…, now %.12s…)", path, name, v, now[name])
+			}
+		}
+		return nil, fmt.Errorf("%s: was trained with other experts or data", path)
+	}
+	return t, nil
+}
