@@ -14,44 +14,65 @@ import (
 	"strings"
 	"testing"
 
+	"netfusion/nn"
 	"netfusion/tensor"
 )
 
-// The emoji expert: EMOJI_EXPERT names its folder, with config.json, pytorch_model.bin and golden.npz.
+// The emoji expert: EMOJI_EXPERT names its folder, with config.json, pytorch_model.bin and golden.npz. The storage types
+// state what they cost on a trained generator.
 func TestEmojiExpertDrawsItsGoldenImages(t *testing.T) {
 	dir := os.Getenv("EMOJI_EXPERT")
 	if dir == "" {
 		t.Skip("EMOJI_EXPERT is not set")
 	}
-	m := open(t, dir)
 	arrays := readNPZ(t, filepath.Join(dir, "golden.npz"))
 	z, label, want := arrays["z"], arrays["label"], arrays["image"]
-	n, size := z.shape[0], m.Resolution
-	classes := tensor.New(n, m.ClassDim)
-	for i, k := range label.values {
-		copy(classes.Row(i), m.Class(int(k)))
-	}
 	dev := tensor.CPU(2)
 	defer dev.Close()
-	image, err := m.NewSession(dev, n).Generate(tensor.Of(n, m.ZDim, z.values), classes, Truncation{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(want.values) != len(image.Data) {
-		t.Fatalf("%d values, want %d", len(image.Data), len(want.values))
-	}
-	worst, largest := 0.0, 0.0
-	for p := range image.Rows {
-		for c, got := range image.Row(p) {
-			i, pixel := p/(size*size), p%(size*size)
-			w := want.values[(i*3+c)*size*size+pixel] // NCHW
-			worst = max(worst, math.Abs(float64(got-w)))
-			largest = max(largest, math.Abs(float64(w)))
+	for _, c := range []struct {
+		storage    Storage
+		worst, rms float64 // of the images, in (-1, 1)
+	}{{"f32", 1e-4, 1e-5}, {"f16", 0.05, 1e-3}, {"bf16", 0.3, 1e-2}, {"int8", 1, 2e-2}} {
+		meta, ts, err := Convert(dir, c.storage)
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	t.Logf("%d images, worst difference %.2g of the largest value, %.3f", n, worst/largest, largest)
-	if !(worst <= 1e-4*largest) {
-		t.Errorf("differs by %v", worst)
+		m, err := load(nn.Memory(dir, ts), meta)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.StatsRows != 1 {
+			t.Errorf("%d rows of statistics, all of which are equal", m.StatsRows)
+		}
+		n, size := z.shape[0], m.Resolution
+		classes := tensor.New(n, m.ClassDim)
+		for i, k := range label.values {
+			copy(classes.Row(i), m.Class(int(k)))
+		}
+		image, err := m.NewSession(dev, n).Generate(tensor.Of(n, m.ZDim, z.values), classes, Truncation{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(want.values) != len(image.Data) {
+			t.Fatalf("%d values, want %d", len(image.Data), len(want.values))
+		}
+		worst, square := 0.0, 0.0
+		for p := range image.Rows {
+			for channel, got := range image.Row(p) {
+				i, pixel := p/(size*size), p%(size*size)
+				d := math.Abs(float64(got - want.values[(i*3+channel)*size*size+pixel])) // NCHW
+				worst = max(worst, d)
+				square += d * d
+			}
+		}
+		rms, bytes := math.Sqrt(square/float64(len(image.Data))), 0
+		for _, x := range ts {
+			bytes += len(x.Data)
+		}
+		t.Logf("%-4s %8d bytes: %d images differ by at most %.2g, RMS %.2g", c.storage, bytes, n, worst, rms)
+		if !(worst <= c.worst && rms <= c.rms) {
+			t.Errorf("%s: differs by at most %v, RMS %v, want %v and %v", c.storage, worst, rms, c.worst, c.rms)
+		}
 	}
 }
 
