@@ -1,0 +1,58 @@
+package main
+
+import (
+	"flag"
+
+	"netfusion/cinn"
+	"netfusion/cinn/pack"
+)
+
+// modelFlags are the flags of every command that runs a fusion.
+type modelFlags struct {
+	path    string
+	workers int
+}
+
+func (m *modelFlags) declare(f *flag.FlagSet) {
+	f.StringVar(&m.path, "model", "", "a pack `FILE` to use instead of the built-in one")
+	f.IntVar(&m.workers, "workers", 0, "goroutines, `N`; 0 is one per processor; the picture does not depend on it")
+}
+
+func (m *modelFlags) check() error {
+	if m.workers < 0 || m.workers > 1024 {
+		return usagef("-workers %d: want 0 to 1024", m.workers)
+	}
+	return nil
+}
+
+// artist is an open fusion and the buffers to run it.
+type artist struct {
+	*cinn.Session
+	model *cinn.Model
+}
+
+func (m *modelFlags) open() (*artist, error) {
+	o := cinn.Options{Workers: m.workers}
+	var model *cinn.Model
+	var err error
+	if m.path == "" {
+		model, err = pack.Open(o)
+	} else {
+		model, err = cinn.Open(m.path, o)
+	}
+	if err != nil {
+		return nil, err
+	}
+	session, err := model.NewSession()
+	if err != nil {
+		model.Close()
+		return nil, err
+	}
+	return &artist{session, model}, nil
+}
+
+// Close ends the session and then the model. Both only give back memory: there is nothing that a caller could do.
+func (a *artist) Close() {
+	a.Session.Close()
+	a.model.Close()
+}
