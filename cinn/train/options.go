@@ -17,9 +17,10 @@ type Options struct {
 	Floor     float64 `json:"floor"`
 	Beta1     float64 `json:"beta1"`
 	Beta2     float64 `json:"beta2"`
-	Decay     float64 `json:"decay"` // of matrices, decoupled; AdamW only
-	Clip      float64 `json:"clip"`  // bound of the gradient's norm; 0 is none
-	EMA       float64 `json:"ema"`   // decay of the average of the weights, which is what is judged and kept
+	Decay     float64 `json:"decay"`      // of matrices, decoupled; AdamW only
+	HeadDecay float64 `json:"head_decay"` // the same for the class head, which over-fits at its own pace
+	Clip      float64 `json:"clip"`       // bound of the gradient's norm; 0 is none
+	EMA       float64 `json:"ema"`        // decay of the average of the weights, which is what is judged and kept
 
 	Dropout          float32 `json:"dropout"`           // of hidden units
 	ConditionDropout float32 `json:"condition_dropout"` // how often the condition is the null condition, for guidance
@@ -34,7 +35,7 @@ type Options struct {
 func Defaults() Options {
 	return Options{
 		Steps: 5000, Batch: 128, Seed: 1,
-		Optimizer: "adamw", Rate: 5e-4, Warmup: 200, Floor: 0.01, Beta1: 0.9, Beta2: 0.99, Decay: 0.05, Clip: 5, EMA: 0.998,
+		Optimizer: "adamw", Rate: 5e-4, Warmup: 200, Floor: 0.01, Beta1: 0.9, Beta2: 0.99, Decay: 0.05, HeadDecay: 0.05, Clip: 5, EMA: 0.998,
 		Dropout: 0.1, ConditionDropout: 0.1,
 		Validate: 250, Draws: 4,
 	}
@@ -46,14 +47,14 @@ func (o Options) check() error {
 		return fmt.Errorf("%d steps of %d pairs", o.Steps, o.Batch)
 	case o.Optimizer != "adamw" && o.Optimizer != "adam" && o.Optimizer != "amsgrad":
 		return fmt.Errorf("optimizer %q, want adamw, adam or amsgrad", o.Optimizer)
-	case o.Optimizer != "adamw" && o.Decay != 0:
+	case o.Optimizer != "adamw" && (o.Decay != 0 || o.HeadDecay != 0):
 		return fmt.Errorf("optimizer %s has no weight decay", o.Optimizer)
 	case !(o.Rate > 0 && o.Rate < 1), !(o.Floor >= 0 && o.Floor <= 1), o.Warmup < 0:
 		return fmt.Errorf("learning rate %v after %d steps, down to %v of it", o.Rate, o.Warmup, o.Floor)
 	case !(o.Beta1 >= 0 && o.Beta1 < 1), !(o.Beta2 >= 0 && o.Beta2 < 1), !(o.EMA >= 0 && o.EMA < 1):
 		return fmt.Errorf("decays %v, %v and %v, want 0 to below 1", o.Beta1, o.Beta2, o.EMA)
-	case !(o.Decay >= 0 && o.Decay < 100), !(o.Clip >= 0):
-		return fmt.Errorf("weight decay %v, gradient bound %v", o.Decay, o.Clip)
+	case !(o.Decay >= 0 && o.Decay < 1000), !(o.HeadDecay >= 0 && o.HeadDecay < 1000), !(o.Clip >= 0):
+		return fmt.Errorf("weight decay %v and %v, gradient bound %v", o.Decay, o.HeadDecay, o.Clip)
 	case !(o.Dropout >= 0 && o.Dropout <= 0.9), !(o.ConditionDropout >= 0 && o.ConditionDropout < 1), !(o.ConditionNoise >= 0 && o.ConditionNoise < 10):
 		return fmt.Errorf("dropout %v, condition dropout %v, condition noise %v", o.Dropout, o.ConditionDropout, o.ConditionNoise)
 	case o.Validate < 1 || o.Draws < 1 || o.Patience < 0:

@@ -260,7 +260,7 @@ type updateJob struct {
 
 type piece struct {
 	begin, end int
-	decay      bool
+	decay      float64
 }
 
 const pieceSize = 1 << 14
@@ -268,8 +268,15 @@ const pieceSize = 1 << 14
 func (u *updateJob) begin(t *Trainer) {
 	u.t = t
 	for _, p := range t.flow.Params() {
+		decay := 0.0
+		switch {
+		case p.Decay && p.Begin >= t.flow.HeadBegin():
+			decay = t.Options.HeadDecay
+		case p.Decay:
+			decay = t.Options.Decay
+		}
 		for at := p.Begin; at < p.Begin+p.Len; at += pieceSize {
-			u.pieces = append(u.pieces, piece{at, min(at+pieceSize, p.Begin+p.Len), p.Decay})
+			u.pieces = append(u.pieces, piece{at, min(at+pieceSize, p.Begin+p.Len), decay})
 		}
 	}
 	u.sums = make([]float64, len(u.pieces))
@@ -304,9 +311,7 @@ func (u *updateJob) Tile(i int) {
 		return
 	}
 	adam := u.adam
-	if p.decay {
-		adam.Decay = t.Options.Decay
-	}
+	adam.Decay = p.decay
 	values := t.flow.Values()[p.begin:p.end]
 	var peak []float32
 	if t.peak != nil {

@@ -123,7 +123,7 @@ func TestSameBytesForAnyWorkersAndAfterAnInterruption(t *testing.T) {
 			o := toyOptions()
 			o.Optimizer = c.optimizer
 			if c.optimizer != "adamw" {
-				o.Decay = 0
+				o.Decay, o.HeadDecay = 0, 0
 			}
 			want := checkpoint(t, c.dialect, o, 1, 0)
 			for _, workers := range []int{2, 7} {
