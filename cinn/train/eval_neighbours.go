@@ -1,7 +1,6 @@
 package train
 
 import (
-	"cmp"
 	"math"
 	"slices"
 
@@ -80,15 +79,25 @@ func unit(v []float32) []float32 {
 // nearest returns the k captions nearest to c, as indices into n.captions, the nearest first.
 func (n *neighbours) nearest(c []float32, k int) []int {
 	q := unit(c)
-	score, order := make([]float64, len(n.unit)), make([]int, len(n.unit))
+	score, best := make([]float64, len(n.unit)), make([]int, 0, k+1)
 	for i, u := range n.unit {
-		order[i] = i
+		var sum float64
 		for j, v := range u {
-			score[i] += float64(float64(v) * float64(q[j]))
+			sum += float64(v * q[j])
 		}
+		score[i] = sum
+		if len(best) == k && sum <= score[best[k-1]] {
+			continue
+		}
+		at, _ := slices.BinarySearchFunc(best, sum, func(b int, sum float64) int {
+			if score[b] >= sum { // of equals, the earlier stays in front
+				return -1
+			}
+			return 1
+		})
+		best = slices.Insert(best, at, i)[:min(k, len(best)+1)]
 	}
-	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(score[b], score[a]) })
-	return order[:min(k, len(order))]
+	return best
 }
 
 // widen sets the bandwidth h.
@@ -196,16 +205,23 @@ func logSum(v, w []float64) float64 {
 	return top + math.Log(sum)
 }
 
-// mixture computes the terms of all rows; equal neighbouring rows of c are looked up once.
-func (n *neighbours) mixture(x, c tensor.Tensor, ks []int) [][]terms {
-	j := &mixtureJob{n: n, x: x, ks: ks, near: make([][]int, x.Rows), terms: make([][]terms, x.Rows)}
-	most := slices.Max(ks)
-	for r := range x.Rows {
+// lookUp finds the k captions nearest to each row of c; equal rows that follow each other are looked up once.
+func (n *neighbours) lookUp(c tensor.Tensor, k int) [][]int {
+	near := make([][]int, c.Rows)
+	for r := range near {
 		if r > 0 && slices.Equal(c.Row(r), c.Row(r-1)) {
-			j.near[r] = j.near[r-1]
+			near[r] = near[r-1]
 		} else {
-			j.near[r] = n.nearest(c.Row(r), most)
+			near[r] = n.nearest(c.Row(r), k)
 		}
+	}
+	return near
+}
+
+// mixture computes the terms of all rows of x, for each of ks, [rows][len(ks)].
+func (n *neighbours) mixture(x tensor.Tensor, near [][]int, ks []int) [][]terms {
+	j := &mixtureJob{n: n, x: x, near: near, ks: ks, terms: make([][]terms, x.Rows)}
+	for r := range j.terms {
 		j.terms[r] = make([]terms, len(ks))
 	}
 	n.e.Device.Run(j, x.Rows)
@@ -214,7 +230,7 @@ func (n *neighbours) mixture(x, c tensor.Tensor, ks []int) [][]terms {
 
 // LogProb implements Density.
 func (n *neighbours) LogProb(z, class []float64, x, c tensor.Tensor) {
-	for r, t := range n.mixture(x, c, []int{n.k}) {
+	for r, t := range n.mixture(x, n.lookUp(c, n.k), []int{n.k}) {
 		z[r], class[r] = t[0].logProb(n.background)
 	}
 }
@@ -222,10 +238,11 @@ func (n *neighbours) LogProb(z, class []float64, x, c tensor.Tensor) {
 // tune sets k and the background, and returns the bandwidth, that suit the validation images best.
 func (n *neighbours) tune() (bandwidth float64) {
 	b := n.e.names(n.e.Set.Rows(pairs.Validation), tuneDraws, evalDraws)
+	near := n.lookUp(b.c, slices.Max(neighbourCounts))
 	best := math.Inf(-1)
 	for _, h := range bandwidths {
 		n.widen(h)
-		rows := n.mixture(b.x, b.c, neighbourCounts)
+		rows := n.mixture(b.x, near, neighbourCounts)
 		for at, k := range neighbourCounts {
 			for _, background := range backgrounds {
 				var sum float64
@@ -242,37 +259,38 @@ func (n *neighbours) tune() (bandwidth float64) {
 	return bandwidth
 }
 
-// shares is how often each class occurs among the k captions nearest to a concept's name.
-func (n *neighbours) shares(concept, k int) []int {
-	name, _ := n.e.Conditions.Of(concept)
-	count := make([]int, n.e.Table.Rows)
-	for _, i := range n.nearest(n.e.Conditions.Vector(name), k) {
-		count[n.e.classOf(n.e.Conditions.Captions[n.captions[i]].Concept)]++
-	}
-	return count
-}
-
-// hits is, for each concept, how often one of its k neighbours drawn at random is of its class, and whether their majority is.
-func (n *neighbours) hits(concepts []int, k int) (drawn, voted []float64) {
-	for _, concept := range concepts {
-		count, truth := n.shares(concept, k), n.e.classOf(concept)
-		total := 0
-		for _, c := range count {
-			total += c
+// hits is, for each concept and the captions nearest to its name, how often one of the first k drawn at random is of its class,
+// and whether their majority is.
+func (n *neighbours) hits(concepts []int, near [][]int, k int) (drawn, voted []float64) {
+	for i, concept := range concepts {
+		count, truth := make([]int, n.e.Table.Rows), n.e.classOf(concept)
+		first := near[i][:min(k, len(near[i]))]
+		for _, c := range first {
+			count[n.e.classOf(n.e.Conditions.Captions[n.captions[c]].Concept)]++
 		}
-		drawn = append(drawn, float64(count[truth])/float64(total))
+		drawn = append(drawn, float64(count[truth])/float64(len(first)))
 		voted = append(voted, indicator(mostCommon(count) == truth))
 	}
 	return drawn, voted
 }
 
-// agreement fills the neighbours' part of r.Agreement, and the flow's gain over them from its own hits and votes.
+// nearNames looks up the names of concepts.
+func (n *neighbours) nearNames(concepts []int) [][]int {
+	c := tensor.New(len(concepts), n.e.Conditions.Dim)
+	for i, concept := range concepts {
+		n.e.nameRows(c.Slice(i, i+1), concept)
+	}
+	return n.lookUp(c, slices.Max(neighbourCounts))
+}
+
+// agreement fills r.Agreement from the flow's own hits and votes.
 func (n *neighbours) agreement(r *Report, concepts []int, hits, votes []float64) {
 	a := &r.Agreement
 	tuning := n.e.concepts(n.e.Set.Rows(pairs.Validation))
+	near := n.nearNames(tuning)
 	var best, bestVote float64
 	for _, k := range neighbourCounts {
-		drawn, voted := n.hits(tuning, k)
+		drawn, voted := n.hits(tuning, near, k)
 		if s := total(drawn); a.K == 0 || s > best {
 			best, a.K = s, k
 		}
@@ -280,8 +298,9 @@ func (n *neighbours) agreement(r *Report, concepts []int, hits, votes []float64)
 			bestVote, a.KVote = s, k
 		}
 	}
-	drawn, _ := n.hits(concepts, a.K)
-	_, voted := n.hits(concepts, a.KVote)
+	near = n.nearNames(concepts)
+	drawn, _ := n.hits(concepts, near, a.K)
+	_, voted := n.hits(concepts, near, a.KVote)
 	count := float64(len(concepts))
 	a.Flow, a.FlowVote = total(hits)/count, total(votes)/count
 	a.Neighbours, a.NeighboursVote = total(drawn)/count, total(voted)/count

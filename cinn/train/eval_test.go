@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -257,5 +258,16 @@ func TestEvalRefuses(t *testing.T) {
 	e.Table = tensor.New(3, 2)
 	if _, err := e.Run(); err == nil || !strings.Contains(err.Error(), "classes") {
 		t.Errorf("a wrong class table: %v", err)
+	}
+}
+
+func TestNearestCaptionsComeInOrder(t *testing.T) {
+	n := &neighbours{unit: [][]float32{{0, 1}, unit([]float32{1, 1}), {1, 0}, {1, 0}, {-1, 0}}}
+	for k, want := range [][]int{1: {2}, 2: {2, 3}, 3: {2, 3, 1}, 5: {2, 3, 1, 0, 4}, 9: {2, 3, 1, 0, 4}} {
+		if k > 0 && want != nil {
+			if got := n.nearest([]float32{5, 0}, k); !slices.Equal(got, want) {
+				t.Errorf("k = %d: %v, want %v", k, got, want)
+			}
+		}
 	}
 }
