@@ -102,7 +102,7 @@ func (g *generator) run(ctx context.Context, s stdio, words []string) error {
 		}
 		return usagef("no prompt")
 	}
-	if g.file == "-" && s.terminal() != nil {
+	if g.file == "-" && s.toTerminal() {
 		return usagef("-o - would write a PNG file into the terminal")
 	}
 	prompt := strings.Join(words, " ")

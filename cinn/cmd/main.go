@@ -49,6 +49,7 @@ func commands() []command {
 		generateCommand(),
 		embedCommand(),
 		pairsCommand(),
+		trainCommand(),
 		convertCommand(),
 		packCommand(),
 		inspectCommand(),

@@ -7,6 +7,8 @@ import (
 	"netfusion/cinn/pack"
 )
 
+const maxWorkers = 1024
+
 // modelFlags are the flags of every command that runs a fusion.
 type modelFlags struct {
 	path    string
@@ -19,8 +21,8 @@ func (m *modelFlags) declare(f *flag.FlagSet) {
 }
 
 func (m *modelFlags) check() error {
-	if m.workers < 0 || m.workers > 1024 {
-		return usagef("-workers %d: want 0 to 1024", m.workers)
+	if m.workers < 0 || m.workers > maxWorkers {
+		return usagef("-workers %d: want 0 to %d", m.workers, maxWorkers)
 	}
 	return nil
 }

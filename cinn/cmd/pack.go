@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"flag"
 	"io"
 	"os"
@@ -9,6 +11,8 @@ import (
 	"strings"
 
 	"netfusion/cinn"
+	"netfusion/cinn/flow"
+	"netfusion/cinn/pairs"
 	"netfusion/nn/disk"
 	"netfusion/nn/planes"
 	"netfusion/nn/safetensors"
@@ -32,6 +36,7 @@ smaller, that the program embeds.
 			f.StringVar(&p.target, "target", "", "the image generator, an expert `FILE`")
 			f.StringVar(&p.out, "o", "", "`FILE` to write")
 			f.BoolVar(&p.force, "f", false, "replace FILE if it exists")
+			f.BoolVar(&p.half, "half", false, "store the flow's matrices as bf16")
 			f.BoolVar(&p.compress, "compress", false, "write the form for distribution")
 			f.StringVar(&p.name, "name", "", "`NAME` of the fusion; default that of FILE")
 			f.StringVar(&p.pairs, "pairs", "", "take the classes' names from a `FILE` that cinn pairs wrote")
@@ -45,7 +50,7 @@ smaller, that the program embeds.
 
 type packer struct {
 	source, flow, target, out string
-	force, compress           bool
+	force, half, compress     bool
 	name, pairs, notice       string
 	temperature, guidance     float32
 }
@@ -65,7 +70,7 @@ func (p *packer) run(ctx context.Context, s stdio, words []string) error {
 		about.Name = stem(p.out)
 	}
 	if p.pairs != "" {
-		set, err := openPairs(p.pairs)
+		set, err := pairs.Open(p.pairs)
 		if err != nil {
 			return err
 		}
@@ -78,27 +83,41 @@ func (p *packer) run(ctx context.Context, s stdio, words []string) error {
 		}
 		about.Licences["notice"] = string(text)
 	}
-	var parts [3]cinn.Part
-	tensors := 0
-	for i, path := range []string{p.source, p.flow, p.target} {
-		f, err := safetensors.Open(path)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		if err := f.Verify(); err != nil {
-			return err
-		}
-		parts[i] = cinn.Part{Meta: f.Metadata(), Tensors: f.Tensors()}
-		tensors += len(f.Tensors())
-		if l := parts[i].Meta["licence"]; l != "" {
-			about.Licences[[]string{"source", "flow", "target"}[i]] = l
+	source, err := safetensors.Open(p.source)
+	if err != nil {
+		return err
+	}
+	defer source.Close()
+	target, err := safetensors.Open(p.target)
+	if err != nil {
+		return err
+	}
+	defer target.Close()
+	f, err := flow.Open(p.flow)
+	if err != nil {
+		return err
+	}
+	config, err := json.Marshal(f.Config)
+	if err != nil {
+		return err
+	}
+	parts := [3]cinn.Part{
+		{Meta: source.Metadata(), Tensors: source.Tensors()},
+		{Meta: map[string]string{"config": string(config)}, Tensors: f.Tensors(p.half)},
+		{Meta: target.Metadata(), Tensors: target.Tensors()},
+	}
+	if err := errors.Join(source.Verify(), target.Verify()); err != nil {
+		return err
+	}
+	for name, meta := range map[string]map[string]string{"source": parts[0].Meta, "target": parts[2].Meta} {
+		if licence := meta["licence"]; licence != "" {
+			about.Licences[name] = licence
 		}
 	}
 	if err := p.write(about, parts); err != nil {
 		return err
 	}
-	return wrote(s, p.out, tensors)
+	return wrote(s, p.out, len(parts[0].Tensors)+len(parts[1].Tensors)+len(parts[2].Tensors))
 }
 
 // write writes the pack beside where it belongs, proves that it opens, and only then gives it its name.

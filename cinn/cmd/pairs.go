@@ -2,11 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
-	"io/fs"
-	"path/filepath"
 
 	"netfusion/cinn/pairs"
 )
@@ -47,19 +44,4 @@ func pairsCommand() command {
 			}
 		},
 	}
-}
-
-// emojiPairs is the training set of the built-in fusion, in a clone of the repository.
-var emojiPairs = filepath.Join("cinn", "pairs", "emoji.pairs")
-
-// openPairs opens a training set; "" means emojiPairs.
-func openPairs(path string) (*pairs.Set, error) {
-	if path != "" {
-		return pairs.Open(path)
-	}
-	set, err := pairs.Open(emojiPairs)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, usagef("no data: want -pairs FILE (the default, %s, is not in this folder)", emojiPairs)
-	}
-	return set, err
 }

@@ -14,11 +14,20 @@ type screen struct {
 	*os.File
 }
 
+// toTerminal tells whether standard output is a terminal of any kind.
+func (s stdio) toTerminal() bool {
+	f, ok := s.out.w.(*os.File)
+	return ok && isTerminal(f)
+}
+
 // terminal returns the terminal behind standard output if pictures can be shown in it, nil otherwise. NO_COLOR is
 // respected (no-color.org), and so is a terminal that says it is dumb.
 func (s stdio) terminal() *screen {
-	f, ok := s.out.w.(*os.File)
-	if !ok || !isTerminal(f) || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" || !enableColour(f) {
+	if !s.toTerminal() || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
+		return nil
+	}
+	f := s.out.w.(*os.File)
+	if !enableColour(f) {
 		return nil
 	}
 	return &screen{f}
