@@ -143,9 +143,11 @@ func (s *Session) ClassProbabilities(dst, c tensor.Tensor) {
 // Draw says which samples to take. Row i of a batch is sample number Sample+i of Seed.
 type Draw struct {
 	Seed, Sample uint64
-	Temperature  float32 // scale of the noise, and of the class choice; 1 is the model's own distribution
-	Guidance     float32 // e∅ + g·(e - e∅) for the embedding, the linear layer and the class logits; 1 is off
-	Snap         bool    // the class part exactly a class embedding, without noise
+	// Temperature T scales Gaussian noise, which makes its density N^(1/T²) but for a constant; class probabilities are
+	// raised to the same power. 1 is the model's own distribution.
+	Temperature float32
+	Guidance    float32 // e∅ + g·(e - e∅) for the embedding, the linear layer and the class logits; 1 is off
+	Snap        bool    // the class part exactly a class embedding, without noise
 }
 
 // Sample draws x [m][Latent+Class] given c [m][Cond].
@@ -176,7 +178,7 @@ func (s *Session) sample(x, c tensor.Tensor, d Draw) {
 		}
 		var u [1]float32
 		random.Uniform(u[:], d.Seed, classStream, sample, 0)
-		class := f.table.Row(pick(s.logits.Row(i), d.Temperature, u[0]))
+		class := f.table.Row(pick(s.logits.Row(i), d.Temperature*d.Temperature, u[0]))
 		e := x.Row(i)[n:]
 		clear(e)
 		if !d.Snap {
