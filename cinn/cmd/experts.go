@@ -151,11 +151,8 @@ func fingerprint(s nn.Source) string {
 	return hex.EncodeToString(sum.Sum(nil))
 }
 
-// embedBatch is how many captions are embedded together.
-const embedBatch = 64
-
 func (l *lessonFlags) embed(ctx context.Context, a *lesson, log io.Writer) error {
-	session, err := a.source.NewSession(a.device, bert.SessionOptions{Texts: embedBatch})
+	session, err := a.source.NewSession(a.device, bert.SessionOptions{})
 	if err != nil {
 		return err
 	}

@@ -50,6 +50,7 @@ func commands() []command {
 		embedCommand(),
 		pairsCommand(),
 		trainCommand(),
+		evalCommand(),
 		convertCommand(),
 		packCommand(),
 		inspectCommand(),

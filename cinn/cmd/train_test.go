@@ -1,0 +1,102 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"netfusion/cinn/pairs"
+	"netfusion/cinn/train"
+)
+
+// tinyPairs writes a training set for the experts of tinyPack: 120 concepts of three classes, a picture each.
+func tinyPairs(t *testing.T, path string) {
+	t.Helper()
+	r := rand.New(rand.NewPCG(1, 2))
+	s := &pairs.Set{
+		Source: "chance", Classes: []string{"a", "b", "c"}, Styles: []pairs.Style{{Name: "plain", Words: []string{"plain %s"}}},
+		Latent: 2, Size: 16,
+	}
+	for i := range 120 {
+		k := i % len(s.Classes)
+		s.Concepts = append(s.Concepts, pairs.Concept{Name: fmt.Sprintf("w%d w%d %s", i%50, i/50, s.Classes[k]), Class: s.Classes[k]})
+		s.Images = append(s.Images, pairs.Image{Concept: i, Class: k})
+		for range s.Latent {
+			s.Mean, s.Std = append(s.Mean, float32(r.NormFloat64())), append(s.Std, 0.1)
+		}
+		for range 3 * s.Size * s.Size {
+			s.Pixels = append(s.Pixels, uint8(255*r.IntN(2)))
+		}
+	}
+	if err := s.Write(path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestTrainAndEval(t *testing.T) {
+	pack := tinyPack(t)
+	dir := filepath.Dir(pack)
+	t.Chdir(dir)
+	tinyPairs(t, "tiny.pairs")
+	common := []string{"-pairs", "tiny.pairs", "-model", pack, "-cache", dir}
+	small := append([]string{"-steps", "6", "-validate", "3", "-batch", "8", "-blocks", "2", "-hidden", "8", "-embed", "4", "-embed-width", "8", "-head", "0"}, common...)
+	learn := func(args ...string) (int, string, string) {
+		return commandLine(t, append(append([]string{"train"}, small...), args...)...)
+	}
+
+	if code, stdout, stderr := learn("-o", "one", "-workers", "1"); code != exitOK || !strings.HasPrefix(stdout, "one: validation NLL ") || !strings.Contains(stderr, "step 3") {
+		t.Fatalf("exit %d, %q, %q", code, stdout, stderr)
+	}
+	if code, _, stderr := learn("-o", "two", "-workers", "2", "-source", "source", "-target", "target"); code != exitOK || content(t, "one") != content(t, "two") {
+		t.Errorf("experts from their own files, two workers: exit %d, %q, or another flow", code, stderr)
+	}
+	if code, _, stderr := learn("-o", "one", "-f", "-resume"); code != exitOK || content(t, "one") != content(t, "two") {
+		t.Errorf("resuming a run that was done: exit %d, %q, or another flow", code, stderr)
+	}
+	if code, _, stderr := learn("-o", "blind", "-blind"); code != exitOK || content(t, "one") == content(t, "blind") {
+		t.Errorf("-blind: exit %d, %q, or the same flow", code, stderr)
+	}
+	if code, _, stderr := learn("-o", "one"); code != exitError || !strings.Contains(stderr, "one exists") {
+		t.Errorf("exit %d, %q", code, stderr)
+	}
+	os.Remove("one")
+	if code, _, stderr := learn("-o", "one"); code != exitError || !strings.Contains(stderr, "one.checkpoint exists") {
+		t.Errorf("exit %d, %q", code, stderr)
+	}
+	if code, _, stderr := learn("-o", "three", "-hidden", "0"); code != exitUsage || !strings.Contains(stderr, "hidden") {
+		t.Errorf("exit %d, %q", code, stderr)
+	}
+
+	judge := append([]string{"eval", "-flow", "two", "-unconditional", "blind"}, common...)
+	code, stdout, stderr := commandLine(t, append(judge, "-json")...)
+	var r train.Report
+	if err := json.Unmarshal([]byte(stdout), &r); err != nil || code != exitOK || r.Split != "test" || len(r.Likelihoods) != 5 {
+		t.Errorf("exit %d, %v, %q, %q", code, err, stdout, stderr)
+	}
+	if code, stdout, _ := commandLine(t, append(judge, "-split", "validation")...); code != exitOK || !strings.Contains(stdout, "ridge") {
+		t.Errorf("exit %d, %q", code, stdout)
+	}
+}
+
+func TestTrainAndEvalWithoutDataSayWhatIsMissing(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for _, test := range []struct{ args, want string }{
+		{"train", "want -o FILE"},
+		{"train -o x", "no data: want -pairs FILE"},
+		{"eval", "no data: want -pairs FILE"},
+		{"eval -split all", "-split"},
+	} {
+		code, _, stderr := commandLine(t, strings.Fields(test.args)...)
+		name, _, _ := strings.Cut(test.args, " ")
+		if code != exitUsage || !strings.Contains(stderr, test.want) || !strings.Contains(stderr, "to draw one: cinn generate "+name) {
+			t.Errorf("%s: exit %d, %q", test.args, code, stderr)
+		}
+	}
+	if code, _, stderr := commandLine(t, "train", "-pairs", "absent.pairs", "-o", "x"); code != exitError || !strings.Contains(stderr, "absent.pairs") {
+		t.Errorf("exit %d, %q", code, stderr)
+	}
+}
