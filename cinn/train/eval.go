@@ -27,7 +27,7 @@ type Eval struct {
 	Conditions *pairs.Conditions
 	Table      tensor.Tensor // class embeddings of the target expert, [classes][Class]
 	ClassNoise float32       // noise that dequantises them
-	Split      pairs.Split   // to report on: Test for a final table, Validation while choosing
+	Split      pairs.Split   // to report on: Test for a final table, Validation while choosing; the zero value is Train
 
 	Flow interface {
 		Density

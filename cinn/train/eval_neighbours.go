@@ -28,7 +28,7 @@ type neighbours struct {
 }
 
 var (
-	neighbourCounts = []int{1, 2, 3, 5, 10, 20, 40, 80}
+	neighbourCounts = []int{1, 2, 3, 5, 10, 20, 40, 80, 160, 320}
 	bandwidths      = []float64{0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 1}
 	backgrounds     = []float64{0.01, 0.03, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9}
 )
