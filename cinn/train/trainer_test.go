@@ -284,9 +284,9 @@ func TestAConditionalMixtureIsRecovered(t *testing.T) {
 	train, _ := world(40000)
 	validate, _ := world(2000)
 	fresh, entropy := world(10000)
-	c := flow.Config{Dialect: flow.NetFusion, Latent: n, Cond: 1, Blocks: 6, Hidden: 32, Depth: 1, Clamp: 2, Embed: 4, EmbedWidth: 16}
+	c := flow.Config{Dialect: flow.NetFusion, Latent: n, Cond: 1, Blocks: 5, Hidden: 24, Depth: 1, Clamp: 2, Embed: 4, EmbedWidth: 16}
 	o := Defaults()
-	o.Steps, o.Batch, o.Rate, o.Warmup, o.Validate, o.ConditionDropout, o.Dropout, o.Decay, o.EMA = 1500, 256, 4e-3, 50, 250, 0, 0, 0, 0.99
+	o.Steps, o.Batch, o.Rate, o.Warmup, o.Validate, o.ConditionDropout, o.Dropout, o.Decay, o.EMA = 1000, 128, 6e-3, 50, 250, 0, 0, 0, 0.99
 	recovered(t, c, o, train, validate, fresh, entropy)
 }
 
