@@ -16,7 +16,7 @@ func BenchmarkStep(b *testing.B) {
 			f := trained(b, shipped)
 			dev := tensor.CPU(0)
 			defer dev.Close()
-			g, err := f.NewGradient(dev, m, 0, 1)
+			g, err := f.NewGradient(dev, m, Regularisation{}, 1)
 			if err != nil {
 				b.Fatal(err)
 			}

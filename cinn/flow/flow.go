@@ -128,11 +128,9 @@ func (f *Flow) HeadBegin() int {
 	return f.head.layers[0].w
 }
 
-// Condition returns the mean of the training conditions, which is the null condition of guidance and condition dropout, and the
-// inverse of their standard deviation, [Cond] each: 0 and 1 until Fit. They must not be written to.
-func (f *Flow) Condition() (mean, inverse []float32) {
-	return f.mean[:f.Config.Cond], f.inverse[:f.Config.Cond]
-}
+// NullCondition is the mean of the training conditions, [Cond], which guidance and condition dropout take for no text at all;
+// 0 until Fit. It must not be written to.
+func (f *Flow) NullCondition() []float32 { return f.mean[:f.Config.Cond] }
 
 // layers calls each for every linear layer.
 func (f *Flow) layers(each func(*dense)) {

@@ -203,7 +203,7 @@ func TestGradientsAreThoseOfTheOracle(t *testing.T) {
 		f := trained(t, c)
 		dev := tensor.CPU(2)
 		defer dev.Close()
-		g, err := f.NewGradient(dev, m+3, 0, 1)
+		g, err := f.NewGradient(dev, m+3, Regularisation{}, 1)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -247,7 +247,7 @@ func TestDropoutGradientsBelongToTheMasksDrawn(t *testing.T) {
 	f := trained(t, c)
 	dev := tensor.CPU(1)
 	defer dev.Close()
-	g, err := f.NewGradient(dev, 16, 0.25, 1)
+	g, err := f.NewGradient(dev, 16, Regularisation{Dropout: 0.25}, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -296,7 +296,7 @@ func TestNothingAllocatesAfterTheStart(t *testing.T) {
 		}
 		dev := tensor.CPU(2)
 		defer dev.Close()
-		g, err := f.NewGradient(dev, m, 0.1, 1)
+		g, err := f.NewGradient(dev, m, Regularisation{Dropout: 0.1, Noise: 1}, 1)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -32,17 +32,24 @@ type Gradient struct {
 	packer packer
 }
 
-// NewGradient returns a Gradient for batches of up to rows. dropout is the probability, rounded down to a multiple of 1/256,
-// that a hidden unit is left out; seed makes its masks.
-func (f *Flow) NewGradient(dev *tensor.Device, rows int, dropout float32, seed uint64) (*Gradient, error) {
+// Regularisation keeps a small training set from being learnt by heart. Both parts are drawn afresh in every step.
+type Regularisation struct {
+	Dropout float32 // probability, rounded down to a multiple of 1/256, that a hidden unit is left out
+	// Noise is added to the text that the embedder reads, in the text's standard deviations. The linear layer and the
+	// class head, which have few ways to over-fit, see the text as it is.
+	Noise float32
+}
+
+// NewGradient returns a Gradient for batches of up to rows. seed makes the masks and the noise of r.
+func (f *Flow) NewGradient(dev *tensor.Device, rows int, r Regularisation, seed uint64) (*Gradient, error) {
 	if rows < 2 {
 		return nil, errors.New("flow: a gradient needs at least two rows")
 	}
-	if !(dropout >= 0 && dropout <= 0.9) {
-		return nil, errors.New("flow: dropout must be from 0 to 0.9")
+	if !(r.Dropout >= 0 && r.Dropout <= 0.9) || !(r.Noise >= 0 && r.Noise < 100) {
+		return nil, errors.New("flow: dropout must be from 0 to 0.9, and noise from 0 to below 100")
 	}
 	g := &Gradient{values: make([]float32, len(f.values))}
-	g.pass = pass{flow: f, dev: dev, rows: rows, training: true, dropout: float32(math.Floor(float64(dropout)*256)) / 256, seed: seed}
+	g.pass = pass{flow: f, dev: dev, rows: rows, training: true, dropout: float32(math.Floor(float64(r.Dropout)*256)) / 256, noise: r.Noise, seed: seed}
 	width, in, out := 0, 0, 0
 	g.packer.values = f.values
 	f.layers(func(d *dense) {
@@ -113,8 +120,8 @@ func (g *Gradient) Initialise(x, c tensor.Tensor) {
 	}
 	z := g.begin(x, c)
 	m := z.Rows
-	p.training = false // neither dropout nor a step of the running statistics
-	f.embedder.forward(p, p.embed.Slice(0, m), p.u.Slice(0, m), &p.embedder)
+	p.training = false                                                       // neither dropout nor a step of the running statistics
+	f.embedder.forward(p, p.embed.Slice(0, m), p.u.Slice(0, m), &p.embedder) // u without noise
 	f.linear.forward(p, p.blocks[0].x.Slice(0, m), z)
 	for i := range f.blocks {
 		f.blocks[i].initialise(p, &p.blocks[i], m)
@@ -124,7 +131,7 @@ func (g *Gradient) Initialise(x, c tensor.Tensor) {
 }
 
 // Step computes the mean negative log-likelihood in nats of the rows of x [m][Latent+Class] given c [m][Cond], in its two
-// parts (see LogProb), and its gradient. step indexes the dropout masks.
+// parts (see LogProb), and its gradient. step indexes the masks and the noise.
 func (g *Gradient) Step(x, c tensor.Tensor, step uint64) (z, class float64) {
 	p := &g.pass
 	f := p.flow
@@ -148,7 +155,7 @@ func (g *Gradient) Step(x, c tensor.Tensor, step uint64) (z, class float64) {
 	for i := len(f.blocks) - 1; i >= 0; i-- {
 		f.blocks[i].backward(g, &p.blocks[i], m)
 	}
-	f.embedder.backward(g, tensor.Tensor{}, g.dembed.Slice(0, m), p.u.Slice(0, m), &p.embedder)
+	f.embedder.backward(g, tensor.Tensor{}, g.dembed.Slice(0, m), p.read.Slice(0, m), &p.embedder)
 	return z, class
 }
 

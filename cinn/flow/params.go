@@ -60,6 +60,7 @@ const (
 	classStream   = 2 // of samples: dimension 0 picks the class
 	initStream    = 3 // of initial weights: one sample number per network and layer
 	shuffleStream = 4 // of permutations: one sample number per block
+	blurStream    = 5 // of noise on the text while training
 	dropoutStream = 1 << 16
 )
 

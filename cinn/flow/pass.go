@@ -15,9 +15,11 @@ type pass struct {
 
 	training   bool    // batch statistics and dropout
 	dropout    float32 // probability, a multiple of 1/256
-	seed, step uint64  // of the dropout masks
+	noise      float32 // on the text that the embedder reads
+	seed, step uint64  // of the masks and the noise
 
 	u       tensor.Tensor // [rows][Cond+Class], standardised condition
+	read    tensor.Tensor // [rows][Cond+Class], u as the embedder reads it: with noise while training
 	c       tensor.Tensor // [rows][Cond], its text part
 	scores  tensor.Tensor // [rows][Classes], log N(e; E_k, σ²I) without its constant
 	logits  tensor.Tensor // [rows][Classes]
@@ -35,6 +37,7 @@ type pass struct {
 	blocks   []blockState
 	job      blockJob
 	mask     maskJob
+	blur     blurJob
 	classes  classJob
 }
 
@@ -42,7 +45,10 @@ func (p *pass) layout(a *tensor.Arena, keep bool) {
 	f, c, rows := p.flow, &p.flow.Config, p.rows
 	dropout := p.dropout > 0
 	p.u, p.embed = a.Take(rows, c.inputs()), a.Take(rows, c.Embed)
-	p.c = p.u
+	p.c, p.read = p.u, p.u
+	if p.noise > 0 {
+		p.read = a.Take(rows, c.inputs())
+	}
 	if c.Classes > 0 {
 		p.c, p.e, p.hat = a.Take(rows, c.Cond), a.Take(rows, c.Class), a.Take(rows, c.Class)
 		p.scores, p.logits = a.Take(rows, c.Classes), a.Take(rows, c.Classes)
@@ -96,7 +102,11 @@ func (p *pass) forward(z tensor.Tensor) {
 	if len(f.blocks) > 0 {
 		first = p.blocks[0].x
 	}
-	f.embedder.forward(p, p.embed.Slice(0, m), p.u.Slice(0, m), &p.embedder)
+	if p.noise > 0 {
+		p.blur = blurJob{p, m}
+		p.dev.Run(&p.blur, tiles(m))
+	}
+	f.embedder.forward(p, p.embed.Slice(0, m), p.read.Slice(0, m), &p.embedder)
 	f.linear.forward(p, first.Slice(0, m), z)
 	for i := range p.logdet[:m] {
 		p.logdet[i] = f.linear.logdet
@@ -164,6 +174,26 @@ func (j *maskJob) Tile(tile int) {
 				h[at+i] *= k
 			}
 		}
+	}
+}
+
+// blurJob adds noise to the text part of u, for some rows to a tile.
+type blurJob struct {
+	pass *pass
+	rows int
+}
+
+func (j *blurJob) Tile(tile int) {
+	p := j.pass
+	r0, r1 := span(tile, j.rows)
+	for r := r0; r < r1; r++ {
+		u, read := p.u.Row(r), p.read.Row(r)
+		text := read[:p.flow.Config.Cond]
+		random.Normal(text, p.seed, blurStream, p.step<<16|uint64(r), 0)
+		for i, v := range text {
+			text[i] = u[i] + float32(p.noise*v)
+		}
+		copy(read[len(text):], u[len(text):])
 	}
 }
 

@@ -97,8 +97,7 @@ func TestGuidanceLeavesTheNullConditionAlone(t *testing.T) {
 		c := small[name]
 		f := trained(t, c)
 		s := session(t, f, 4, 1)
-		null, _ := f.Condition()
-		cond := tensor.Of(1, c.Cond, append([]float32(nil), null...))
+		cond := tensor.Of(1, c.Cond, slices.Clone(f.NullCondition()))
 		plain, pulled := tensor.New(1, c.dims()), tensor.New(1, c.dims())
 		s.Sample(plain, cond, Draw{Seed: 1, Temperature: 1, Guidance: 1})
 		s.Sample(pulled, cond, Draw{Seed: 1, Temperature: 1, Guidance: 3})

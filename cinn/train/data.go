@@ -92,19 +92,17 @@ func (d *Data) fingerprint() string {
 
 // Streams of the noise generator; a row of a batch is sample step·2¹⁶ + row.
 const (
-	pairStream   = 8  // dimension 0 picks the pair, 1 decides about the null condition
-	latentStream = 9  // the noise of z, then of e
-	condStream   = 10 // the noise on the condition
+	pairStream   = 8 // dimension 0 picks the pair, 1 decides about the null condition
+	latentStream = 9 // the noise of z, then of e
 )
 
 // sampler draws batches from Data. Every row is a pure function of (seed, step, row).
 type sampler struct {
-	data  *Data
-	flow  *flow.Flow
-	seed  uint64
-	drop  float32   // probability of the null condition
-	noise float32   // on the condition, in its standard deviations
-	sums  []float64 // of the pairs' weights
+	data *Data
+	flow *flow.Flow
+	seed uint64
+	drop float32   // probability of the null condition
+	sums []float64 // of the pairs' weights
 
 	// The batch being drawn.
 	x, c  tensor.Tensor
@@ -153,17 +151,9 @@ func (s *sampler) Tile(r int) {
 			e[j] = v + float32(e[j]*s.flow.Config.ClassNoise)
 		}
 	}
-	null, inverse := s.flow.Condition()
-	switch {
-	case s.drop > 0 && (float32(w[1]>>8)+0.5)*0x1p-24 < s.drop:
-		copy(c, null)
-	case s.noise > 0:
-		random.Normal(c, s.seed, condStream, at, 0)
-		for j, v := range s.data.Cond.Row(p.Caption) {
-			c[j] = v + float32(c[j]*s.noise)/inverse[j]
-		}
-	default:
-		copy(c, s.data.Cond.Row(p.Caption))
+	copy(c, s.data.Cond.Row(p.Caption))
+	if s.drop > 0 && (float32(w[1]>>8)+0.5)*0x1p-24 < s.drop {
+		copy(c, s.flow.NullCondition())
 	}
 }
 

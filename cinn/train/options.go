@@ -24,7 +24,7 @@ type Options struct {
 
 	Dropout          float32 `json:"dropout"`           // of hidden units
 	ConditionDropout float32 `json:"condition_dropout"` // how often the condition is the null condition, for guidance
-	ConditionNoise   float32 `json:"condition_noise"`   // added to the condition, in its standard deviations
+	ConditionNoise   float32 `json:"condition_noise"`   // see flow.Regularisation
 
 	Validate int `json:"validate"` // steps between validations
 	Draws    int `json:"draws"`    // fixed noise draws of each validation pair

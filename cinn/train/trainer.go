@@ -95,7 +95,7 @@ func (t *Trainer) prepare(train, validate *Data) (err error) {
 	if err := validate.check(f.Config); err != nil {
 		return fmt.Errorf("validation data: %w", err)
 	}
-	if t.gradient, err = f.NewGradient(t.dev, o.Batch, o.Dropout, o.Seed); err != nil {
+	if t.gradient, err = f.NewGradient(t.dev, o.Batch, flow.Regularisation{Dropout: o.Dropout, Noise: o.ConditionNoise}, o.Seed); err != nil {
 		return err
 	}
 	rows := min(o.Batch, 256)
@@ -103,7 +103,7 @@ func (t *Trainer) prepare(train, validate *Data) (err error) {
 		return err
 	}
 	t.train = newSampler(train, f, o.Seed, o.Batch)
-	t.train.drop, t.train.noise = o.ConditionDropout, o.ConditionNoise
+	t.train.drop = o.ConditionDropout
 	t.validate = newSampler(validate, f, validationSeed, rows)
 	t.validate.fixed = true
 	t.logZ, t.logClass = make([]float64, rows), make([]float64, rows)
