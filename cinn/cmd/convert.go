@@ -10,6 +10,7 @@ import (
 
 	"netfusion/experts/bert"
 	"netfusion/experts/biggan"
+	"netfusion/nn"
 	"netfusion/nn/safetensors"
 )
 
@@ -63,7 +64,7 @@ func (c *converter) run(_ context.Context, s stdio, words []string) error {
 	case "bert":
 		meta, tensors, err = bert.Convert(words[0], bert.ConvertOptions{Storage: bert.Storage(c.dtype), Licence: c.licence, Source: c.source})
 	case "biggan":
-		meta, tensors, err = biggan.Convert(words[0], biggan.Storage(c.dtype))
+		meta, tensors, err = biggan.Convert(words[0], nn.Storage(c.dtype))
 		if err == nil && c.licence != "" {
 			meta["licence"] = c.licence
 		}

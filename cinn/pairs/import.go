@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 
-	"netfusion/cinn/pairs/npz"
+	"netfusion/nn/npz"
 )
 
 // emojiStyles are the styles of the emoji data set by their number there.

@@ -6,7 +6,6 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"netfusion/nn"
 	"netfusion/nn/safetensors"
@@ -16,12 +15,9 @@ import (
 // Arch is the metadata "arch" of an expert file.
 const Arch = "biggan-deep"
 
-// Storage is how an expert file stores matrices: "f32" (also ""), "f16", "bf16", or "int8" with a scale per row.
-// Class embeddings, biases, statistics and the three rows that make the colours stay f32: they are small.
-type Storage string
-
 // Convert reads a checkpoint folder (config.json and pytorch_model.bin, with the names of pytorch-pretrained-biggan)
-// and returns the metadata and the tensors of an expert file, in the order in which the generator uses them:
+// and returns the metadata and the tensors of an expert file, in the order in which the generator uses them. Class
+// embeddings, biases, statistics and the three rows that make the colours are f32 in every storage: they are small.
 //
 //	classes.weight                        [classes][class_embed_dim]
 //	norms.{scale,offset}.weight           [channels of all conditional normalisations, bn_0 … bn_3 of each block][z_dim + class_embed_dim]
@@ -34,10 +30,7 @@ type Storage string
 //
 // Spectral normalisation is folded into the weights: each is divided by sigma = u·(W v), with the u and v of the
 // checkpoint, as the reference does in evaluation. The attention's gamma is folded into output.
-func Convert(dir string, storage Storage) (map[string]string, []safetensors.Tensor, error) {
-	if !slices.Contains([]Storage{"", "f32", "f16", "bf16", "int8"}, storage) {
-		return nil, nil, fmt.Errorf("storage %q: wanted f32, f16, bf16 or int8", storage)
-	}
+func Convert(dir string, storage nn.Storage) (map[string]string, []safetensors.Tensor, error) {
 	path := filepath.Join(dir, "config.json")
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -53,7 +46,8 @@ func Convert(dir string, storage Storage) (map[string]string, []safetensors.Tens
 		return nil, nil, err
 	}
 	defer f.Close()
-	c := converter{Config: cfg, w: nn.Load(f), storage: storage}
+	w := nn.Load(f)
+	c := converter{cfg, w, nn.NewStore(w, storage)}
 	c.convert()
 	if err := c.w.Err(); err != nil {
 		return nil, nil, err
@@ -65,14 +59,13 @@ func Convert(dir string, storage Storage) (map[string]string, []safetensors.Tens
 	if err != nil {
 		return nil, nil, err
 	}
-	return map[string]string{"arch": Arch, "config": string(config), "layout": "conv OHWI"}, c.out, nil
+	return map[string]string{"arch": Arch, "config": string(config), "layout": "conv OHWI"}, c.to.Tensors(), nil
 }
 
 type converter struct {
 	Config
-	w       nn.Weights
-	storage Storage
-	out     []safetensors.Tensor
+	w  nn.Weights
+	to *nn.Store
 }
 
 func (c *converter) convert() {
@@ -80,11 +73,11 @@ func (c *converter) convert() {
 	g := c.w.In("generator")
 
 	embeddings := c.w.F32("embeddings.weight", c.ClassDim, c.Classes)
-	c.put("classes.weight", transpose(embeddings, c.ClassDim, c.Classes), c.Classes, c.ClassDim)
+	c.to.Put("classes.weight", nn.Transpose(embeddings, c.ClassDim, c.Classes), c.Classes, c.ClassDim)
 	c.norms(g)
 
-	c.matrix("gen_z.weight", fold(g, "gen_z", 16*firstMult*ch, cond), 16*firstMult*ch, cond)
-	c.put("gen_z.bias", g.F32("gen_z.bias", 16*firstMult*ch), 16*firstMult*ch)
+	c.to.Matrix("gen_z.weight", fold(g, "gen_z", 16*firstMult*ch, cond), 16*firstMult*ch, cond)
+	c.to.Put("gen_z.bias", g.F32("gen_z.bias", 16*firstMult*ch), 16*firstMult*ch)
 	for i, l := range c.Layers {
 		in, mid, out := l.In*ch, l.In*ch/reduction, l.Out*ch
 		if c.hasAttention(i) {
@@ -96,24 +89,24 @@ func (c *converter) convert() {
 			to := fmt.Sprintf("blocks.%d.%s", i, name)
 			w := fold(b, name, s...)
 			if s[2] == 1 {
-				c.matrix(to+".weight", w, s[0], s[1])
+				c.to.Matrix(to+".weight", w, s[0], s[1])
 			} else {
-				c.matrix(to+".weight", ohwi(w, s[0], s[1]), s[0], 3, 3, s[1])
+				c.to.Matrix(to+".weight", nn.ChannelsLast(w, s[0], s[1], 9), s[0], 3, 3, s[1])
 			}
-			c.put(to+".bias", b.F32(name+".bias", s[0]), s[0])
+			c.to.Put(to+".bias", b.F32(name+".bias", s[0]), s[0])
 		}
 	}
 
-	c.put("bn.weight", g.F32("bn.weight", ch), ch)
-	c.put("bn.bias", g.F32("bn.bias", ch), ch)
+	c.to.Put("bn.weight", g.F32("bn.weight", ch), ch)
+	c.to.Put("bn.bias", g.F32("bn.bias", ch), ch)
 	// Of the ch outputs the generator keeps three; sigma is of all.
 	rgb, bias := fold(g, "conv_to_rgb", ch, ch, 3, 3), g.F32("conv_to_rgb.bias", ch)
 	if c.w.Err() == nil && ch < 3 {
 		c.w.Fail(fmt.Errorf("channel_width is %d: there are no three colours", ch))
 	}
 	if c.w.Err() == nil {
-		c.put("conv_to_rgb.weight", ohwi(rgb[:3*9*ch], 3, ch), 3, 3, 3, ch)
-		c.put("conv_to_rgb.bias", bias[:3], 3)
+		c.to.Put("conv_to_rgb.weight", nn.ChannelsLast(rgb[:3*9*ch], 3, ch, 9), 3, 3, 3, ch)
+		c.to.Put("conv_to_rgb.bias", bias[:3], 3)
 	}
 }
 
@@ -145,11 +138,11 @@ func (c *converter) norms(g nn.Weights) {
 	if repeats(means, rows) && repeats(vars, rows) {
 		c.StatsRows = 1
 	}
-	c.matrix("norms.scale.weight", scale, channels, c.cond())
-	c.matrix("norms.offset.weight", offset, channels, c.cond())
+	c.to.Matrix("norms.scale.weight", scale, channels, c.cond())
+	c.to.Matrix("norms.offset.weight", offset, channels, c.cond())
 	n := c.statsRows()
-	c.put("norms.means", means[:n*rows], n, rows)
-	c.put("norms.vars", vars[:n*rows], n, rows)
+	c.to.Put("norms.means", means[:n*rows], n, rows)
+	c.to.Put("norms.vars", vars[:n*rows], n, rows)
 }
 
 // attention writes the four projections of the layer over n channels.
@@ -158,7 +151,7 @@ func (c *converter) attention(w nn.Weights, n int) {
 		to, from string
 		out      int
 	}{{"query", "theta", n / 8}, {"key", "phi", n / 8}, {"value", "g", n / 2}} {
-		c.matrix("attention."+p.to+".weight", fold(w, "snconv1x1_"+p.from, p.out, n, 1, 1), p.out, n)
+		c.to.Matrix("attention."+p.to+".weight", fold(w, "snconv1x1_"+p.from, p.out, n, 1, 1), p.out, n)
 	}
 	output, gamma := fold(w, "snconv1x1_o_conv", n, n/2, 1, 1), w.F32("gamma", 1)
 	if c.w.Err() != nil {
@@ -167,7 +160,7 @@ func (c *converter) attention(w nn.Weights, n int) {
 	for i := range output {
 		output[i] *= gamma[0]
 	}
-	c.matrix("attention.output.weight", output, n, n/2)
+	c.to.Matrix("attention.output.weight", output, n, n/2)
 }
 
 // fold reads name.weight_orig of the given shape, [out]…, and divides it by sigma = u·(W v), where W is [out][rest].
@@ -198,50 +191,6 @@ func fold(w nn.Weights, name string, shape ...int) []float32 {
 	return m
 }
 
-// matrix adds a tensor in the storage type; int8 has a scale for each of its shape[0] rows.
-func (c *converter) matrix(name string, v []float32, shape ...int) {
-	if !c.usable(name, v) {
-		return
-	}
-	switch c.storage {
-	case "f16":
-		for _, x := range v {
-			if math.Abs(float64(x)) >= 65520 {
-				c.w.Fail(fmt.Errorf("tensor %q holds %v, too large for f16", name, x))
-				return
-			}
-		}
-		c.out = append(c.out, safetensors.NewF16(name, shape, v))
-	case "bf16":
-		c.out = append(c.out, safetensors.NewBF16(name, shape, v))
-	case "int8":
-		q, scale := safetensors.NewI8Rows(name, shape, v)
-		c.out = append(c.out, q, scale)
-	default:
-		c.put(name, v, shape...)
-	}
-}
-
-// put adds a tensor in float32.
-func (c *converter) put(name string, v []float32, shape ...int) {
-	if c.usable(name, v) {
-		c.out = append(c.out, safetensors.NewF32(name, shape, v))
-	}
-}
-
-func (c *converter) usable(name string, v []float32) bool {
-	if c.w.Err() != nil {
-		return false
-	}
-	for _, x := range v {
-		if x-x != 0 {
-			c.w.Fail(fmt.Errorf("tensor %q holds %v", name, x))
-			return false
-		}
-	}
-	return true
-}
-
 // repeats tells whether all rows of x, n long, are equal.
 func repeats(x []float32, n int) bool {
 	for i := n; i < len(x); i++ {
@@ -250,30 +199,4 @@ func repeats(x []float32, n int) bool {
 		}
 	}
 	return true
-}
-
-// transpose returns xᵀ [cols][rows] of x [rows][cols].
-func transpose(x []float32, rows, cols int) []float32 {
-	if x == nil {
-		return nil
-	}
-	y := make([]float32, len(x))
-	for i := range rows {
-		for j := range cols {
-			y[j*rows+i] = x[i*cols+j]
-		}
-	}
-	return y
-}
-
-// ohwi returns w [out][in][3][3] as [out][3][3][in].
-func ohwi(w []float32, out, in int) []float32 {
-	if w == nil {
-		return nil
-	}
-	y := make([]float32, len(w))
-	for o := range out {
-		copy(y[o*9*in:], transpose(w[o*9*in:][:9*in], in, 9))
-	}
-	return y
 }

@@ -46,9 +46,9 @@ func TestExpertFileGivesTheBitsOfItsCheckpoint(t *testing.T) {
 
 func TestStorage(t *testing.T) {
 	want := draw(t, open(t, tiny), tiny)
-	size := map[Storage]int{}
+	size := map[nn.Storage]int{}
 	for _, c := range []struct {
-		storage Storage
+		storage nn.Storage
 		most    float64 // root mean square difference of the image, in (-1, 1)
 	}{{"f32", 0}, {"f16", 4e-3}, {"bf16", 3e-2}, {"int8", 0.1}} {
 		meta, ts, err := Convert(tiny, c.storage)

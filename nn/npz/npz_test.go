@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"netfusion/nn/safetensors"
 )
 
 // npy builds a version 1 file as NumPy does.
@@ -66,6 +68,35 @@ func TestParseReadsEveryType(t *testing.T) {
 				t.Errorf("%s: got %v %v", c.descr, ints, reals)
 			}
 		}
+	}
+}
+
+func TestTensorsAreSortedFloats(t *testing.T) {
+	arrays, err := Parse(archive(t, zip.Store, map[string][]byte{
+		"c.npy": npy("<f2", "False", "(2, 1)", 0, 0x3c, 0, 0xc0), "a.npy": npy("<f4", "False", "()", 0, 0, 0x80, 0x3f),
+		"b.npy": npy("<f8", "False", "(1,)", 0, 0, 0, 0, 0, 0, 0xf0, 0xbf),
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ts, err := Tensors(arrays)
+	if err != nil || len(ts) != 3 {
+		t.Fatalf("%v, %v", ts, err)
+	}
+	for i, want := range []struct {
+		name   string
+		dtype  safetensors.DType
+		shape  []int
+		values []float32
+	}{{"a", safetensors.F32, []int{}, []float32{1}}, {"b", safetensors.F32, []int{1}, []float32{-1}}, {"c", safetensors.F16, []int{2, 1}, []float32{1, -2}}} {
+		v, err := ts[i].Float32s()
+		if err != nil || ts[i].Name != want.name || ts[i].DType != want.dtype || !slices.Equal(ts[i].Shape, want.shape) || !slices.Equal(v, want.values) {
+			t.Errorf("%+v, %v, want %+v", ts[i], err, want)
+		}
+	}
+	arrays["d"] = Array{Type: "i2", Shape: []int{1}, Data: []byte{0, 0}}
+	if _, err := Tensors(arrays); err == nil || !strings.Contains(err.Error(), "array d") {
+		t.Errorf("integers: %v", err)
 	}
 }
 
