@@ -63,21 +63,26 @@ func load(f *safetensors.File, o Options) (*Model, error) {
 
 	source, config := part(sourcePrefix)
 	if m.source, err = bert.LoadExpert(source, config); err != nil {
-		return nil, err
+		return nil, inPart(sourcePrefix, err)
 	}
 	source, config = part(flowPrefix)
 	if m.flow, err = flow.LoadExpert(source, config); err != nil {
-		return nil, err
+		return nil, inPart(flowPrefix, err)
 	}
 	source, config = part(targetPrefix)
 	c, err := biggan.ParseConfig(f.Origin(), config)
 	if err != nil {
-		return nil, err
+		return nil, inPart(targetPrefix, err)
 	}
 	if m.target, err = biggan.Load(source, c); err != nil {
-		return nil, err
+		return nil, inPart(targetPrefix, err)
 	}
 	return m, m.check()
+}
+
+// inPart adds to err, which names the file, the part of it.
+func inPart(prefix string, err error) error {
+	return fmt.Errorf("%w (part %q)", err, prefix)
 }
 
 // check tells whether the three parts fit each other.
@@ -89,6 +94,8 @@ func (m *Model) check() error {
 		return fmt.Errorf("%s: the text embedding has %d dimensions, the flow wants %d", m.file.Origin(), m.source.Width(), c.Cond)
 	case c.Latent+c.Class != latent:
 		return fmt.Errorf("%s: the flow draws %d dimensions, the generator wants %d", m.file.Origin(), c.Latent+c.Class, latent)
+	case c.Class > 0 && c.Class != m.target.ClassDim:
+		return fmt.Errorf("%s: the flow's classes have %d dimensions, the generator's %d", m.file.Origin(), c.Class, m.target.ClassDim)
 	case c.Classes > 0 && c.Classes != m.target.Classes:
 		return fmt.Errorf("%s: the flow knows %d classes, the generator %d", m.file.Origin(), c.Classes, m.target.Classes)
 	}

@@ -57,4 +57,6 @@ var (
 	ErrClosed = errors.New("cinn: session is closed")
 	// ErrPrompt is returned for a prompt that holds no text.
 	ErrPrompt = errors.New("cinn: empty prompt")
+	// ErrEncoding is returned for a prompt that is not text.
+	ErrEncoding = errors.New("cinn: the prompt is not valid UTF-8")
 )

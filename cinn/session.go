@@ -6,6 +6,7 @@ import (
 	"image"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"netfusion/cinn/flow"
 	"netfusion/experts/bert"
@@ -88,6 +89,9 @@ func (s *Session) draw(r Request) (flow.Draw, error) {
 	}
 	if strings.TrimSpace(r.Prompt) == "" {
 		return flow.Draw{}, ErrPrompt
+	}
+	if !utf8.ValidString(r.Prompt) {
+		return flow.Draw{}, ErrEncoding
 	}
 	if r.Temperature == 0 {
 		r.Temperature = s.model.about.Temperature

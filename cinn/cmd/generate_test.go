@@ -12,11 +12,8 @@ import (
 	"strings"
 	"testing"
 
-	"netfusion/cinn/flow"
+	"netfusion/bench/tiny"
 	"netfusion/experts/biggan"
-	"netfusion/nn"
-	"netfusion/nn/safetensors"
-	"netfusion/tensor"
 )
 
 // tinyPack makes a pack of random weights with the program itself: checkpoints, expert files, pack.
@@ -30,46 +27,19 @@ func tinyPack(t *testing.T) string {
 			t.Fatal(err)
 		}
 	}
-	golden, err := safetensors.Open("../../experts/bert/testdata/tiny-plain.safetensors")
-	must(err)
-	defer golden.Close()
-	checkpoint := nn.Under(golden, "checkpoint/")
-	var weights []safetensors.Tensor
-	for _, name := range checkpoint.Names() {
-		x, _ := checkpoint.Lookup(name)
-		weights = append(weights, x)
-	}
-	vocab := "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nred\nheart\n##s\n"
-	for i := range 50 {
-		vocab += fmt.Sprintf("w%d\n", i)
-	}
-	must(os.Mkdir(in("bert"), 0o755))
-	must(safetensors.WriteFile(in("bert/model.safetensors"), nil, weights))
-	must(os.WriteFile(in("bert/config.json"), []byte(golden.Metadata()["config"]), 0o644))
-	must(os.WriteFile(in("bert/vocab.txt"), []byte(vocab), 0o644))
-	must(os.WriteFile(in("notice.txt"), []byte("made of nothing"), 0o644))
-
 	command := func(args ...string) {
 		t.Helper()
 		if code, _, stderr := commandLine(t, args...); code != exitOK {
 			t.Fatalf("%q: exit %d, %s", args, code, stderr)
 		}
 	}
+	tiny.Encoder(t, in("bert"))
+	must(os.WriteFile(in("notice.txt"), []byte("made of nothing"), 0o644))
 	command("convert", in("bert"), "-o", in("source"), "-dtype", "int8", "-licence", "free")
-	command("convert", "../../experts/biggan/testdata/tiny", "-o", in("target"), "-dtype", "bf16")
+	command("convert", tiny.Generator(t), "-o", in("target"), "-dtype", "bf16")
 	target, err := biggan.Open(in("target"))
 	must(err)
-	f, err := flow.New(flow.Config{
-		Dialect: flow.NetFusion, Latent: target.ZDim, Cond: 32, Class: target.ClassDim, Classes: target.Classes, ClassNoise: 0.2,
-		Blocks: 2, Hidden: 8, Clamp: 1, Embed: 4, EmbedWidth: 8,
-	}, 1)
-	must(err)
-	table := tensor.New(target.Classes, target.ClassDim)
-	for k := range table.Rows {
-		copy(table.Row(k), target.Class(k))
-	}
-	f.SetClasses(table)
-	must(f.Save(in("flow"), false))
+	must(tiny.Flow(t, tiny.Width, target).Save(in("flow"), false))
 	command("pack", "-source", in("source"), "-flow", in("flow"), "-target", in("target"), "-notice", in("notice.txt"), "-o", in("tiny.pack"))
 	return in("tiny.pack")
 }
