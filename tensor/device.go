@@ -9,11 +9,13 @@ type Device struct {
 	pool *Pool
 
 	// One Job per operation, reused by every call.
-	matmul   matmulJob
-	conv     convJob
-	affine   affineJob
-	poolKeys poolKeysJob
-	pooled   pooledJob
+	matmul    matmulJob
+	conv      convJob
+	affine    affineJob
+	groupNorm groupNormJob
+	prelu     preluJob
+	poolKeys  poolKeysJob
+	pooled    pooledJob
 
 	scratch scratch
 }

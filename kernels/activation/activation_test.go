@@ -37,6 +37,9 @@ func ulp(got float32, want float64) float64 {
 	return math.Abs(float64(got)-want) / math.Ldexp(1, max(e-24, -149))
 }
 
+// fifth is PReLU with slope 1/5.
+func fifth(dst, src []float32) { PReLU(dst, src, 0.2) }
+
 func TestAccuracy(t *testing.T) {
 	gelu := func(x float64) float64 { return x / 2 * math.Erfc(-x/math.Sqrt2) }
 	xs := inputs()
@@ -59,6 +62,8 @@ func TestAccuracy(t *testing.T) {
 			{"ReLU", ReLU, func(x float64) float64 { return max(x, 0) },
 				func(got float32, _, want float64) float64 { return ulp(got, want) }, 0},
 			{"LeakyReLU", LeakyReLU, func(x float64) float64 { return max(x, 0.01*x) },
+				func(got float32, _, want float64) float64 { return ulp(got, want) }, 1},
+			{"PReLU", fifth, func(x float64) float64 { return max(x, x/5) },
 				func(got float32, _, want float64) float64 { return ulp(got, want) }, 1},
 		} {
 			dst := make([]float32, len(xs))
@@ -95,7 +100,7 @@ func TestGELUFarBelowZeroIsZero(t *testing.T) {
 
 // Every length, in place and not, gives what the element alone gives, and touches nothing else.
 func TestLengths(t *testing.T) {
-	funcs := map[string]func(dst, src []float32){"Exp": Exp, "Tanh": Tanh, "GELU": GELU, "ReLU": ReLU, "LeakyReLU": LeakyReLU}
+	funcs := map[string]func(dst, src []float32){"Exp": Exp, "Tanh": Tanh, "GELU": GELU, "ReLU": ReLU, "LeakyReLU": LeakyReLU, "PReLU": fifth}
 	r := rand.New(rand.NewPCG(9, 10))
 	cputest.EachForm(t, func(t *testing.T) {
 		for name, f := range funcs {
@@ -197,13 +202,22 @@ func TestNoAllocation(t *testing.T) {
 	})
 }
 
-func TestShortDstPanics(t *testing.T) {
-	defer func() {
-		if recover() == nil {
-			t.Error("no panic")
-		}
-	}()
-	Exp(make([]float32, 3), make([]float32, 4))
+func TestWrongArgumentsPanic(t *testing.T) {
+	x := make([]float32, 4)
+	for name, call := range map[string]func(){
+		"short dst": func() { Exp(x[:3], x) }, "short dst of PReLU": func() { PReLU(x[:3], x, 0) },
+		"slope 1.1": func() { PReLU(x, x, 1.1) }, "slope -0.1": func() { PReLU(x, x, -0.1) },
+		"slope NaN": func() { PReLU(x, x, float32(math.NaN())) },
+	} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%s: no panic", name)
+				}
+			}()
+			call()
+		}()
+	}
 }
 
 // A fault here is a read or write beyond the operands.
@@ -211,7 +225,7 @@ func TestStaysWithinOperands(t *testing.T) {
 	cputest.EachForm(t, func(t *testing.T) {
 		for n := 1; n < 40; n++ {
 			dst, src := cputest.AtPageEnd(t, n), cputest.AtPageEnd(t, n)
-			for _, f := range []func(dst, src []float32){Exp, Tanh, GELU, ReLU, LeakyReLU} {
+			for _, f := range []func(dst, src []float32){Exp, Tanh, GELU, ReLU, LeakyReLU, fifth} {
 				f(dst, src)
 			}
 			Softmax(dst, 1, n, n)
