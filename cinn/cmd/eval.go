@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"image"
 	"io"
+	"os"
+	"path/filepath"
 
 	"netfusion/cinn"
 	"netfusion/cinn/flow"
@@ -25,16 +27,19 @@ func evalCommand() command {
 		about: `  cinn eval                                 the built-in fusion, in a clone of the repository
   cinn eval -split validation -flow flow.safetensors
   cinn eval -unconditional blind.safetensors -json
-                                            with the flow that "cinn train -blind" made
+                                            with a flow that "cinn train -blind" made
+
+Without -unconditional, the first call trains the flow of the same shape that sees no captions, as "cinn train -blind"
+does it, and keeps it for the calls to come. Ctrl-C stops that; the next call goes on from there.
 
 The table has negative log-likelihoods in nats per dimension, with 95 % intervals of the differences, how often the
 pictures are of the right class, and how much they differ from each other.
 `,
 		setup: func(f *flag.FlagSet) action {
-			e := &evaluator{split: "test"}
+			e := &evaluator{split: "test", options: train.Defaults()}
 			e.lessonFlags.declare(f)
 			f.StringVar(&e.flow, "flow", "", "a flow `FILE` in place of the pack's")
-			f.StringVar(&e.unconditional, "unconditional", "", "a flow `FILE` trained with -blind, to compare with")
+			f.StringVar(&e.unconditional, "unconditional", "", "a flow `FILE` trained with -blind, to compare with; default: trained now")
 			f.StringVar(&e.split, "split", e.split, "`NAME`: test, or validation while there are choices to make (default test)")
 			f.Var((*scalar)(&e.temperature), "temperature", "scale `T` of the noise of samples; 0 is the pack's default")
 			f.Var((*scalar)(&e.guidance), "guidance", "pull `G` of the caption on samples; 0 is the pack's default")
@@ -53,6 +58,7 @@ type evaluator struct {
 	snap                       bool
 	seed                       uint64
 	json                       bool
+	options                    train.Options // of training the unconditional flow
 }
 
 func (e *evaluator) run(ctx context.Context, s stdio, words []string) error {
@@ -82,7 +88,7 @@ func (e *evaluator) run(ctx context.Context, s stdio, words []string) error {
 			return err
 		}
 	}
-	if err := e.flows(l, &run); err != nil {
+	if err := e.flows(ctx, l, &run, s.err); err != nil {
 		return err
 	}
 	run.Draw = e.draw(about)
@@ -106,14 +112,8 @@ func (e *evaluator) print(w io.Writer, r *train.Report) error {
 const evalRows = 256
 
 // flows opens the flow to judge, and the unconditional one to compare it with.
-func (e *evaluator) flows(l *lesson, run *train.Eval) error {
-	var f *flow.Flow
-	var err error
-	if e.flow != "" {
-		f, err = flow.Open(e.flow)
-	} else {
-		f, err = flow.LoadExpert(nn.Under(l.pack, "flow."), []byte(l.pack.Metadata()["flow.config"]))
-	}
+func (e *evaluator) flows(ctx context.Context, l *lesson, run *train.Eval, log io.Writer) error {
+	f, err := e.judged(l)
 	if err != nil {
 		return err
 	}
@@ -122,10 +122,15 @@ func (e *evaluator) flows(l *lesson, run *train.Eval) error {
 			c.Latent, c.Cond, c.Classes, c.Class, l.set.Latent, l.conditions.Dim, l.target.Classes, l.target.ClassDim)
 	}
 	run.ClassNoise = f.Config.ClassNoise
-	if run.Flow, err = f.NewSession(l.device, evalRows); err != nil || e.unconditional == "" {
+	if run.Flow, err = f.NewSession(l.device, evalRows); err != nil {
 		return err
 	}
-	if f, err = flow.Open(e.unconditional); err != nil {
+	if e.unconditional != "" {
+		f, err = flow.Open(e.unconditional)
+	} else {
+		f, err = e.trainUnconditional(ctx, l, f.Config, log)
+	}
+	if err != nil {
 		return err
 	}
 	session, err := f.NewSession(l.device, evalRows)
@@ -134,6 +139,50 @@ func (e *evaluator) flows(l *lesson, run *train.Eval) error {
 	}
 	run.Unconditional = train.Blind(session)
 	return nil
+}
+
+func (e *evaluator) judged(l *lesson) (*flow.Flow, error) {
+	if e.flow != "" {
+		return flow.Open(e.flow)
+	}
+	return flow.LoadExpert(nn.Under(l.pack, "flow."), []byte(l.pack.Metadata()["flow.config"]))
+}
+
+// trainUnconditional trains a flow of the shape c without captions, or takes the one that an earlier call left in the cache.
+func (e *evaluator) trainUnconditional(ctx context.Context, l *lesson, c flow.Config, log io.Writer) (*flow.Flow, error) {
+	t := trainer{blind: true, config: c, options: e.options}
+	run, err := t.begin(l, "")
+	if err != nil {
+		return nil, err
+	}
+	run.Fingerprints = l.fingerprints
+	file := ""
+	if folder := e.cacheFolder(); folder != "" {
+		file = filepath.Join(folder, "unconditional-"+run.Fingerprint()[:32]+".safetensors")
+		if f, err := flow.Open(file); err == nil {
+			return f, nil
+		}
+		checkpoint := file + ".checkpoint"
+		if taken(checkpoint) {
+			t.resume = true
+			if run, err = t.begin(l, checkpoint); err != nil {
+				return nil, err
+			}
+		}
+		run.Checkpoint = checkpoint
+	}
+	run.Log = log
+	fmt.Fprintln(log, "training the unconditional flow")
+	if err := run.Run(ctx); err != nil {
+		return nil, err
+	}
+	if file == "" {
+		return run.Best(), nil
+	}
+	if err := run.Best().Save(file, false); err != nil {
+		return nil, err
+	}
+	return run.Best(), os.Remove(run.Checkpoint)
 }
 
 // draw is how samples are drawn: as the pack does, unless flags say otherwise.

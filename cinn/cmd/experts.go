@@ -50,7 +50,7 @@ func (l *lessonFlags) declare(f *flag.FlagSet) {
 	f.StringVar(&l.model, "model", "", "take both experts from a pack `FILE`; default "+emojiPack)
 	f.StringVar(&l.source, "source", "", "the text encoder, an expert `FILE`, in place of the pack's")
 	f.StringVar(&l.target, "target", "", "the image generator, an expert `FILE`, in place of the pack's")
-	f.StringVar(&l.cache, "cache", "", "`FOLDER` to keep the captions' embeddings in; default in the user's cache")
+	f.StringVar(&l.cache, "cache", "", "`FOLDER` to keep in what takes time, as the captions' embeddings; default in the user's cache")
 	f.IntVar(&l.workers, "workers", 0, "goroutines, `N`; 0 is one per processor; the result does not depend on it")
 }
 
@@ -171,7 +171,7 @@ func (l *lessonFlags) embed(ctx context.Context, a *lesson, log io.Writer) error
 	return err
 }
 
-// cacheFolder makes the folder for embeddings; "" if there is none, which costs time and nothing else.
+// cacheFolder makes the folder for what takes time to make; "" if there is none, which costs time and nothing else.
 func (l *lessonFlags) cacheFolder() string {
 	folder := l.cache
 	if folder == "" {

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -80,6 +82,60 @@ func TestTrainAndEval(t *testing.T) {
 	if code, stdout, _ := commandLine(t, append(judge, "-split", "validation")...); code != exitOK || !strings.Contains(stdout, "ridge") {
 		t.Errorf("exit %d, %q", code, stdout)
 	}
+}
+
+// Without a file for it, eval trains the unconditional flow itself: once, for as long as nothing that it depends on changes.
+func TestEvalTrainsTheUnconditionalFlowOnce(t *testing.T) {
+	pack := tinyPack(t)
+	dir := filepath.Dir(pack)
+	t.Chdir(dir)
+	tinyPairs(t, "tiny.pairs")
+	judge := func(ctx context.Context, steps int, split string) (table, log string, err error) {
+		t.Helper()
+		var out, remarks strings.Builder
+		e := &evaluator{
+			lessonFlags: lessonFlags{pairs: "tiny.pairs", model: pack, cache: "cache"},
+			split:       split, seed: 1, options: train.Defaults(),
+		}
+		e.options.Steps, e.options.Validate, e.options.Batch = steps, 3, 8
+		err = e.run(ctx, stdio{out: &output{w: &out}, err: &remarks}, nil)
+		return out.String(), remarks.String(), err
+	}
+	cached := func(want int) {
+		t.Helper()
+		files, err := filepath.Glob("cache/unconditional-*")
+		if err != nil || len(files) != want {
+			t.Errorf("%v, %q in the cache, want %d files", err, files, want)
+		}
+	}
+
+	first, log, err := judge(t.Context(), 6, "test")
+	if err != nil || !strings.Contains(first, "unconditional flow") || !strings.Contains(log, "step 6") {
+		t.Fatalf("%v, %q, %q", err, first, log)
+	}
+	cached(1)
+	again, log, err := judge(t.Context(), 6, "test")
+	if err != nil || again != first || strings.Contains(log, "step") {
+		t.Errorf("the second time: %v, %q, or another table", err, log)
+	}
+	if _, log, err := judge(t.Context(), 6, "validation"); err != nil || strings.Contains(log, "step") {
+		t.Errorf("another split: %v, %q", err, log)
+	}
+	if _, log, err := judge(t.Context(), 9, "test"); err != nil || !strings.Contains(log, "step 9") {
+		t.Errorf("other options: %v, %q", err, log)
+	}
+	cached(2)
+
+	stopped, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, _, err := judge(stopped, 12, "test"); !errors.Is(err, context.Canceled) {
+		t.Errorf("interrupted: %v", err)
+	}
+	cached(3) // the checkpoint, which then gives way to the flow
+	if _, log, err := judge(t.Context(), 12, "test"); err != nil || !strings.Contains(log, "step 12") {
+		t.Errorf("going on: %v, %q", err, log)
+	}
+	cached(3)
 }
 
 func TestTrainAndEvalWithoutDataSayWhatIsMissing(t *testing.T) {

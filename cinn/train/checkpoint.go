@@ -1,6 +1,8 @@
 package train
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -59,6 +61,17 @@ func (t *Trainer) fingerprints() map[string]string {
 	all["training data"] = t.train.data.fingerprint()
 	all["validation data"] = t.validate.data.fingerprint()
 	return all
+}
+
+// Fingerprint is a checksum, in hexadecimal, of all that the outcome of a new Trainer's Run depends on: the Flow, the
+// Options, the data and the experts behind it.
+func (t *Trainer) Fingerprint() string {
+	h := sha256.New()
+	fmt.Fprintf(h, "%+v %+v %v\n", t.flow.Config, t.Options, t.fingerprints())
+	for _, s := range t.flow.Tensors(false) {
+		h.Write(s.Data)
+	}
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 // Resume returns a Trainer that goes on where the checkpoint at path was saved, on the same data and experts.
