@@ -9,14 +9,18 @@ import (
 	"netfusion/nn/safetensors"
 )
 
+// Arch is the metadata "arch" of a pack.
+const Arch = "fusion"
+
 // A pack is one safetensors file in the strict profile. Its tensors are those of the three expert files that it was made
-// from, under the prefixes below; its metadata has their "config" as "source.config", "flow.config" and "target.config",
-// their licences as a JSON object under "licences", and a Fusion under "fusion".
+// from, and perhaps of an image encoder's, under the prefixes below; its metadata has their "config" as "source.config",
+// "flow.config", "target.config" and "encoder.config", their licences as a JSON object under "licences", and a Fusion
+// under "fusion".
 const (
-	arch         = "fusion"
-	sourcePrefix = "source."
-	flowPrefix   = "flow."
-	targetPrefix = "target."
+	sourcePrefix  = "source."
+	flowPrefix    = "flow."
+	targetPrefix  = "target."
+	encoderPrefix = "encoder."
 )
 
 // The defaults of a Request where a Fusion does not state its own: the model's own distribution.
@@ -43,8 +47,12 @@ type Part struct {
 	Tensors []safetensors.Tensor
 }
 
-// WritePack joins a text encoder, a flow and an image generator into the pack at path.
-func WritePack(path string, about Fusion, source, flow, target Part) error {
+// Parts are what a pack is made of: a text encoder, a flow, an image generator, and the encoder that turns images into
+// the generator's latents, which may be empty.
+type Parts struct{ Source, Flow, Target, Encoder Part }
+
+// WritePack joins parts into the pack at path.
+func WritePack(path string, about Fusion, parts Parts) error {
 	about.fill()
 	description, err := json.Marshal(about)
 	if err != nil {
@@ -54,12 +62,15 @@ func WritePack(path string, about Fusion, source, flow, target Part) error {
 	if err != nil {
 		return err
 	}
-	meta := map[string]string{"arch": arch, "fusion": string(description), "licences": string(licences)}
+	meta := map[string]string{"arch": Arch, "fusion": string(description), "licences": string(licences)}
 	var tensors []safetensors.Tensor
 	for _, p := range []struct {
 		prefix string
 		part   Part
-	}{{sourcePrefix, source}, {flowPrefix, flow}, {targetPrefix, target}} {
+	}{{sourcePrefix, parts.Source}, {flowPrefix, parts.Flow}, {targetPrefix, parts.Target}, {encoderPrefix, parts.Encoder}} {
+		if p.prefix == encoderPrefix && len(p.part.Tensors) == 0 {
+			continue
+		}
 		if p.part.Meta["config"] == "" {
 			return fmt.Errorf("%s: the %s part has no config", path, strings.TrimSuffix(p.prefix, "."))
 		}
@@ -76,7 +87,7 @@ func WritePack(path string, about Fusion, source, flow, target Part) error {
 	return safetensors.WriteFile(path, meta, tensors)
 }
 
-// ReadPart takes one part, "source", "flow" or "target", out of a pack, as the expert file that it was.
+// ReadPart takes one part, "source", "flow", "target" or "encoder", out of a pack, as the expert file that it was.
 func ReadPart(f *safetensors.File, name string) (Part, error) {
 	prefix := name + "."
 	p := Part{Meta: map[string]string{}}
@@ -92,7 +103,7 @@ func ReadPart(f *safetensors.File, name string) (Part, error) {
 		}
 	}
 	if len(p.Tensors) == 0 {
-		return p, fmt.Errorf("%s: no tensor begins with %q: not a pack?", f.Origin(), prefix)
+		return p, fmt.Errorf("%s: no tensor begins with %q: not a pack, or one without this part", f.Origin(), prefix)
 	}
 	return p, nil
 }
@@ -100,8 +111,8 @@ func ReadPart(f *safetensors.File, name string) (Part, error) {
 // ReadFusion reads what a pack says of itself.
 func ReadFusion(f *safetensors.File) (Fusion, error) {
 	meta := f.Metadata()
-	if meta["arch"] != arch {
-		return Fusion{}, fmt.Errorf("%s: arch is %q, want %q: not a pack", f.Origin(), meta["arch"], arch)
+	if meta["arch"] != Arch {
+		return Fusion{}, fmt.Errorf("%s: arch is %q, want %q: not a pack", f.Origin(), meta["arch"], Arch)
 	}
 	var about Fusion
 	err := errors.Join(json.Unmarshal([]byte(meta["fusion"]), &about), json.Unmarshal([]byte(meta["licences"]), &about.Licences))

@@ -3,8 +3,10 @@ package cinn
 import (
 	"fmt"
 	"image"
+	"sync"
 
 	"netfusion/cinn/flow"
+	"netfusion/experts/autoencoder"
 	"netfusion/experts/bert"
 	"netfusion/experts/biggan"
 	"netfusion/nn"
@@ -20,6 +22,7 @@ type Model struct {
 	source  *bert.Model
 	flow    *flow.Flow
 	target  *biggan.Model
+	encoder func() (*autoencoder.Model, error) // loads it at the first call; nil if the pack has none
 }
 
 // Open opens the pack at path.
@@ -77,6 +80,17 @@ func load(f *safetensors.File, o Options) (*Model, error) {
 	if m.target, err = biggan.Load(source, c); err != nil {
 		return nil, inPart(targetPrefix, err)
 	}
+	if source, config = part(encoderPrefix); len(config) > 0 {
+		c, err := autoencoder.ParseConfig(f.Origin(), config)
+		if err != nil {
+			return nil, inPart(encoderPrefix, err)
+		}
+		if c.Latent != m.target.ZDim || c.Resolution != m.target.Resolution {
+			return nil, fmt.Errorf("%s: the image encoder gives %d dimensions of %d pixels, the generator wants %d and %d", f.Origin(),
+				c.Latent, c.Resolution, m.target.ZDim, m.target.Resolution)
+		}
+		m.encoder = sync.OnceValues(func() (*autoencoder.Model, error) { return autoencoder.Load(source, c) })
+	}
 	return m, m.check()
 }
 
@@ -115,9 +129,10 @@ func (m *Model) Info() Info {
 	return Info{
 		Name: m.about.Name, Source: m.about.Source, Target: m.about.Target,
 		Classes:   m.about.Classes,
-		Condition: m.source.Width(), Latent: m.flow.Config.Latent + m.flow.Config.Class,
+		Condition: m.source.Width(), Latent: m.flow.Config.Latent + m.flow.Config.Class, Z: m.target.ZDim,
 		Bounds:      m.Bounds(),
 		Temperature: m.about.Temperature, Guidance: m.about.Guidance,
+		Encoder:  m.encoder != nil,
 		Licences: m.about.Licences,
 	}
 }

@@ -237,7 +237,7 @@ func TestInfoIsThatOfThePack(t *testing.T) {
 	about := tiny.About()
 	want := cinn.Info{
 		Name: about.Name, Source: about.Source, Target: about.Target, Classes: about.Classes, Licences: about.Licences,
-		Condition: tiny.Width, Latent: 4, Bounds: image.Rect(0, 0, 16, 16), Temperature: 1, Guidance: 1,
+		Condition: tiny.Width, Latent: 4, Z: 2, Encoder: true, Bounds: image.Rect(0, 0, 16, 16), Temperature: 1, Guidance: 1,
 	}
 	if got := m.Info(); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
@@ -280,7 +280,7 @@ func TestPartsAreReadAsTheyWereWritten(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pack")
 	about := tiny.About()
 	about.Temperature, about.Guidance, about.Truncation = 0.7, 2, 0.5
-	if err := cinn.WritePack(path, about, parts.Source, parts.Flow, parts.Target); err != nil {
+	if err := cinn.WritePack(path, about, parts); err != nil {
 		t.Fatal(err)
 	}
 	f, err := safetensors.Open(path)
@@ -294,7 +294,7 @@ func TestPartsAreReadAsTheyWereWritten(t *testing.T) {
 	if got, err := cinn.ReadFusion(f); err != nil || !reflect.DeepEqual(got, about) {
 		t.Errorf("%v: %+v, want %+v", err, got, about)
 	}
-	for name, want := range map[string]cinn.Part{"source": parts.Source, "flow": parts.Flow, "target": parts.Target} {
+	for name, want := range map[string]cinn.Part{"source": parts.Source, "flow": parts.Flow, "target": parts.Target, "encoder": parts.Encoder} {
 		got, err := cinn.ReadPart(f, name)
 		if err != nil {
 			t.Fatal(err)
@@ -317,11 +317,6 @@ func TestPartsAreReadAsTheyWereWritten(t *testing.T) {
 
 func TestABadPackIsRefusedByName(t *testing.T) {
 	parts := tiny.Experts(t)
-	without := func(p cinn.Part, name string) cinn.Part {
-		p.Tensors = slices.DeleteFunc(slices.Clone(p.Tensors), func(x safetensors.Tensor) bool { return x.Name == name })
-		return p
-	}
-	// config replaces a word of a part's config, and fails if it is not there.
 	config := func(p cinn.Part, old, new string) cinn.Part {
 		if !strings.Contains(p.Meta["config"], old) {
 			t.Fatalf("no %s in %s", old, p.Meta["config"])
@@ -331,32 +326,34 @@ func TestABadPackIsRefusedByName(t *testing.T) {
 	}
 	for _, test := range []struct {
 		name   string
-		change func(p *tiny.Parts, about *cinn.Fusion)
+		change func(p *cinn.Parts, about *cinn.Fusion)
 		want   string
 	}{
-		{"no source", func(p *tiny.Parts, _ *cinn.Fusion) { p.Source.Tensors = nil }, `part "source."`},
-		{"no flow", func(p *tiny.Parts, _ *cinn.Fusion) { p.Flow.Tensors = nil }, `part "flow."`},
-		{"no target", func(p *tiny.Parts, _ *cinn.Fusion) { p.Target.Tensors = nil }, `part "target."`},
-		{"a tensor less", func(p *tiny.Parts, _ *cinn.Fusion) { p.Target = without(p.Target, "gen_z.bias") }, "gen_z.bias"},
-		{"a tensor twice", func(p *tiny.Parts, _ *cinn.Fusion) { p.Flow.Tensors = append(p.Flow.Tensors, p.Flow.Tensors[0]) }, "flow."},
-		{"a tensor more", func(p *tiny.Parts, _ *cinn.Fusion) {
+		{"no source", func(p *cinn.Parts, _ *cinn.Fusion) { p.Source.Tensors = nil }, `part "source."`},
+		{"no flow", func(p *cinn.Parts, _ *cinn.Fusion) { p.Flow.Tensors = nil }, `part "flow."`},
+		{"no target", func(p *cinn.Parts, _ *cinn.Fusion) { p.Target.Tensors = nil }, `part "target."`},
+		{"a tensor less", func(p *cinn.Parts, _ *cinn.Fusion) { p.Target = without(p.Target, "gen_z.bias") }, "gen_z.bias"},
+		{"a tensor twice", func(p *cinn.Parts, _ *cinn.Fusion) { p.Flow.Tensors = append(p.Flow.Tensors, p.Flow.Tensors[0]) }, "flow."},
+		{"a tensor more", func(p *cinn.Parts, _ *cinn.Fusion) {
 			p.Source.Tensors = append(slices.Clone(p.Source.Tensors), safetensors.NewF32("spare", []int{1}, []float32{1}))
 		}, "spare"},
-		{"parts swapped", func(p *tiny.Parts, _ *cinn.Fusion) { p.Source, p.Target = p.Target, p.Source }, "source."},
-		{"source config", func(p *tiny.Parts, _ *cinn.Fusion) { p.Source.Meta = map[string]string{"config": "{"} }, ""},
-		{"flow config", func(p *tiny.Parts, _ *cinn.Fusion) { p.Flow.Meta = map[string]string{"config": "[]"} }, ""},
-		{"target config", func(p *tiny.Parts, _ *cinn.Fusion) { p.Target.Meta = map[string]string{"config": "1"} }, ""},
-		{"a config of none", func(p *tiny.Parts, _ *cinn.Fusion) { p.Flow.Meta = nil }, "flow part has no config"},
-		{"an endless flow", func(p *tiny.Parts, _ *cinn.Fusion) { p.Flow = config(p.Flow, `"blocks":2`, `"blocks":2000000000`) }, ""},
-		{"more blocks", func(p *tiny.Parts, _ *cinn.Fusion) { p.Flow = config(p.Flow, `"blocks":2`, `"blocks":3`) }, "flow."},
-		{"temperature", func(_ *tiny.Parts, about *cinn.Fusion) { about.Temperature = -1 }, "temperature -1"},
-		{"guidance", func(_ *tiny.Parts, about *cinn.Fusion) { about.Guidance = 1e6 }, "guidance 1e+06"},
-		{"truncation", func(_ *tiny.Parts, about *cinn.Fusion) { about.Truncation = 2 }, "truncation 2"},
+		{"parts swapped", func(p *cinn.Parts, _ *cinn.Fusion) { p.Source, p.Target = p.Target, p.Source }, "source."},
+		{"source config", func(p *cinn.Parts, _ *cinn.Fusion) { p.Source.Meta = map[string]string{"config": "{"} }, ""},
+		{"flow config", func(p *cinn.Parts, _ *cinn.Fusion) { p.Flow.Meta = map[string]string{"config": "[]"} }, ""},
+		{"target config", func(p *cinn.Parts, _ *cinn.Fusion) { p.Target.Meta = map[string]string{"config": "1"} }, ""},
+		{"a config of none", func(p *cinn.Parts, _ *cinn.Fusion) { p.Flow.Meta = nil }, "flow part has no config"},
+		{"an endless flow", func(p *cinn.Parts, _ *cinn.Fusion) { p.Flow = config(p.Flow, `"blocks":2`, `"blocks":2000000000`) }, ""},
+		{"more blocks", func(p *cinn.Parts, _ *cinn.Fusion) { p.Flow = config(p.Flow, `"blocks":2`, `"blocks":3`) }, "flow."},
+		{"encoder config", func(p *cinn.Parts, _ *cinn.Fusion) { p.Encoder.Meta = map[string]string{"config": "1"} }, "encoder."},
+		{"other latents", func(p *cinn.Parts, _ *cinn.Fusion) { p.Encoder = config(p.Encoder, `"latent":2`, `"latent":3`) }, "gives 3 dimensions"},
+		{"temperature", func(_ *cinn.Parts, about *cinn.Fusion) { about.Temperature = -1 }, "temperature -1"},
+		{"guidance", func(_ *cinn.Parts, about *cinn.Fusion) { about.Guidance = 1e6 }, "guidance 1e+06"},
+		{"truncation", func(_ *cinn.Parts, about *cinn.Fusion) { about.Truncation = 2 }, "truncation 2"},
 	} {
 		p, about := parts, tiny.About()
 		test.change(&p, &about)
 		path := filepath.Join(t.TempDir(), "bad.pack")
-		err := cinn.WritePack(path, about, p.Source, p.Flow, p.Target)
+		err := cinn.WritePack(path, about, p)
 		if err == nil {
 			var m *cinn.Model
 			if m, err = cinn.Open(path, cinn.Options{}); err == nil {
@@ -382,7 +379,7 @@ func TestPartsThatDoNotFitAreRefused(t *testing.T) {
 	} {
 		flow := tiny.RandomFlow(t, test.width, test.latent, test.class, test.classes)
 		path := filepath.Join(t.TempDir(), "bad.pack")
-		if err := cinn.WritePack(path, tiny.About(), parts.Source, flow, parts.Target); err != nil {
+		if err := cinn.WritePack(path, tiny.About(), cinn.Parts{Source: parts.Source, Flow: flow, Target: parts.Target}); err != nil {
 			t.Fatal(err)
 		}
 		m, err := cinn.Open(path, cinn.Options{})
@@ -452,3 +449,11 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// without returns p less a tensor.
+func without(p cinn.Part, name string) cinn.Part {
+	p.Tensors = slices.DeleteFunc(slices.Clone(p.Tensors), func(x safetensors.Tensor) bool { return x.Name == name })
+	return p
+}
+
+// config replaces a word of a part's config, and fails if it is not there.

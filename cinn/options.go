@@ -44,8 +44,10 @@ type Info struct {
 	Name           string
 	Source, Target string // names of the experts
 	Classes        []string
-	Condition      int // width of the text embedding
-	Latent         int // width of the image latent, the class part included
+	Condition      int  // width of the text embedding
+	Latent         int  // width of the image latent, the class part included
+	Z              int  // width of its image part
+	Encoder        bool // whether the pack can Encode images
 	Bounds         image.Rectangle
 	Temperature    float32 // defaults of a Request
 	Guidance       float32
@@ -55,6 +57,8 @@ type Info struct {
 var (
 	// ErrClosed is returned by a Session that was closed.
 	ErrClosed = errors.New("cinn: session is closed")
+	// ErrEncoder is returned by Encode where the pack holds no image encoder.
+	ErrEncoder = errors.New("cinn: the pack has no image encoder")
 	// ErrPrompt is returned for a prompt that holds no text.
 	ErrPrompt = errors.New("cinn: empty prompt")
 	// ErrEncoding is returned for a prompt that is not text.

@@ -27,6 +27,7 @@ type Session struct {
 	source *bert.Session
 	flow   *flow.Session
 	target *biggan.Session
+	images *imageEncoder // nil until Encode is called
 
 	text      tensor.Tensor // [1][Condition], the embedding of prompt
 	latent    tensor.Tensor // [1][Latent]

@@ -1,5 +1,5 @@
 // Package tiny makes a fusion of random weights, small enough to make anew in every test: a BERT encoder of two layers, a
-// BigGAN-deep generator of pictures of 16 pixels and three classes, and a flow of two blocks between them.
+// BigGAN-deep generator of pictures of 16 pixels and three classes, a flow of two blocks between them, and an image encoder.
 package tiny
 
 import (
@@ -12,15 +12,13 @@ import (
 
 	"netfusion/cinn"
 	"netfusion/cinn/flow"
+	"netfusion/experts/autoencoder"
 	"netfusion/experts/bert"
 	"netfusion/experts/biggan"
 	"netfusion/nn"
 	"netfusion/nn/safetensors"
 	"netfusion/tensor"
 )
-
-// Parts are the three experts of a pack.
-type Parts struct{ Source, Flow, Target cinn.Part }
 
 // Encoder writes the checkpoint folder of the text encoder to dir. Its words are red, heart, ##s and w0 to w49.
 func Encoder(t testing.TB, dir string) {
@@ -49,6 +47,12 @@ func Encoder(t testing.TB, dir string) {
 func Generator(t testing.TB) string {
 	t.Helper()
 	return filepath.Join(root(t), "experts/biggan/testdata/tiny")
+}
+
+// ImageEncoder is the checkpoint folder of the encoder of images to the generator's latents.
+func ImageEncoder(t testing.TB) string {
+	t.Helper()
+	return filepath.Join(root(t), "experts/autoencoder/testdata/tiny")
 }
 
 // Flow joins an encoder of the given width to the generator.
@@ -86,12 +90,12 @@ func part(t testing.TB, f *flow.Flow) cinn.Part {
 	return cinn.Part{Meta: map[string]string{"config": string(config)}, Tensors: f.Tensors(false)}
 }
 
-// Experts makes the parts of a pack.
-func Experts(t testing.TB) Parts {
+// Experts makes the parts of a pack, the optional one too.
+func Experts(t testing.TB) cinn.Parts {
 	t.Helper()
 	dir := t.TempDir()
 	Encoder(t, dir)
-	var p Parts
+	var p cinn.Parts
 	var err error
 	p.Source.Meta, p.Source.Tensors, err = bert.Convert(dir, bert.ConvertOptions{Storage: bert.Int8, Licence: "free"})
 	must(t, err)
@@ -102,6 +106,8 @@ func Experts(t testing.TB) Parts {
 	target, err := biggan.Open(path)
 	must(t, err)
 	p.Flow = part(t, Flow(t, Width, target))
+	p.Encoder.Meta, p.Encoder.Tensors, err = autoencoder.Convert(ImageEncoder(t), "f16")
+	must(t, err)
 	return p
 }
 
@@ -113,7 +119,7 @@ func Pack(t testing.TB) string {
 	t.Helper()
 	p := Experts(t)
 	path := filepath.Join(t.TempDir(), "tiny.pack")
-	must(t, cinn.WritePack(path, About(), p.Source, p.Flow, p.Target))
+	must(t, cinn.WritePack(path, About(), p))
 	return path
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"netfusion/experts/autoencoder"
 	"netfusion/experts/bert"
 	"netfusion/experts/biggan"
 	"netfusion/nn"
@@ -21,15 +22,16 @@ func convertCommand() command {
 		brief: "make an expert file of a published checkpoint",
 		about: `  cinn convert all-MiniLM-L6-v2 -o minilm.safetensors -dtype int8
   cinn convert biggan-deep-128 -o biggan.safetensors -dtype bf16
+  cinn convert biggan-emoji -arch vae-encoder -o encoder.safetensors -dtype f16
 
-The folder holds config.json and model.safetensors or pytorch_model.bin, for a text encoder also vocab.txt. Nothing in
-a checkpoint is executed.
+The folder holds config.json and model.safetensors or pytorch_model.bin, for a text encoder also vocab.txt; an
+image encoder is encoder.npz beside its generator's config.json. Nothing in a checkpoint is executed.
 `,
 		setup: func(f *flag.FlagSet) action {
 			c := new(converter)
 			f.StringVar(&c.out, "o", "", "`FILE` to write")
 			f.BoolVar(&c.force, "f", false, "replace FILE if it exists")
-			f.StringVar(&c.arch, "arch", "", "bert or biggan, `NAME`; default by the folder's config.json")
+			f.StringVar(&c.arch, "arch", "", "bert, biggan or vae-encoder, `NAME`; default bert or biggan, by the folder's config.json")
 			f.StringVar(&c.dtype, "dtype", "f32", "store matrices as `TYPE`: f32, f16, bf16, or int8 with a scale per row (default f32)")
 			f.StringVar(&c.licence, "licence", "", "`TEXT` to record; default what the folder's model card says")
 			f.StringVar(&c.source, "source", "", "`TEXT` that says where the checkpoint came from, to record")
@@ -65,17 +67,19 @@ func (c *converter) run(_ context.Context, s stdio, words []string) error {
 		meta, tensors, err = bert.Convert(words[0], bert.ConvertOptions{Storage: bert.Storage(c.dtype), Licence: c.licence, Source: c.source})
 	case "biggan":
 		meta, tensors, err = biggan.Convert(words[0], nn.Storage(c.dtype))
-		if err == nil && c.licence != "" {
-			meta["licence"] = c.licence
-		}
-		if err == nil && c.source != "" {
-			meta["source"] = c.source
-		}
+	case autoencoder.Arch:
+		meta, tensors, err = autoencoder.Convert(words[0], nn.Storage(c.dtype))
 	default:
-		return usagef("-arch %q: want bert or biggan", arch)
+		return usagef("-arch %q: want bert, biggan or %s", arch, autoencoder.Arch)
 	}
 	if err != nil {
 		return err
+	}
+	if c.licence != "" {
+		meta["licence"] = c.licence
+	}
+	if c.source != "" {
+		meta["source"] = c.source
 	}
 	if err := safetensors.WriteFile(c.out, meta, tensors); err != nil {
 		return err
