@@ -11,6 +11,8 @@ usage: ./build.sh COMMAND
   check     all that a commit must pass: formatting, vet, cross-builds, tests (.ci/run)
   build     one program without C: cinn-OS-ARCH; GOOS and GOARCH choose others
   pack      the built-in fusion again, from its sources: ./build.sh pack -data FOLDER -experts FOLDER
+  prove     all that is long, or needs Python or large weights; results go to bench/results (bench/prove.sh)
+  golden    every committed golden again, by the script that made it (bench/golden.sh)
 
   GOOS=windows GOARCH=arm64 ./build.sh build
 
@@ -80,6 +82,8 @@ help | -h | --help) usage ;;
 check) run .ci/run ;;
 build) build ;;
 pack) pack "$@" ;;
+prove) bench/prove.sh "$@" ;;
+golden) bench/golden.sh "$@" ;;
 *)
 	echo "build.sh: no command is called $command" >&2
 	usage >&2

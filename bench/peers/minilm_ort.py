@@ -1,9 +1,10 @@
 """Times a BERT sentence encoder in onnxruntime, to set beside experts/bert's BenchmarkCheckpoint on the same machine.
 
-    python minilm_ort.py CHECKPOINT_DIR [--threads 1 2] [--tokens 8 16 32 128]
+    python minilm_ort.py CHECKPOINT_DIR [--threads 1 2] [--tokens 8 16 32 128] [--seconds 2]
 
 The graph is built from the checkpoint's weights with the fused operators (Attention, SkipLayerNormalization, BiasGelu) that onnxruntime's own optimizer
-would make of an export, so this is its best float32 form. Prints the least and the median of many runs, in milliseconds, and checks one embedding.
+would make of an export, so this is its best float32 form. Prints the least, the median and the mean of many runs, in milliseconds, and checks one embedding.
+compare.py runs it in turns with the benchmark.
 """
 import argparse
 import json
@@ -61,6 +62,7 @@ def main():
     args.add_argument("checkpoint", type=pathlib.Path)
     args.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     args.add_argument("--tokens", type=int, nargs="+", default=[8, 16, 32, 128])
+    args.add_argument("--seconds", type=float, default=2)
     args = args.parse_args()
     model = build(args.checkpoint)
     print("onnxruntime", ort.__version__)
@@ -75,12 +77,12 @@ def main():
         for tokens in args.tokens:
             feed = {"ids": np.full((1, tokens), 2417), "places": np.arange(tokens)[None]}
             times = []
-            end = time.perf_counter() + 2
+            end = time.perf_counter() + args.seconds
             while time.perf_counter() < end:
                 t = time.perf_counter()
                 session.run(None, feed)
                 times.append(1e3 * (time.perf_counter() - t))
-            print(f"threads={threads} tokens={tokens}: least {min(times):.3f} ms, median {np.median(times):.3f} ms")
+            print(f"threads={threads} tokens={tokens}: least {min(times):.3f} ms, median {np.median(times):.3f} ms, mean {np.mean(times):.3f} ms")
 
 
 main()
