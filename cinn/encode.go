@@ -34,7 +34,9 @@ func (s *Session) Encode(mean, std []float32, src *image.NRGBA) error {
 	}
 	e := s.images
 	onWhite(e.bytes, src)
-	autoencoder.Pixels(e.pixels.Data, e.bytes, src.Rect.Dx())
+	if err := autoencoder.Pixels(e.pixels.Data, e.bytes, src.Rect.Dx()); err != nil {
+		return err
+	}
 	m, logVariance, err := e.session.Encode(e.pixels)
 	if err != nil {
 		return err

@@ -32,11 +32,65 @@ func Import(data, expert string) (*Set, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", latents, err)
 	}
-	images := filepath.Join(data, "emoji64.npz")
-	if err := s.importPixels(images, keys); err != nil {
-		return nil, fmt.Errorf("%s: %w", images, err)
+	path := filepath.Join(data, "emoji64.npz")
+	images, err := openImages(path)
+	if err == nil {
+		err = s.importPixels(images, keys)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return s, nil
+}
+
+// ImageEncoder is the expert that turns images into latents: Encode writes the posterior of a square picture of any size,
+// [side][side][3], to mean and std, both [Latent].
+type ImageEncoder struct {
+	Name   string
+	Latent int
+	Encode func(mean, std []float32, picture []uint8) error
+}
+
+// Encode makes a Set from all of the emoji data in the folder data, whose latents e computes. report, which may be nil, is
+// told how many images are done.
+func Encode(data string, e ImageEncoder, report func(done, total int)) (*Set, error) {
+	s := &Set{Size: pictureSize, Source: "emoji data set; latents by " + e.Name, Latent: e.Latent}
+	if err := s.importConcepts(filepath.Join(data, "emoji.json")); err != nil {
+		return nil, err
+	}
+	path := filepath.Join(data, "emoji64.npz")
+	images, err := openImages(path)
+	if err == nil {
+		err = s.encode(images, e, report)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return s, nil
+}
+
+func (s *Set) encode(images *images, e ImageEncoder, report func(done, total int)) error {
+	n := len(images.keys)
+	s.Mean, s.Std = make([]float32, n*s.Latent), make([]float32, n*s.Latent)
+	if err := s.validate(); err != nil {
+		return err
+	}
+	if err := s.setImages(images.keys, images.class); err != nil {
+		return err
+	}
+	for i := range n {
+		mean, std := s.Z(i)
+		if err := e.Encode(mean, std, images.picture(i)); err != nil {
+			return fmt.Errorf("image %d: %w", i, err)
+		}
+		if report != nil {
+			report(i+1, n)
+		}
+	}
+	if err := s.validateImages(); err != nil {
+		return err
+	}
+	return s.importPixels(images, images.keys)
 }
 
 func (s *Set) importConcepts(path string) error {
@@ -79,54 +133,78 @@ func (s *Set) importLatents(path string) ([]key, error) {
 	if err := s.validate(); err != nil {
 		return nil, err
 	}
-	rows, err := columns(arrays, shape[0], "emoji", "style", "label")
+	keys, class, err := imageKeys(arrays, shape[0])
 	if err != nil {
 		return nil, err
 	}
-	concept, style, class := rows[0], rows[1], rows[2]
-	index := map[int]int{}
-	for _, id := range slices.Compact(slices.Sorted(slices.Values(style))) {
-		st, ok := emojiStyles[id]
-		if !ok {
-			return nil, fmt.Errorf("array style holds %d, which is unknown", id)
-		}
-		index[id] = len(s.Styles)
-		s.Styles = append(s.Styles, st)
-	}
-	keys := make([]key, shape[0])
-	for i := range keys {
-		keys[i] = key{concept[i], style[i]}
-		s.Images = append(s.Images, Image{concept[i], index[style[i]], class[i]})
+	if err := s.setImages(keys, class); err != nil {
+		return nil, err
 	}
 	return keys, s.validateImages()
 }
 
-func (s *Set) importPixels(path string, keys []key) error {
+// setImages fills Styles and Images.
+func (s *Set) setImages(keys []key, class []int) error {
+	style := make([]int, len(keys))
+	for i, k := range keys {
+		style[i] = k.style
+	}
+	index := map[int]int{}
+	for _, id := range slices.Compact(slices.Sorted(slices.Values(style))) {
+		st, ok := emojiStyles[id]
+		if !ok {
+			return fmt.Errorf("array style holds %d, which is unknown", id)
+		}
+		index[id] = len(s.Styles)
+		s.Styles = append(s.Styles, st)
+	}
+	for i, k := range keys {
+		s.Images = append(s.Images, Image{k.concept, index[k.style], class[i]})
+	}
+	return nil
+}
+
+// images is emoji64.npz.
+type images struct {
+	side   int
+	pixels []uint8 // [n][side][side][3]
+	keys   []key
+	class  []int
+}
+
+func (m *images) picture(i int) []uint8 {
+	n := m.side * m.side * 3
+	return m.pixels[i*n:][:n:n]
+}
+
+func openImages(path string) (*images, error) {
 	arrays, err := npz.Open(path)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	pixels := arrays["image"]
 	if pixels.Type != "u1" || len(pixels.Shape) != 4 || pixels.Shape[1] != pixels.Shape[2] || pixels.Shape[3] != 3 ||
-		pixels.Shape[1] == 0 || pixels.Shape[1]%s.Size != 0 {
-		return fmt.Errorf("array image is %s %v, want u1 [n][side][side][3] with a side that is a multiple of %d", pixels.Type, pixels.Shape, s.Size)
+		pixels.Shape[1] == 0 || pixels.Shape[1]%pictureSize != 0 {
+		return nil, fmt.Errorf("array image is %s %v, want u1 [n][side][side][3] with a side that is a multiple of %d", pixels.Type, pixels.Shape, pictureSize)
 	}
-	rows, err := columns(arrays, pixels.Shape[0], "emoji", "style", "label")
-	if err != nil {
-		return err
+	m := &images{side: pixels.Shape[1], pixels: pixels.Data}
+	m.keys, m.class, err = imageKeys(arrays, pixels.Shape[0])
+	return m, err
+}
+
+// importPixels fills Pixels with the pictures of the Set's images, which have these keys.
+func (s *Set) importPixels(images *images, keys []key) error {
+	row := make(map[key]int, len(images.keys))
+	for i, k := range images.keys {
+		row[k] = i
 	}
-	row := make(map[key]int, len(rows[0]))
-	for i := range rows[0] {
-		row[key{rows[0][i], rows[1][i]}] = i
-	}
-	side := pixels.Shape[1]
 	s.Pixels = make([]uint8, len(keys)*s.Size*s.Size*3)
 	for i, k := range keys {
 		r, ok := row[k]
-		if !ok || rows[2][r] != s.Images[i].Class {
+		if !ok || images.class[r] != s.Images[i].Class {
 			return fmt.Errorf("no image of emoji %d in style %d with label %d", k.concept, k.style, s.Images[i].Class)
 		}
-		shrink(s.Picture(i), pixels.Data[r*side*side*3:][:side*side*3], s.Size, side/s.Size)
+		shrink(s.Picture(i), images.picture(r), s.Size, images.side/s.Size)
 	}
 	return nil
 }
@@ -176,4 +254,17 @@ func columns(arrays map[string]npz.Array, n int, names ...string) ([][]int, erro
 		all = append(all, v)
 	}
 	return all, nil
+}
+
+// imageKeys reads what each of n images is: its key and its class.
+func imageKeys(arrays map[string]npz.Array, n int) (keys []key, class []int, err error) {
+	rows, err := columns(arrays, n, "emoji", "style", "label")
+	if err != nil {
+		return nil, nil, err
+	}
+	keys = make([]key, n)
+	for i := range keys {
+		keys[i] = key{rows[0][i], rows[1][i]}
+	}
+	return keys, rows[2], nil
 }

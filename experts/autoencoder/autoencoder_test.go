@@ -47,11 +47,13 @@ func floats(t testing.TB, a npz.Array) []float32 {
 }
 
 // pictures is what m sees of n pictures of bytes.
-func pictures(m *Model, bytes []uint8, n int) tensor.Tensor {
+func pictures(t testing.TB, m *Model, bytes []uint8, n int) tensor.Tensor {
 	x := tensor.New(n*m.Resolution*m.Resolution, 3)
 	in, out := len(bytes)/n, len(x.Data)/n
 	for i := range n {
-		Pixels(x.Data[i*out:][:out], bytes[i*in:][:in], m.Resolution)
+		if err := Pixels(x.Data[i*out:][:out], bytes[i*in:][:in], m.Resolution); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return x
 }
@@ -95,7 +97,7 @@ func TestStagesEqualTheReference(t *testing.T) {
 		}
 		compare(name, some)
 	}
-	mean, logVariance, err := s.Encode(pictures(m, golden["image"].Data, n))
+	mean, logVariance, err := s.Encode(pictures(t, m, golden["image"].Data, n))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +155,7 @@ func TestEmojiExpertReproducesItsLatents(t *testing.T) {
 		size := len(data["image"].Data) / len(keys)
 		for i := 0; i < len(rows); i += len(rows)/20 + 1 {
 			row := slices.Index(keys, rows[i])
-			mean, std, err := s.Encode(pictures(m, data["image"].Data[row*size:][:size], 1))
+			mean, std, err := s.Encode(pictures(t, m, data["image"].Data[row*size:][:size], 1))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -193,7 +195,7 @@ func TestExpertFileGivesTheBitsOfItsCheckpoint(t *testing.T) {
 func TestSameBitsForAnyNumberOfWorkersAndAnyBatch(t *testing.T) {
 	m, golden := open(t, tiny), arrays(t, filepath.Join(tiny, "golden.npz"))
 	n := golden["image"].Shape[0]
-	x := pictures(m, golden["image"].Data, n)
+	x := pictures(t, m, golden["image"].Data, n)
 	var want [2][]float32
 	for _, workers := range []int{1, 2, 7} {
 		dev := tensor.CPU(workers)
@@ -256,7 +258,9 @@ func TestPixelsAveragesSquares(t *testing.T) {
 		picture[((i/2)*4+2+i%2)*3+1] = v
 	}
 	dst := make([]float32, 2*2*3)
-	Pixels(dst, picture, 2)
+	if err := Pixels(dst, picture, 2); err != nil {
+		t.Fatal(err)
+	}
 	for i, v := range dst {
 		want := -1.0
 		if i == 3+1 {
@@ -266,9 +270,16 @@ func TestPixelsAveragesSquares(t *testing.T) {
 			t.Errorf("[%d] = %v, want %v", i, v, want)
 		}
 	}
-	Pixels(dst[:3], []uint8{0, 255, 51}, 1)
-	if dst[0] != -1 || dst[1] != 1 || math.Abs(float64(dst[2])+0.6) > 1e-7 {
-		t.Errorf("got %v", dst[:3])
+	if err := Pixels(dst[:3], []uint8{0, 255, 51}, 1); err != nil || dst[0] != -1 || dst[1] != 1 || math.Abs(float64(dst[2])+0.6) > 1e-7 {
+		t.Errorf("got %v, %v", dst[:3], err)
+	}
+	for side, resolution := range map[int]int{0: 2, 1: 2, 3: 2, 2: 0} {
+		if Pixels(make([]float32, 3*resolution*resolution), make([]uint8, 3*side*side), resolution) == nil {
+			t.Errorf("a picture of side %d for resolution %d: accepted", side, resolution)
+		}
+	}
+	if Pixels(dst, make([]uint8, 4*4*3+1), 2) == nil {
+		t.Error("no square: accepted")
 	}
 }
 

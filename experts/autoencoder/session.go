@@ -110,11 +110,12 @@ func Std(dst, logVariance []float32) {
 }
 
 // Pixels writes to dst [resolution][resolution][3], in [-1, 1], what the encoder sees of a square picture of bytes,
-// [side][side][3], where side is a multiple of the resolution: the average over each square of pixels.
-func Pixels(dst []float32, picture []uint8, resolution int) {
+// [side][side][3], where side must be a multiple of the resolution: the average over each square of pixels.
+func Pixels(dst []float32, picture []uint8, resolution int) error {
 	side := int(math.Sqrt(float64(len(picture) / 3)))
 	if resolution < 1 || len(dst) != 3*resolution*resolution || len(picture) != 3*side*side || side < resolution || side%resolution != 0 {
-		panic("autoencoder: wrong size of picture")
+		return fmt.Errorf("autoencoder: a picture of %d values for %d, wanted [side][side][3] and [%d][%d][3], with a side that is a multiple",
+			len(picture), len(dst), resolution, resolution)
 	}
 	factor := side / resolution
 	scale := 2 / (255 * float64(factor*factor))
@@ -131,4 +132,5 @@ func Pixels(dst []float32, picture []uint8, resolution int) {
 			}
 		}
 	}
+	return nil
 }
