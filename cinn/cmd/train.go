@@ -73,6 +73,7 @@ func (t *trainer) declare(f *flag.FlagSet) {
 	small(&o.ConditionDropout, "condition-dropout", "share `P` of captions to drop, for guidance")
 	small(&o.ConditionNoise, "condition-noise", "noise `S` on captions, in their standard deviations")
 	whole(&o.Validate, "validate", "`N` steps between validations")
+	f.BoolVar(&o.Last, "last", o.Last, "keep the average of the weights at the end, not at its best on the validation concepts")
 	whole(&o.Patience, "patience", "stop after `N` validations without an improvement; 0 is never")
 	whole(&c.Blocks, "blocks", "`N` coupling blocks")
 	whole(&c.Hidden, "hidden", "width `N` of the couplings' networks")
@@ -116,7 +117,7 @@ func (t *trainer) run(ctx context.Context, s stdio, words []string) error {
 		}
 		return err
 	}
-	if err := run.Best().Save(t.out, false); err != nil {
+	if err := run.Result().Save(t.out, false); err != nil {
 		return err
 	}
 	score := run.Score()

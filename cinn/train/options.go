@@ -26,6 +26,10 @@ type Options struct {
 	ConditionDropout float32 `json:"condition_dropout"` // how often the condition is the null condition, for guidance
 	ConditionNoise   float32 `json:"condition_noise"`   // see flow.Regularisation
 
+	// Last keeps the average as it is at the end, which knows the training captions better, and not at its best on the
+	// validation pairs, which are of other concepts.
+	Last bool `json:"last"`
+
 	Validate int `json:"validate"` // steps between validations
 	Draws    int `json:"draws"`    // fixed noise draws of each validation pair
 	Patience int `json:"patience"` // validations without an improvement after which to stop; 0 is never

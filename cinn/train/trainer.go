@@ -114,6 +114,14 @@ func (t *Trainer) prepare(train, validate *Data) (err error) {
 // validationSeed is the same for every run, so that runs can be compared.
 const validationSeed = 0x76616c6964
 
+// Result is what training is for: Best, or with Options.Last the average of the weights at the end.
+func (t *Trainer) Result() *flow.Flow {
+	if t.Options.Last {
+		return t.ema
+	}
+	return t.best
+}
+
 // Best is the average of the weights where it was best on the validation pairs, each part of the likelihood at its own best step:
 // the class head shares no weights with the rest. Before the first validation it has fresh weights.
 func (t *Trainer) Best() *flow.Flow { return t.best }
@@ -121,8 +129,13 @@ func (t *Trainer) Best() *flow.Flow { return t.best }
 // Flow is the flow being trained.
 func (t *Trainer) Flow() *flow.Flow { return t.flow }
 
-// Score is the best validation so far.
-func (t *Trainer) Score() Score { return t.state.Best }
+// Score is the validation of Result: the best so far, or with Options.Last the latest.
+func (t *Trainer) Score() Score {
+	if t.Options.Last {
+		return t.state.Last
+	}
+	return t.state.Best
+}
 
 // Step is how many steps have been taken.
 func (t *Trainer) Step() int { return t.state.Step }
