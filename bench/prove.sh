@@ -117,7 +117,7 @@ for expert in "$experts"/biggan-emoji*; do
 done
 
 if [ -n "$minilm" ] && [ -n "$python" ]; then
-	prove 'median|ratio' "$python" bench/peers/compare.py "$minilm"
+	prove 'load|median|ratio' "$python" bench/peers/compare.py "$minilm"
 fi
 
 git grep -n '^func Fuzz' -- '*_test.go' | sed 's/^\(.*\)\/[^/]*_test\.go:[0-9]*:func \(Fuzz[A-Za-z0-9]*\).*/\1 \2/' >"$work/targets"

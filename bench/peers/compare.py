@@ -3,7 +3,7 @@
     python compare.py CHECKPOINT_DIR [--threads 1 2] [--tokens 16] [--rounds 9] [--seconds 1]
 
 Run it in the repository's folder. Each round starts both processes, the one first that was second before; each gives its mean time of a call over some
-seconds. Prints the medians over the rounds, their range, and the ratio of the medians: how many times as long the project's encoder takes.
+seconds. Prints the machine's load, the medians over the rounds, their range, and the ratio of the medians: how many times as long the project's encoder takes.
 """
 import argparse
 import os
@@ -42,6 +42,8 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         binary = str(pathlib.Path(folder) / "bert.test")
         output("go", "test", "-c", "-o", binary, "./experts/bert", CGO_ENABLED="0")
+        if hasattr(os, "getloadavg"):
+            print(f"load before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
         for threads in args.threads:
             times = {"netfusion": [], "onnxruntime": []}
             for i in range(args.rounds):
