@@ -25,8 +25,8 @@ all settings from the checkpoint.
 `,
 		setup: func(f *flag.FlagSet) action {
 			t := &trainer{options: train.Defaults(), config: flow.Config{
-				Dialect: flow.NetFusion, Blocks: 8, Hidden: 256, Depth: 1, Clamp: 2,
-				Embed: 64, EmbedWidth: 256, EmbedDepth: 1, HeadHidden: 256, ClassNoise: 0.2,
+				Dialect: flow.NetFusion, Blocks: 10, Hidden: 256, Depth: 1, Clamp: 2,
+				Embed: 96, EmbedWidth: 384, EmbedDepth: 1, ClassNoise: 0.2,
 			}}
 			t.declare(f)
 			return t.run
@@ -64,6 +64,7 @@ func (t *trainer) declare(f *flag.FlagSet) {
 	real(&o.Rate, "rate", "peak learning rate `R`")
 	whole(&o.Warmup, "warmup", "`N` steps up to it")
 	real(&o.Decay, "decay", "weight decay `D`")
+	real(&o.HeadDecay, "head-decay", "weight decay `D` of the class head")
 	real(&o.Clip, "clip", "bound `B` of the gradient's norm; 0 is none")
 	real(&o.EMA, "ema", "decay `D` of the average of the weights")
 	small := func(p *float32, name, usage string) {
