@@ -7,7 +7,6 @@ package train
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -21,7 +20,8 @@ import (
 // Trainer is a run of training. It serves one goroutine.
 type Trainer struct {
 	Options Options
-	// Checkpoint is the file that Run saves to when it is interrupted and when it ends, and every Every steps; none if empty.
+	// Checkpoint is the file that Run saves to before the first step, when it is interrupted, when it ends, and every Every
+	// steps unless that is 0; none if empty.
 	Checkpoint string
 	Every      int
 	// Log gets the progress bar and a line for every validation; nil is silent.
@@ -140,20 +140,26 @@ func (t *Trainer) Score() Score {
 // Step is how many steps have been taken.
 func (t *Trainer) Step() int { return t.state.Step }
 
-// Run trains until Options.Steps are taken, patience ends or ctx does; in each case it saves the checkpoint. If ctx ended it
-// returns its error.
+// Run trains until Options.Steps are taken, patience ends or ctx does; in each case it saves the checkpoint. If ctx ended, and
+// the checkpoint is saved, it returns the error of ctx.
 func (t *Trainer) Run(ctx context.Context) error {
 	bar := newBar(t)
 	defer bar.Clear()
-	if t.state.Step == 0 {
+	if t.state.Last == none {
 		if err := t.begin(); err != nil {
 			return err
 		}
 		bar.validation()
+		if err := t.save(); err != nil { // where it cannot be saved, that shows now, and not hours later
+			return err
+		}
 	}
 	for t.state.Step < t.Options.Steps && !t.exhausted() {
 		if ctx.Err() != nil {
-			return errors.Join(ctx.Err(), t.save())
+			if err := t.save(); err != nil {
+				return err
+			}
+			return ctx.Err()
 		}
 		z, class, err := t.step()
 		if err != nil {

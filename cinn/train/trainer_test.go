@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -74,7 +76,8 @@ func toyOptions() Options {
 	return o
 }
 
-// checkpoint trains and returns the bytes of the file at the end. stop interrupts the run at that step and resumes it.
+// checkpoint trains and returns the bytes of the file at the end. A run is interrupted at the step stop and resumed, unless
+// stop is never.
 func checkpoint(t *testing.T, dialect string, o Options, workers, stop int) []byte {
 	t.Helper()
 	dev := tensor.CPU(workers)
@@ -89,8 +92,8 @@ func checkpoint(t *testing.T, dialect string, o Options, workers, stop int) []by
 	tr.Fingerprints = map[string]string{"text expert": "abc"}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	if stop > 0 {
-		tr.Log = &stopper{at: "step 20:", cancel: cancel}
+	if stop != never {
+		tr.Log = &stopper{at: fmt.Sprintf("step %d:", stop), cancel: cancel}
 		if err := tr.Run(ctx); !errors.Is(err, context.Canceled) {
 			t.Fatalf("an interrupted run returns %v", err)
 		}
@@ -111,6 +114,8 @@ func checkpoint(t *testing.T, dialect string, o Options, workers, stop int) []by
 	}
 	return b
 }
+
+const never = -1
 
 // stopper cancels when a line of the log begins with at.
 type stopper struct {
@@ -135,20 +140,40 @@ func TestSameBytesForAnyWorkersAndAfterAnInterruption(t *testing.T) {
 			if c.optimizer != "adamw" {
 				o.Decay, o.HeadDecay = 0, 0
 			}
-			want := checkpoint(t, c.dialect, o, 1, 0)
+			want := checkpoint(t, c.dialect, o, 1, never)
 			for _, workers := range []int{2, 7} {
-				if !bytes.Equal(checkpoint(t, c.dialect, o, workers, 0), want) {
+				if !bytes.Equal(checkpoint(t, c.dialect, o, workers, never), want) {
 					t.Errorf("%d workers give other bytes than 1", workers)
 				}
 			}
-			if !bytes.Equal(checkpoint(t, c.dialect, o, 2, 20), want) {
-				t.Error("a resumed run gives other bytes than an uninterrupted one")
+			for _, stop := range []int{0, 20} {
+				if !bytes.Equal(checkpoint(t, c.dialect, o, 2, stop), want) {
+					t.Errorf("interrupted at step %d and resumed, a run gives other bytes than an uninterrupted one", stop)
+				}
 			}
 			o.Seed++
-			if bytes.Equal(checkpoint(t, c.dialect, o, 2, 0), want) {
+			if bytes.Equal(checkpoint(t, c.dialect, o, 2, never), want) {
 				t.Error("another seed gives the same bytes")
 			}
 		})
+	}
+}
+
+func TestACheckpointThatCannotBeSavedIsAnErrorAtOnce(t *testing.T) {
+	dev := tensor.CPU(1)
+	defer dev.Close()
+	d, v := toy(60, 1), toy(20, 2)
+	tr, err := New(toyFlow(t, d, flow.NetFusion), d, v, toyOptions(), dev)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr.Checkpoint = filepath.Join(t.TempDir(), "absent", "run.safetensors")
+	stopped, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, ctx := range []context.Context{t.Context(), stopped} {
+		if err := tr.Run(ctx); !errors.Is(err, fs.ErrNotExist) || errors.Is(err, context.Canceled) || tr.Step() != 0 {
+			t.Errorf("step %d: %v", tr.Step(), err)
+		}
 	}
 }
 
