@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"strings"
 
 	"netfusion/cinn/flow"
 	"netfusion/cinn/pairs"
@@ -20,8 +21,8 @@ func trainCommand() command {
   cinn train -resume -o flow.safetensors              go on after an interruption
   cinn train -pairs my.pairs -source minilm.safetensors -target biggan.safetensors -o flow.safetensors
 
-Ctrl-C saves FILE.checkpoint and stops; -resume ends with the same bytes as a run that was not interrupted, and takes
-all settings from the checkpoint.
+Ctrl-C saves FILE.checkpoint and stops. -resume ends with the same bytes as a run that was not interrupted: it takes
+all settings from the checkpoint, says which flags it ignores for that, and refuses other data or experts.
 `,
 		setup: func(f *flag.FlagSet) action {
 			t := &trainer{options: train.Defaults(), config: flow.Config{
@@ -34,7 +35,9 @@ all settings from the checkpoint.
 	}
 }
 
+// trainer makes a flow as its flags say.
 type trainer struct {
+	flags *flag.FlagSet // those that it was declared on
 	lessonFlags
 	out           string
 	force, resume bool
@@ -45,13 +48,18 @@ type trainer struct {
 }
 
 func (t *trainer) declare(f *flag.FlagSet) {
+	t.flags = f
 	f.StringVar(&t.out, "o", "", "`FILE` for the flow; FILE.checkpoint is for -resume")
 	f.BoolVar(&t.force, "f", false, "replace FILE, and the checkpoint, if they exist")
 	f.BoolVar(&t.resume, "resume", false, "go on from FILE.checkpoint")
-	f.IntVar(&t.every, "every", 500, "save the checkpoint every `N` steps (default 500)")
+	f.IntVar(&t.every, "every", 500, "save the checkpoint every `N` steps; 0 is at the ends only (default 500)")
 	f.BoolVar(&t.blind, "blind", false, "train without captions: the unconditional flow that cinn eval compares with")
 	t.lessonFlags.declare(f)
+	t.declareSettings(f)
+}
 
+// declareSettings declares what a checkpoint keeps.
+func (t *trainer) declareSettings(f *flag.FlagSet) {
 	whole := func(p *int, name, usage string) { f.IntVar(p, name, *p, fmt.Sprintf("%s (default %d)", usage, *p)) }
 	c, o := &t.config, &t.options
 	whole(&o.Steps, "steps", "`N` steps")
@@ -98,6 +106,8 @@ func (t *trainer) run(ctx context.Context, s stdio, words []string) error {
 		return usagef("-every %d: want 0 or more", t.every)
 	case taken(t.out) && !t.force:
 		return existsError(t.out)
+	case t.resume && !taken(checkpoint):
+		return fmt.Errorf("%s does not exist: there is nothing to resume", checkpoint)
 	case !t.resume && taken(checkpoint) && !t.force:
 		return fmt.Errorf("%s exists already; -resume goes on from it, -f replaces it", checkpoint)
 	}
@@ -110,10 +120,13 @@ func (t *trainer) run(ctx context.Context, s stdio, words []string) error {
 	if err != nil {
 		return err
 	}
+	if ignored := t.ignored(run); len(ignored) > 0 {
+		fmt.Fprintf(s.err, "the settings are those of %s: %s\n", checkpoint, strings.Join(ignored, ", "))
+	}
 	run.Checkpoint, run.Every, run.Log = checkpoint, t.every, s.err
 	run.Fingerprints = l.fingerprints
 	if err := run.Run(ctx); err != nil {
-		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		if errors.Is(err, context.Canceled) {
 			fmt.Fprintf(s.err, "stopped at step %d, saved to %s; -resume goes on from there\n", run.Step(), checkpoint)
 		}
 		return err
@@ -125,6 +138,18 @@ func (t *trainer) run(ctx context.Context, s stdio, words []string) error {
 	fmt.Fprintf(s.out, "%s: validation NLL %.2f nats: z %.2f (step %d), class %.2f (step %d)\n",
 		t.out, score.Z+score.Class, score.Z, score.StepZ, score.Class, score.StepClass)
 	return nil
+}
+
+// ignored lists the flags that were given and that the settings of run, which was resumed, overrule.
+func (t *trainer) ignored(run *train.Trainer) (list []string) {
+	kept := flag.NewFlagSet("", flag.ContinueOnError)
+	(&trainer{options: run.Options, config: run.Flow().Config}).declareSettings(kept)
+	t.flags.Visit(func(f *flag.Flag) {
+		if k := kept.Lookup(f.Name); k != nil && k.Value.String() != f.Value.String() {
+			list = append(list, fmt.Sprintf("-%s %s, not %s", f.Name, k.Value, f.Value))
+		}
+	})
+	return list
 }
 
 // begin starts a run, or takes up the one of the checkpoint.

@@ -59,6 +59,19 @@ func TestTrainAndEval(t *testing.T) {
 	if code, _, stderr := learn("-o", "one", "-f", "-resume"); code != exitOK || content(t, "one") != content(t, "two") {
 		t.Errorf("resuming a run that was done: exit %d, %q, or another flow", code, stderr)
 	}
+	code, _, stderr := learn("-o", "one", "-f", "-resume", "-steps", "9", "-rate", "0.01", "-batch", "8", "-depth", "2")
+	if want := "the settings are those of one.checkpoint: -depth 1, not 2, -rate 0.002, not 0.01, -steps 6, not 9\n"; code != exitOK || stderr != want {
+		t.Errorf("resuming with other settings: exit %d, %q, want %q", code, stderr, want)
+	}
+	if code, _, stderr := learn("-o", "one", "-f", "-resume", "-blind"); code != exitError || !strings.Contains(stderr, "other training data") {
+		t.Errorf("resuming with other data: exit %d, %q", code, stderr)
+	}
+	if code, _, stderr := learn("-o", "four", "-resume"); code != exitError || !strings.Contains(stderr, "four.checkpoint does not exist") {
+		t.Errorf("nothing to resume: exit %d, %q", code, stderr)
+	}
+	if code, _, stderr := learn("-o", filepath.Join("absent", "four")); code != exitError || !strings.Contains(stderr, "absent") {
+		t.Errorf("no such folder: exit %d, %q", code, stderr)
+	}
 	if code, _, stderr := learn("-o", "blind", "-blind"); code != exitOK || content(t, "one") == content(t, "blind") {
 		t.Errorf("-blind: exit %d, %q, or the same flow", code, stderr)
 	}
