@@ -1,0 +1,10 @@
+// Package bench holds what measures and proves the other packages; nothing but tests imports it or what is below it.
+//
+//	golden/   Python scripts that make the committed goldens from reference implementations; golden.sh runs them all
+//	peers/    Python scripts that time other software on the same work in the same run
+//	expert/   Python scripts that trained the 64-pixel image expert
+//	tiny/     a fusion of random weights for the tests of the packages above the experts
+//	results/  figures, each with its machine; prove.sh adds to them
+//
+// The package itself is one test: that packages import only the layers below them.
+package bench
