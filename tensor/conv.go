@@ -119,6 +119,9 @@ func (d *Device) Conv(dst, x Tensor, h, w int, f *Filter, e ConvEpilogue) {
 	if e.After.none() && f.Up() {
 		panic("tensor: Conv with upsampling needs After")
 	}
+	if e.Bias != nil && len(e.Bias) < f.Out {
+		panic("tensor: Conv cannot add this Bias")
+	}
 	if skips {
 		want := m
 		if e.SkipUp {

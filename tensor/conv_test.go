@@ -172,6 +172,7 @@ func TestConvRefusesWrongShapes(t *testing.T) {
 	for name, call := range map[string]func(){
 		"dst":      func() { d.Conv(New(15, 4), New(16, 3), 4, 4, &f, ConvEpilogue{}) },
 		"channels": func() { d.Conv(New(16, 4), New(16, 4), 4, 4, &f, ConvEpilogue{}) },
+		"bias":     func() { d.Conv(New(16, 4), New(16, 3), 4, 4, &f, ConvEpilogue{Bias: make([]float32, 3)}) },
 		"images":   func() { d.Conv(New(16, 4), New(16, 3), 4, 4, &f, ConvEpilogue{After: a(2, 4)}) },
 		"before":   func() { d.Conv(New(16, 4), New(16, 3), 4, 4, &f, ConvEpilogue{Before: a(1, 3)}) },
 		"bias after": func() {
@@ -198,19 +199,56 @@ func TestConvRefusesWrongShapes(t *testing.T) {
 
 func TestReLUAffineIsTheSameForAnyNumberOfWorkers(t *testing.T) {
 	x, a := random(3*1000, 37, 1), Affine{random(3, 37, 2), random(3, 37, 3)}
+	var first []float32
 	for _, workers := range []int{1, 2, 7} {
 		d := CPU(workers)
 		dst := New(x.Rows, x.Cols)
 		d.ReLUAffine(dst, x, a)
-		d.Close()
-		for p := range x.Rows {
-			for j, v := range x.Row(p) {
-				want := max(0, float64(v)*float64(a.Scale.Row(p / 1000)[j])+float64(a.Offset.Row(p / 1000)[j]))
-				if math.Abs(float64(dst.Row(p)[j])-want) > 1e-6*(1+want) {
-					t.Fatalf("%d workers: pixel %d channel %d = %v, want %v", workers, p, j, dst.Row(p)[j], want)
-				}
-			}
+		if n := testing.AllocsPerRun(3, func() { d.ReLUAffine(dst, x, a) }); n != 0 {
+			t.Errorf("%v allocations a call", n)
 		}
+		d.Close()
+		if first == nil {
+			first = dst.Data
+		} else if !slices.Equal(first, dst.Data) {
+			t.Errorf("%d workers give other bits than 1", workers)
+		}
+	}
+	for i, got := range first {
+		p, j := i/x.Cols, i%x.Cols
+		want := max(0, float64(x.Data[i])*float64(a.Scale.Row(p / 1000)[j])+float64(a.Offset.Row(p / 1000)[j]))
+		if math.Abs(float64(got)-want) > 1e-6*(1+want) {
+			t.Fatalf("pixel %d channel %d = %v, want %v", p, j, got, want)
+		}
+	}
+}
+
+func TestReLUAffineAndPooledAttentionRefuseWrongShapes(t *testing.T) {
+	d := CPU(1)
+	defer d.Close()
+	var p PooledAttention
+	Plan(func(a *Arena) { p = NewPooledAttention(a, 2, 4, 4, 3, 5) })
+	d.Reserve(p.Scratch())
+	a := Affine{New(2, 4), New(2, 4)}
+	for name, call := range map[string]func(){
+		"affine dst":       func() { d.ReLUAffine(New(6, 5), New(6, 4), a) },
+		"affine images":    func() { d.ReLUAffine(New(5, 4), New(5, 4), a) },
+		"affine channels":  func() { d.ReLUAffine(New(6, 3), New(6, 3), a) },
+		"no affine":        func() { d.ReLUAffine(New(6, 4), New(6, 4), Affine{}) },
+		"attention x":      func() { d.PooledAttention(New(16, 5), New(16, 12), &p) },
+		"attention dst":    func() { d.PooledAttention(New(16, 4), New(16, 11), &p) },
+		"attention pixels": func() { d.PooledAttention(New(15, 5), New(15, 11), &p) },
+		"attention images": func() { d.PooledAttention(New(48, 5), New(48, 11), &p) },
+		"attention size":   func() { NewPooledAttention(&Arena{}, 1, 3, 4, 1, 1) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			defer func() {
+				if recover() == nil {
+					t.Error("no panic")
+				}
+			}()
+			call()
+		})
 	}
 }
 

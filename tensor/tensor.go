@@ -38,6 +38,9 @@ func (t Tensor) Slice(i, j int) Tensor {
 // Reshape views the same values as [rows][cols].
 func (t Tensor) Reshape(rows, cols int) Tensor { return Of(rows, cols, t.Data) }
 
+// Front views the first rows·cols values as [rows][cols]: of memory that is planned for the largest use, what one use takes.
+func (t Tensor) Front(rows, cols int) Tensor { return Of(rows, cols, t.Data[:rows*cols]) }
+
 // Weight is a matrix W [N][K] (outputs by inputs, as checkpoints store it), packed once into the tile order of
 // kernels/matmul.
 type Weight struct {

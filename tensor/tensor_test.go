@@ -86,13 +86,25 @@ func TestArenaGivesTheSamePlacesTwiceAndReusesReleasedOnes(t *testing.T) {
 	}
 }
 
-func TestWrongShapesPanic(t *testing.T) {
-	defer func() {
-		if recover() == nil {
-			t.Error("no panic")
-		}
-	}()
-	d := CPU(1)
+func TestMatMulRefusesWrongShapes(t *testing.T) {
+	d := CPU(2)
 	defer d.Close()
-	d.MatMul(New(2, 3), New(2, 4), NewWeight(make([]float32, 15), 3, 5), matmul.Epilogue{})
+	w := NewWeight(make([]float32, 15), 3, 5)
+	for name, call := range map[string]func(){
+		"x":            func() { d.MatMul(New(2, 3), New(2, 4), w, matmul.Epilogue{}) },
+		"dst":          func() { d.MatMul(New(2, 4), New(2, 5), w, matmul.Epilogue{}) },
+		"rows":         func() { d.MatMul(New(1, 3), New(2, 5), w, matmul.Epilogue{}) },
+		"bias":         func() { d.MatMul(New(2, 3), New(2, 5), w, matmul.Epilogue{Bias: make([]float32, 2)}) },
+		"residual":     func() { d.MatMul(New(2, 3), New(2, 5), w, matmul.Epilogue{Residual: make([]float32, 5), LdRes: 3}) },
+		"residual row": func() { d.MatMul(New(2, 3), New(2, 5), w, matmul.Epilogue{Residual: make([]float32, 6), LdRes: 2}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			defer func() {
+				if recover() == nil {
+					t.Error("no panic")
+				}
+			}()
+			call()
+		})
+	}
 }

@@ -23,7 +23,8 @@ type Session struct {
 	mean, logVar tensor.Tensor    // [batch][Latent]
 }
 
-// NewSession plans the memory for up to batch images on dev, which the Session uses from then on.
+// NewSession plans the memory for up to batch images on dev, which the Session uses from then on. It panics if batch is
+// less than 1.
 func (m *Model) NewSession(dev *tensor.Device, batch int) *Session {
 	if batch < 1 {
 		panic("autoencoder: a session for no images")
@@ -80,7 +81,7 @@ func (s *Session) Encode(x tensor.Tensor) (mean, logVariance tensor.Tensor, err 
 // stage computes stage i from x, n maps of side×side pixels; it returns the result and its side.
 func (s *Session) stage(i int, x tensor.Tensor, n, side int) (tensor.Tensor, int) {
 	st, width, out := &s.m.stages[i], s.m.Widths[i], side/stride(i)
-	inner, y := view(s.maps[0], n*out*out, width), view(s.maps[1], n*out*out, width)
+	inner, y := s.maps[0].Front(n*out*out, width), s.maps[1].Front(n*out*out, width)
 	st.first.Forward(s.dev, inner, x, side, side)
 	st.norm.Forward(s.dev, inner, inner, n)
 	s.dev.PReLU(inner, slope)
@@ -89,11 +90,6 @@ func (s *Session) stage(i int, x tensor.Tensor, n, side int) (tensor.Tensor, int
 	s.dev.PReLU(y, slope)
 	s.show("stages.%d", y, i)
 	return y, out
-}
-
-// view is the start of t's memory as [rows][cols].
-func view(t tensor.Tensor, rows, cols int) tensor.Tensor {
-	return tensor.Of(rows, cols, t.Data[:rows*cols])
 }
 
 func (s *Session) show(format string, t tensor.Tensor, stage int) {

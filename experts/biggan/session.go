@@ -35,7 +35,8 @@ type Session struct {
 	image     tensor.Tensor
 }
 
-// NewSession plans the memory for up to batch images on dev, which the Session uses from then on.
+// NewSession plans the memory for up to batch images on dev, which the Session uses from then on. It panics if batch is
+// less than 1.
 func (m *Model) NewSession(dev *tensor.Device, batch int) *Session {
 	if batch < 1 {
 		panic("biggan: a session for no images")
@@ -105,7 +106,7 @@ func (s *Session) Generate(z, class tensor.Tensor, t Truncation) (tensor.Tensor,
 	s.condition(z, class)
 
 	size := firstSize
-	x := view(s.streams[0], n*size*size, firstMult*m.Width)
+	x := s.streams[0].Front(n*size*size, firstMult*m.Width)
 	m.first.Forward(s.dev, x.Reshape(n, x.Cols*size*size), s.cond.Slice(0, n), matmul.None)
 	s.show("gen_z", x)
 	for i := range m.blocks {
@@ -175,7 +176,7 @@ func (s *Session) block(b *block, to, x tensor.Tensor, n, size, key int) (tensor
 	mid := b.In * s.m.Width / reduction
 	f := &b.filters
 
-	h := view(s.inner[0], x.Rows, mid)
+	h := s.inner[0].Front(x.Rows, mid)
 	s.dev.Conv(h, x, size, size, &f[0], tensor.ConvEpilogue{Before: s.affine(b.norms[0], n), After: s.affine(b.norms[1], n)})
 	s.show("layers.%d.bn_1", h, key)
 
@@ -184,15 +185,15 @@ func (s *Session) block(b *block, to, x tensor.Tensor, n, size, key int) (tensor
 		large *= 2
 	}
 	pixels := n * large * large
-	g := view(s.inner[1], pixels, mid)
+	g := s.inner[1].Front(pixels, mid)
 	s.dev.Conv(g, h, size, size, &f[1], tensor.ConvEpilogue{After: s.affine(b.norms[2], n)})
 	s.show("layers.%d.bn_2", g, key)
 
-	h = view(s.inner[0], pixels, mid)
+	h = s.inner[0].Front(pixels, mid)
 	s.dev.Conv(h, g, large, large, &f[2], tensor.ConvEpilogue{After: s.affine(b.norms[3], n)})
 	s.show("layers.%d.bn_3", h, key)
 
-	y := view(to, pixels, b.Out*s.m.Width)
+	y := to.Front(pixels, b.Out*s.m.Width)
 	s.dev.Conv(y, h, large, large, &f[3], tensor.ConvEpilogue{Bias: b.bias, Skip: x, SkipUp: b.Up})
 	s.show("layers.%d", y, key)
 	return y, large
@@ -205,11 +206,6 @@ func (s *Session) attend(x tensor.Tensor) {
 	s.dev.MatMul(projected, x, a.projections, matmul.Epilogue{})
 	s.dev.PooledAttention(attended, projected, &s.pooled)
 	s.dev.MatMul(x, attended, a.output, matmul.Epilogue{Residual: x.Data, LdRes: x.Cols})
-}
-
-// view is the start of t's memory as [rows][cols].
-func view(t tensor.Tensor, rows, cols int) tensor.Tensor {
-	return tensor.Of(rows, cols, t.Data[:rows*cols])
 }
 
 func (s *Session) show(name string, t tensor.Tensor, layer ...int) {
