@@ -118,8 +118,14 @@ func (l *lessonFlags) experts(a *lesson) error {
 	if err != nil {
 		return err
 	}
-	a.target, err = biggan.Load(target, c)
-	return err
+	if a.target, err = biggan.Load(target, c); err != nil {
+		return err
+	}
+	if t, s := a.target, a.set; t.ZDim != s.Latent || t.Classes != len(s.Classes) {
+		return fmt.Errorf("%s: draws latents of %d dimensions in %d classes, the pairs have %d and %d",
+			target.Origin(), t.ZDim, t.Classes, s.Latent, len(s.Classes))
+	}
+	return nil
 }
 
 // expert opens the named part: the file at path, or what the pack holds.

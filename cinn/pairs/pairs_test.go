@@ -2,6 +2,7 @@ package pairs
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -108,6 +109,10 @@ func TestParseRefuses(t *testing.T) {
 			ts[2].Data[1] = 0x7e
 			return ts
 		}, "NaN"},
+		"a name of no letter": {func(ts []safetensors.Tensor) []safetensors.Tensor {
+			ts[0].Data = bytes.Replace(ts[0].Data, []byte(`"red heart"`), []byte(`":: :: :::"`), 1)
+			return ts
+		}, `name ":: :: :::"`},
 		"json": {func(ts []safetensors.Tensor) []safetensors.Tensor {
 			ts[0].Data = bytes.Repeat([]byte("x"), len(ts[0].Data))
 			return ts
@@ -139,6 +144,30 @@ func FuzzParse(f *testing.F) {
 		if err == nil {
 			s.Captions()
 		}
+	})
+}
+
+// FuzzSet gives what a file says to chance, which the checksum of FuzzParse's files keeps from being read.
+func FuzzSet(f *testing.F) {
+	about, err := json.Marshal(sample())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(about, int16(0), int16(0), int16(1))
+	f.Fuzz(func(t *testing.T, about []byte, concept, style, class int16) {
+		s := &Set{}
+		if json.Unmarshal(about, s) != nil || s.validate() != nil {
+			return
+		}
+		s.Images = []Image{{int(concept), int(style), int(class)}}
+		if s.validateImages() != nil {
+			return
+		}
+		captions := s.Captions()
+		if len(captions) == 0 || captions[0].Concept != int(concept) {
+			t.Errorf("%d captions, the first is not of concept %d", len(captions), concept)
+		}
+		s.Rows(Train)
 	})
 }
 

@@ -73,7 +73,7 @@ func (s *Set) validate() error {
 		return fmt.Errorf("%d names for %d classes", len(class), len(s.Classes))
 	}
 	for i, c := range s.Concepts {
-		if c.Name == "" || !class[c.Class] {
+		if clean(c.Name) == "" || !class[c.Class] { // captions begin with the name
 			return fmt.Errorf("concept %d: name %q, class %q", i, c.Name, c.Class)
 		}
 	}
