@@ -97,7 +97,7 @@ func Experts(t testing.TB) cinn.Parts {
 	Encoder(t, dir)
 	var p cinn.Parts
 	var err error
-	p.Source.Meta, p.Source.Tensors, err = bert.Convert(dir, bert.ConvertOptions{Storage: bert.Int8, Licence: "free"})
+	p.Source.Meta, p.Source.Tensors, err = bert.Convert(dir, bert.ConvertOptions{Storage: "int8", Licence: "free"})
 	must(t, err)
 	p.Target.Meta, p.Target.Tensors, err = biggan.Convert(Generator(t), "bf16")
 	must(t, err)

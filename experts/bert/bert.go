@@ -67,8 +67,8 @@ func Load(source nn.Source, c Config, t *Tokenizer) (*Model, error) {
 	if err := c.check(); err != nil {
 		return nil, fmt.Errorf("%s: %w", source.Origin(), err)
 	}
-	if t.Size() > c.Vocab {
-		return nil, fmt.Errorf("%s: vocabulary has %d tokens, the word table only %d", source.Origin(), t.Size(), c.Vocab)
+	if err := fits(t, c, source); err != nil {
+		return nil, err
 	}
 	d, err := translate(source)
 	if err != nil {
@@ -90,13 +90,29 @@ func Load(source nn.Source, c Config, t *Tokenizer) (*Model, error) {
 		}
 		m.layers = append(m.layers, readLayer(w.In(fmt.Sprintf("encoder.layer.%d", i)), c))
 	}
-	if err := w.Err(); err != nil {
+	if err := complete(w, source); err != nil {
 		return nil, err
 	}
-	if rest := w.Unused(); len(rest) > 0 {
-		return nil, fmt.Errorf("%s: %d tensors are no part of this encoder, the first is %q", source.Origin(), len(rest), rest[0])
-	}
 	return m, nil
+}
+
+// fits tells whether every token of the vocabulary has a row in the word table.
+func fits(t *Tokenizer, c Config, source nn.Source) error {
+	if t.Size() > c.Vocab {
+		return fmt.Errorf("%s: vocabulary has %d tokens, the word table only %d", source.Origin(), t.Size(), c.Vocab)
+	}
+	return nil
+}
+
+// complete tells whether w found what was asked of it in source, and nothing else is there.
+func complete(w nn.Weights, source nn.Source) error {
+	if err := w.Err(); err != nil {
+		return err
+	}
+	if rest := w.Unused(); len(rest) > 0 {
+		return fmt.Errorf("%s: %d tensors are no part of this encoder, the first is %q", source.Origin(), len(rest), rest[0])
+	}
+	return nil
 }
 
 func readLayer(w nn.Weights, c Config) layer {

@@ -2,6 +2,7 @@ package bert
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -412,13 +413,15 @@ func TestConvertedFilesEmbedAsTheirFolder(t *testing.T) {
 			t.Errorf("config %+v", m.Config)
 		}
 		want := embed(t, m, "w1 red hearts w2 w3 w4 w5 w6 w7 w8 w9 w10 w11")
-		for storage, bound := range map[Storage]float64{F32: 0, F16: 1e-3, BF16: 1e-2, Int8: 2e-2} {
+		weights, err := os.ReadFile(filepath.Join(dir, "model.safetensors"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum := fmt.Sprintf("%x", sha256.Sum256(weights))
+		for storage, bound := range map[Storage]float64{"f32": 0, "f16": 1e-3, "bf16": 1e-2, "int8": 2e-2} {
 			meta, tensors, err := Convert(dir, ConvertOptions{Storage: storage, Source: "a test"})
 			if err != nil {
 				t.Fatal(err)
-			}
-			if meta["licence"] != "apache-2.0" || meta["source"] != "a test" || len(meta["sha256"]) != 64 {
-				t.Errorf("metadata %v", meta)
 			}
 			path := filepath.Join(t.TempDir(), "expert.safetensors")
 			if err := safetensors.WriteFile(path, meta, tensors); err != nil {
@@ -430,6 +433,17 @@ func TestConvertedFilesEmbedAsTheirFolder(t *testing.T) {
 			}
 			if e.Config != m.Config {
 				t.Errorf("%s: config %+v, want %+v", storage, e.Config, m.Config)
+			}
+			f, err := safetensors.Open(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := f.Metadata()
+			if got["licence"] != "apache-2.0" || got["source"] != "a test" || got["source.sha256"] != sum {
+				t.Errorf("metadata %v", got)
+			}
+			if err := errors.Join(f.Verify(), f.Close()); err != nil {
+				t.Error(err)
 			}
 			d := maxDifference(embed(t, e, "w1 red hearts w2 w3 w4 w5 w6 w7 w8 w9 w10 w11"), want)
 			if !(d <= bound) || d == 0 && bound > 0 {
@@ -450,7 +464,11 @@ func TestOpenRefusesFolders(t *testing.T) {
 		"two poolings":   {"1_Pooling/config.json", `{"pooling_mode_cls_token":true,"pooling_mode_mean_tokens":true}`, "2 pooling modes"},
 		"path outside":   {"modules.json", `[{"path":"../x","type":"Pooling"}]`, "out of the folder"},
 		"kept accents":   {"tokenizer_config.json", `{"do_lower_case":true,"strip_accents":false}`, "strip_accents"},
+		"short texts":    {"sentence_bert_config.json", `{"max_seq_length":2}`, "max_tokens is 2"},
 		"broken JSON":    {"config.json", `{`, "config.json"},
+		"other sizes":    {"config.json", strings.Replace(m.golden.Metadata()["config"], `"hidden_size": 32`, `"hidden_size": 64`, 1), "has shape"},
+		"fewer layers":   {"config.json", strings.Replace(m.golden.Metadata()["config"], `"num_hidden_layers": 2`, `"num_hidden_layers": 1`, 1), "no part of this encoder"},
+		"long vocab":     {"vocab.txt", tinyVocab() + "one\ntwo\nthree\n", "vocabulary has 61 tokens"},
 		"empty vocab":    {"vocab.txt", "", "vocab.txt"},
 		"broken weights": {"model.safetensors", "x", "model.safetensors"},
 	} {
@@ -459,8 +477,12 @@ func TestOpenRefusesFolders(t *testing.T) {
 			files[k] = v
 		}
 		files[c.file] = c.text
-		if _, err := Open(writeFolder(t, m, files)); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: error %v, want %q", name, err, c.want)
+		dir := writeFolder(t, m, files)
+		if _, err := Open(dir); err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), dir) {
+			t.Errorf("%s: error %v, want %q and the folder", name, err, c.want)
+		}
+		if _, _, err := Convert(dir, ConvertOptions{}); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: converted, with error %v, want %q", name, err, c.want)
 		}
 	}
 	if _, err := Open(filepath.Join(t.TempDir(), "none")); !errors.Is(err, os.ErrNotExist) {

@@ -52,7 +52,7 @@ func TestCheckpointAgreesWithTheReference(t *testing.T) {
 		storage             Storage
 		difference          float64 // largest
 		meanCosine, minimum float64
-	}{{F32, 1e-4, 0.999999, 0.999999}, {F16, 1e-2, 0.99999, 0.99999}, {BF16, 1e-1, 0.9995, 0.999}, {Int8, math.Inf(1), 0.998, 0.99}} {
+	}{{"f32", 1e-4, 0.999999, 0.999999}, {"f16", 1e-2, 0.99999, 0.99999}, {"bf16", 1e-1, 0.9995, 0.999}, {"int8", math.Inf(1), 0.998, 0.99}} {
 		meta, tensors, err := Convert(dir, ConvertOptions{Storage: c.storage})
 		if err != nil {
 			t.Fatal(err)

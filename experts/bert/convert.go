@@ -11,28 +11,23 @@ import (
 	"path/filepath"
 	"strings"
 
+	"netfusion/nn"
 	"netfusion/nn/safetensors"
-)
-
-// Storage is the type in which an expert file keeps the matrices of an encoder; vectors stay float32.
-type Storage string
-
-const (
-	F32  Storage = "f32"
-	F16  Storage = "f16"
-	BF16 Storage = "bf16"
-	Int8 Storage = "int8" // with a float32 scale for each row
 )
 
 // ConvertOptions say what an expert file is to hold.
 type ConvertOptions struct {
-	Storage Storage // "" means F32
+	Storage Storage // of the matrices; vectors stay float32
 	Licence string  // "" means what the folder's README.md says in its front matter
 	Source  string  // where the checkpoint came from
 }
 
+// Storage is that of every expert.
+type Storage = nn.Storage
+
 // Convert turns a checkpoint folder into the metadata and the tensors of an expert file, for safetensors.WriteFile. The
-// metadata has arch, config, licence, source and the sha256 of the weight file.
+// metadata has arch, config, licence, source and source.sha256, the sum of the weight file. It fails, by the names of
+// file and tensor, on whatever Load would refuse.
 func Convert(dir string, o ConvertOptions) (map[string]string, []safetensors.Tensor, error) {
 	p, err := readFolder(dir)
 	if err != nil {
@@ -47,17 +42,18 @@ func (p *checkpoint) convert(dir string, o ConvertOptions) (map[string]string, [
 	if err != nil {
 		return nil, nil, err
 	}
-	tensors := []safetensors.Tensor{{Name: vocabTensor, DType: safetensors.U8, Shape: []int{len(p.vocab)}, Data: p.vocab}}
-	for _, name := range p.config.tensorNames() {
-		t, ok := d.Lookup(name)
-		if !ok {
-			return nil, nil, fmt.Errorf("%s: tensor %q is missing", d.Origin(), name)
+	w := nn.Load(d)
+	to := nn.NewStore(w, o.Storage)
+	for _, t := range p.config.tensors() {
+		v := w.F32(t.name, t.shape...)
+		if len(t.shape) == 2 {
+			to.Matrix(t.name, v, t.shape...)
+		} else {
+			to.Put(t.name, v, t.shape...)
 		}
-		stored, err := o.Storage.store(t)
-		if err != nil {
-			return nil, nil, fmt.Errorf("%s: %w", d.Origin(), err)
-		}
-		tensors = append(tensors, stored...)
+	}
+	if err := complete(w, d); err != nil {
+		return nil, nil, err
 	}
 	sum, err := fileSum(p.weights.Origin())
 	if err != nil {
@@ -70,41 +66,37 @@ func (p *checkpoint) convert(dir string, o ConvertOptions) (map[string]string, [
 	if o.Licence == "" {
 		o.Licence = cardLicence(dir)
 	}
-	return map[string]string{"arch": "bert", "config": string(config), "licence": o.Licence, "source": o.Source, "sha256": sum}, tensors, nil
+	meta := map[string]string{"arch": "bert", "config": string(config), "licence": o.Licence, "source": o.Source, "source.sha256": sum}
+	vocab := safetensors.Tensor{Name: vocabTensor, DType: safetensors.U8, Shape: []int{len(p.vocab)}, Data: p.vocab}
+	return meta, append([]safetensors.Tensor{vocab}, to.Tensors()...), nil
 }
 
-// tensorNames lists an encoder's tensors in the order in which a forward pass reads them.
-func (c Config) tensorNames() []string {
-	names := []string{wordTable, "embeddings.position_embeddings.weight", "embeddings.token_type_embeddings.weight",
-		"embeddings.LayerNorm.weight", "embeddings.LayerNorm.bias"}
+// named is a tensor's name and shape.
+type named struct {
+	name  string
+	shape []int
+}
+
+// tensors lists an encoder's tensors in the order in which a forward pass reads them.
+func (c Config) tensors() []named {
+	ts := []named{
+		{wordTable, []int{c.Vocab, c.Hidden}},
+		{"embeddings.position_embeddings.weight", []int{c.MaxPositions, c.Hidden}},
+		{"embeddings.token_type_embeddings.weight", []int{c.Types, c.Hidden}},
+		{"embeddings.LayerNorm.weight", []int{c.Hidden}}, {"embeddings.LayerNorm.bias", []int{c.Hidden}},
+	}
 	for i := range c.Layers {
-		for _, part := range []string{"attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense",
-			"attention.output.LayerNorm", "intermediate.dense", "output.dense", "output.LayerNorm"} {
-			stem := fmt.Sprintf("encoder.layer.%d.%s", i, part)
-			names = append(names, stem+".weight", stem+".bias")
+		for _, part := range []named{
+			{"attention.self.query", []int{c.Hidden, c.Hidden}}, {"attention.self.key", []int{c.Hidden, c.Hidden}},
+			{"attention.self.value", []int{c.Hidden, c.Hidden}}, {"attention.output.dense", []int{c.Hidden, c.Hidden}},
+			{"attention.output.LayerNorm", []int{c.Hidden}}, {"intermediate.dense", []int{c.Intermediate, c.Hidden}},
+			{"output.dense", []int{c.Hidden, c.Intermediate}}, {"output.LayerNorm", []int{c.Hidden}},
+		} {
+			stem := fmt.Sprintf("encoder.layer.%d.%s", i, part.name)
+			ts = append(ts, named{stem + ".weight", part.shape}, named{stem + ".bias", part.shape[:1]})
 		}
 	}
-	return names
-}
-
-func (s Storage) store(t safetensors.Tensor) ([]safetensors.Tensor, error) {
-	v, err := t.Float32s()
-	if err != nil {
-		return nil, err
-	}
-	switch {
-	case s != "" && s != F32 && s != F16 && s != BF16 && s != Int8:
-		return nil, fmt.Errorf("storage %q is not one of f32, f16, bf16, int8", s)
-	case len(t.Shape) != 2 || s == F32 || s == "":
-		return []safetensors.Tensor{safetensors.NewF32(t.Name, t.Shape, v)}, nil
-	case s == F16:
-		return []safetensors.Tensor{safetensors.NewF16(t.Name, t.Shape, v)}, nil
-	case s == BF16:
-		return []safetensors.Tensor{safetensors.NewBF16(t.Name, t.Shape, v)}, nil
-	default:
-		q, scale := safetensors.NewI8Rows(t.Name, t.Shape, v)
-		return []safetensors.Tensor{q, scale}, nil
-	}
+	return ts
 }
 
 func fileSum(path string) (string, error) {

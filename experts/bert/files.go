@@ -65,9 +65,10 @@ func LoadExpert(source nn.Source, config []byte) (*Model, error) {
 
 // checkpoint is a folder's files, opened.
 type checkpoint struct {
-	config  Config
-	vocab   []byte
-	weights weightFile
+	config    Config
+	vocab     []byte // vocab.txt
+	tokenizer *Tokenizer
+	weights   weightFile
 }
 
 type weightFile interface {
@@ -80,11 +81,7 @@ func openFolder(dir string) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	t, err := ReadVocab(bytes.NewReader(p.vocab), TokenizerOptions{Cased: p.config.Cased})
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("%s: %w", filepath.Join(dir, "vocab.txt"), err), p.weights.Close())
-	}
-	m, err := Load(p.weights, p.config, t)
+	m, err := Load(p.weights, p.config, p.tokenizer)
 	if err != nil {
 		return nil, errors.Join(err, p.weights.Close())
 	}
@@ -97,15 +94,23 @@ func readFolder(dir string) (*checkpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	vocab, err := readSmall(filepath.Join(dir, "vocab.txt"))
+	path := filepath.Join(dir, "vocab.txt")
+	vocab, err := readSmall(path)
 	if err != nil {
 		return nil, err
+	}
+	t, err := ReadVocab(bytes.NewReader(vocab), TokenizerOptions{Cased: c.Cased})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	w, err := openWeights(dir)
 	if err != nil {
 		return nil, err
 	}
-	return &checkpoint{c, vocab, w}, nil
+	if err := fits(t, c, w); err != nil {
+		return nil, errors.Join(err, w.Close())
+	}
+	return &checkpoint{c, vocab, t, w}, nil
 }
 
 func openWeights(dir string) (weightFile, error) {
@@ -163,7 +168,10 @@ func readFolderConfig(dir string) (Config, error) {
 	if err := readModules(dir, &c.Representation); err != nil {
 		return Config{}, err
 	}
-	return c, c.check()
+	if err := c.check(); err != nil {
+		return Config{}, fmt.Errorf("%s: %w", dir, err)
+	}
+	return c, nil
 }
 
 // readModules reads the stages of a sentence-transformers model: encoder, pooling, normalisation.
