@@ -103,8 +103,8 @@ func (f *File) Lookup(name string) (safetensors.Tensor, bool) {
 	return f.tensors[i], true
 }
 
-// budget bounds what a file can make us allocate for unpacked and reordered data. Weights hardly compress, and each is
-// reordered at most once, so sixteen times the file is generous.
+// budget bounds what a file can make us allocate for unpacked and reordered data and for names. Weights hardly compress,
+// and each is reordered at most once, so sixteen times the file is generous.
 type budget struct{ total, used uint64 }
 
 func newBudget(fileSize int) *budget { return &budget{total: baseBudget + 16*uint64(fileSize)} }
@@ -131,6 +131,10 @@ func (c *collector) collect(name string, v any, depth int) error {
 	}
 	if depth > maxDepth {
 		return fmt.Errorf("%.80q: nested more than %d deep", name, maxDepth)
+	}
+	// A value that many places refer to has a name in each, as long as the names of all that holds it together.
+	if err := c.budget.take(len(name)); err != nil {
+		return fmt.Errorf("%.80q: names: %w", name, err)
 	}
 	switch v := v.(type) {
 	case *tensor:
