@@ -113,36 +113,49 @@ func (c *converter) convert() {
 // norms joins the normalisations of all blocks, so that one product makes the parameters of all.
 func (c *converter) norms(g nn.Weights) {
 	blocks, channels := c.Config.norms()
-	rows := channels + c.Width
 	var scale, offset []float32
-	means, vars := make([]float32, c.Stats*rows), make([]float32, c.Stats*rows)
-	statistics := func(w nn.Weights, at, n int) {
-		m, v := w.F32("running_means", c.Stats, n), w.F32("running_vars", c.Stats, n)
-		if c.w.Err() != nil {
-			return
-		}
-		for i := range c.Stats {
-			copy(means[i*rows+at:], m[i*n:][:n])
-			copy(vars[i*rows+at:], v[i*n:][:n])
-		}
+	var means, vars columns
+	statistics := func(w nn.Weights, n int) {
+		means = append(means, w.F32("running_means", c.Stats, n))
+		vars = append(vars, w.F32("running_vars", c.Stats, n))
 	}
 	for i, b := range blocks {
 		for k, n := range b {
 			w := g.In(fmt.Sprintf("layers.%d.bn_%d", c.key(i), k))
 			scale = append(scale, fold(w, "scale", n.channels, c.cond())...)
 			offset = append(offset, fold(w, "offset", n.channels, c.cond())...)
-			statistics(w, n.at, n.channels)
+			statistics(w, n.channels)
 		}
 	}
-	statistics(g.In("bn"), channels, c.Width)
-	if repeats(means, rows) && repeats(vars, rows) {
+	statistics(g.In("bn"), c.Width)
+	if c.w.Err() != nil {
+		return // before the sizes of a broken checkpoint are believed any further
+	}
+	rows := channels + c.Width
+	m, v := means.join(c.Stats), vars.join(c.Stats)
+	if repeats(m, rows) && repeats(v, rows) {
 		c.StatsRows = 1
 	}
 	c.to.Matrix("norms.scale.weight", scale, channels, c.cond())
 	c.to.Matrix("norms.offset.weight", offset, channels, c.cond())
 	n := c.statsRows()
-	c.to.Put("norms.means", means[:n*rows], n, rows)
-	c.to.Put("norms.vars", vars[:n*rows], n, rows)
+	c.to.Put("norms.means", m[:n*rows], n, rows)
+	c.to.Put("norms.vars", v[:n*rows], n, rows)
+}
+
+// columns are matrices of equally many rows.
+type columns [][]float32
+
+// join puts them side by side.
+func (c columns) join(rows int) []float32 {
+	var all []float32
+	for i := range rows {
+		for _, m := range c {
+			n := len(m) / rows
+			all = append(all, m[i*n:][:n]...)
+		}
+	}
+	return all
 }
 
 // attention writes the four projections of the layer over n channels.

@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -247,6 +248,35 @@ func TestConvertNamesTheFileThatIsWrong(t *testing.T) {
 	}
 	if _, err := Open(path); err == nil || !strings.Contains(err.Error(), "bert") {
 		t.Errorf("an expert of another kind: %v", err)
+	}
+}
+
+// A config.json of a few bytes must not make us allocate what it claims before the weights bear it out.
+func TestConvertAllocatesLittleForAHugeConfig(t *testing.T) {
+	dir := t.TempDir()
+	config := Config{Resolution: 4, ZDim: 1 << 12, ClassDim: 1 << 12, Width: 1 << 10, Classes: 1 << 20, Attention: -1, Eps: 1e-4, Stats: 1 << 12,
+		Layers: []Layer{{false, 16, 8}, {false, 8, 4}, {false, 4, 2}, {false, 2, 1}}}
+	data, err := json.Marshal(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	weights, err := os.ReadFile(filepath.Join(tiny, "pytorch_model.bin"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, data := range map[string][]byte{"config.json": data, "pytorch_model.bin": weights} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if _, _, err := Convert(dir, ""); err == nil || !strings.Contains(err.Error(), `"embeddings.weight" has shape`) {
+		t.Error(err)
+	}
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > 16<<20 {
+		t.Errorf("%d bytes allocated", n)
 	}
 }
 
