@@ -1,6 +1,8 @@
 package cinn
 
 import (
+	"bytes"
+	"context"
 	"fmt"
 	"image"
 	"sync"
@@ -10,6 +12,8 @@ import (
 	"netfusion/experts/bert"
 	"netfusion/experts/biggan"
 	"netfusion/nn"
+	"netfusion/nn/disk"
+	"netfusion/nn/planes"
 	"netfusion/nn/safetensors"
 	"netfusion/tensor"
 )
@@ -25,13 +29,30 @@ type Model struct {
 	encoder func() (*autoencoder.Model, error) // loads it at the first call; nil if the pack has none
 }
 
-// Open opens the pack at path.
+// Open opens the pack at path. It is mapped, unless it is in its form for distribution, which is unpacked into memory.
 func Open(path string, o Options) (*Model, error) {
-	f, err := safetensors.Open(path)
+	f, err := OpenContainer(path)
 	if err != nil {
 		return nil, err
 	}
 	return open(f, o)
+}
+
+// OpenContainer opens a safetensors file as it is, or in its form for distribution (nn/planes).
+func OpenContainer(path string) (*safetensors.File, error) {
+	data, unmap, err := disk.Map(path)
+	if err != nil {
+		return nil, err
+	}
+	defer unmap()
+	if _, _, err := planes.Sum(data); err != nil {
+		return safetensors.Open(path)
+	}
+	var raw bytes.Buffer
+	if err := planes.Decompress(context.Background(), &raw, data); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return safetensors.Parse(path, raw.Bytes())
 }
 
 // Parse opens a pack that is in memory, which the Model refers to from then on; name stands for it in messages.

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"netfusion/cinn"
 	"netfusion/cinn/pairs"
 	"netfusion/cinn/train"
 	"netfusion/experts/bert"
@@ -98,7 +99,7 @@ func (l *lessonFlags) open(ctx context.Context, log io.Writer) (*lesson, error) 
 func (l *lessonFlags) experts(a *lesson) error {
 	if l.source == "" || l.target == "" {
 		var err error
-		if a.pack, err = openDefault(l.model, emojiPack, "model", openContainer); err != nil {
+		if a.pack, err = openDefault(l.model, emojiPack, "model", cinn.OpenContainer); err != nil {
 			return err
 		}
 		a.files = append(a.files, a.pack)
@@ -135,7 +136,7 @@ func (a *lesson) expert(name, path string) (nn.Source, []byte, error) {
 	if path == "" {
 		source, config = nn.Under(a.pack, name+"."), a.pack.Metadata()[name+".config"]
 	} else {
-		f, err := openContainer(path)
+		f, err := cinn.OpenContainer(path)
 		if err != nil {
 			return nil, nil, err
 		}

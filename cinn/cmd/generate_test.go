@@ -232,4 +232,23 @@ func TestPackRefusesPartsThatDoNotFit(t *testing.T) {
 	if code, stdout, stderr := commandLine(t, "inspect", in("small")); code != exitOK || !strings.Contains(stdout, "BF16") {
 		t.Errorf("the compressed pack: exit %d, %q, %q", code, stdout, stderr)
 	}
+	if code, _, stderr := commandLine(t, "-model", in("small"), "-o", in("small.png"), "red heart"); code != exitOK {
+		t.Errorf("the compressed pack draws nothing: exit %d, %q", code, stderr)
+	}
+}
+
+func TestTheBuiltInFusionDraws(t *testing.T) {
+	cache := t.TempDir()
+	t.Setenv("XDG_CACHE_HOME", cache)
+	t.Setenv("HOME", cache)         // where macOS looks
+	t.Setenv("LocalAppData", cache) // where Windows looks
+	t.Chdir(t.TempDir())
+	for range 2 { // the first unpacks the pack
+		if code, _, stderr := commandLine(t, "red heart"); code != exitOK {
+			t.Fatalf("exit %d, %s", code, stderr)
+		}
+	}
+	if content(t, "red-heart.png") != content(t, "red-heart-2.png") {
+		t.Error("the same prompt gave another sheet")
+	}
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"flag"
@@ -12,9 +11,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"netfusion/nn/disk"
-	"netfusion/nn/planes"
-	"netfusion/nn/safetensors"
+	"netfusion/cinn"
 )
 
 func inspectCommand() command {
@@ -61,7 +58,7 @@ type tensorLine struct {
 const checksums = "sha256"
 
 func inspect(s stdio, path string, asJSON bool) error {
-	file, err := openContainer(path)
+	file, err := cinn.OpenContainer(path)
 	if err != nil {
 		return err
 	}
@@ -90,23 +87,6 @@ func inspect(s stdio, path string, asJSON bool) error {
 		return err // foreign files have no checksums, which is no error
 	}
 	return nil
-}
-
-// openContainer opens a safetensors file, as it is or in its form for distribution.
-func openContainer(path string) (*safetensors.File, error) {
-	data, unmap, err := disk.Map(path)
-	if err != nil {
-		return nil, err
-	}
-	defer unmap()
-	if _, _, err := planes.Sum(data); err != nil {
-		return safetensors.Open(path)
-	}
-	var raw bytes.Buffer
-	if err := planes.Decompress(context.Background(), &raw, data); err != nil {
-		return nil, named(path, err)
-	}
-	return safetensors.Parse(path, raw.Bytes())
 }
 
 func (in *inspection) print(w io.Writer) {

@@ -153,7 +153,7 @@ type ingredient struct {
 
 // openIngredient opens an expert file, or takes the named part out of a pack, after comparing the checksums.
 func openIngredient(path, name string) (*ingredient, error) {
-	f, err := openContainer(path)
+	f, err := cinn.OpenContainer(path)
 	if err != nil {
 		return nil, err
 	}

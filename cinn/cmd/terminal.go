@@ -59,13 +59,26 @@ func (t *screen) show(pictures []*image.NRGBA) {
 // gapColumns is the space between pictures in a terminal, in cells; between rows there is half as many lines.
 const gapColumns = 2
 
+// enough is a picture's width in cells from which it may be shrunk, so that more of them stand side by side.
+const enough = 32
+
+// shrinkage is the whole factor by which pictures of the given width are shrunk: none is wider than the terminal, and if
+// across of them do not fit side by side, none is much wider than enough.
+func shrinkage(width, across, columns int) int {
+	k := max(1, (width+columns-1)/columns)
+	for across*(width/k+gapColumns)-gapColumns > columns && width/(k+1) >= enough {
+		k++
+	}
+	return k
+}
+
 // halfBlocks writes pictures as text of at most the given number of columns: every cell is ▀, its foreground the upper
-// pixel and its background the lower one. A picture wider than the terminal is shrunk by a whole factor.
+// pixel and its background the lower one.
 func halfBlocks(w io.Writer, pictures []*image.NRGBA, columns int) {
 	size := pictures[0].Rect.Size()
-	k := max(1, (size.X+columns-1)/columns)
-	tile := image.Pt(size.X/k, size.Y/k)
 	across, _ := grid(len(pictures))
+	k := shrinkage(size.X, across, columns)
+	tile := image.Pt(size.X/k, size.Y/k)
 	across = max(1, min(across, (columns+gapColumns)/(tile.X+gapColumns)))
 	for len(pictures) > 0 {
 		row := pictures[:min(across, len(pictures))]

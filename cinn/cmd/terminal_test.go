@@ -38,6 +38,10 @@ func TestHalfBlocksFitTheTerminal(t *testing.T) {
 		{32, 2, 31, 16, 2 * 9}, // shrunk to 16 pixels; two in a row would need 34 columns
 		{32, 2, 1, 1, 2 * 2},
 		{128, 1, 80, 64, 32 + 1},
+		{64, 1, 80, 64, 32 + 1}, // there is room
+		{64, 8, 300, 4*66 - 2, 2 * 33},
+		{64, 8, 150, 134, 2 * 17}, // shrunk to 32 pixels, so that a line of the sheet fits
+		{64, 8, 80, 66, 4 * 17},   // no further
 	} {
 		var pictures []*image.NRGBA
 		for range test.n {
