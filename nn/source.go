@@ -6,6 +6,14 @@ import (
 	"netfusion/nn/safetensors"
 )
 
+// Source is where weights come from: a safetensors file or a converted checkpoint. The data of each tensor is as long as
+// its shape and type say.
+type Source interface {
+	Lookup(name string) (safetensors.Tensor, bool)
+	Names() []string // in the order of the file
+	Origin() string  // the file's name, for messages
+}
+
 // Under views the tensors of s whose names begin with prefix, without it: one expert of a pack.
 func Under(s Source, prefix string) Source { return under{s, prefix} }
 

@@ -1,4 +1,5 @@
-// Package nn is layers: weights, and a Forward that runs them on a tensor.Device.
+// Package nn is layers: weights, and a Forward that runs them on a tensor.Device. Weights reads them from a Source by names
+// that mirror the network; Store collects what a converter writes.
 package nn
 
 import (
@@ -8,13 +9,6 @@ import (
 	"netfusion/kernels/quantize"
 	"netfusion/nn/safetensors"
 )
-
-// Source is where weights come from: a safetensors file or a converted checkpoint.
-type Source interface {
-	Lookup(name string) (safetensors.Tensor, bool)
-	Names() []string
-	Origin() string // the file's name, for messages
-}
 
 // Weights reads a checkpoint by names that mirror the network, w.In("encoder.layer.0").Linear("output.dense", …).
 // The first failure sticks: every later call returns zero values, and Err tells what went wrong, once.
@@ -73,7 +67,7 @@ func (w Weights) Unused() []string {
 	return names
 }
 
-// Raw returns the tensor name as it is stored, after checking its shape.
+// Raw returns the tensor name as it is stored, after checking its shape; false after a failure, this one or an earlier.
 func (w Weights) Raw(name string, shape ...int) (safetensors.Tensor, bool) {
 	full := w.prefix + name
 	if w.file.err != nil {

@@ -7,10 +7,8 @@ package autoencoder
 
 import (
 	"fmt"
-	"os"
 
 	"netfusion/nn"
-	"netfusion/nn/safetensors"
 )
 
 const (
@@ -35,23 +33,7 @@ type stage struct {
 }
 
 // Open reads a checkpoint folder (see Convert) or an expert file.
-func Open(path string) (*Model, error) {
-	if info, err := os.Stat(path); err != nil {
-		return nil, err
-	} else if info.IsDir() {
-		meta, tensors, err := Convert(path, "f32")
-		if err != nil {
-			return nil, err
-		}
-		return LoadExpert(nn.Memory(path, tensors), meta)
-	}
-	f, err := safetensors.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return LoadExpert(f, f.Metadata())
-}
+func Open(path string) (*Model, error) { return nn.OpenExpert(path, Convert, LoadExpert) }
 
 // LoadExpert builds an encoder from the tensors and the metadata of an expert file.
 func LoadExpert(s nn.Source, meta map[string]string) (*Model, error) {

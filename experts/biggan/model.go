@@ -13,10 +13,8 @@ package biggan
 
 import (
 	"fmt"
-	"os"
 
 	"netfusion/nn"
-	"netfusion/nn/safetensors"
 	"netfusion/tensor"
 )
 
@@ -49,23 +47,7 @@ type attention struct {
 }
 
 // Open reads a checkpoint folder (see Convert) or an expert file.
-func Open(path string) (*Model, error) {
-	if info, err := os.Stat(path); err != nil {
-		return nil, err
-	} else if info.IsDir() {
-		meta, tensors, err := Convert(path, "f32")
-		if err != nil {
-			return nil, err
-		}
-		return load(nn.Memory(path, tensors), meta)
-	}
-	f, err := safetensors.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return load(f, f.Metadata())
-}
+func Open(path string) (*Model, error) { return nn.OpenExpert(path, Convert, load) }
 
 func load(s nn.Source, meta map[string]string) (*Model, error) {
 	if arch := meta["arch"]; arch != Arch {
