@@ -40,21 +40,13 @@ func parseHeader(s string) (Array, error) {
 	if h.failed || len(seen) != 3 || strings.TrimSpace(h.rest) != "" {
 		return a, fmt.Errorf("header is malformed: %.200q", s)
 	}
-	order := byte('|')
-	if len(a.Type) == 3 {
-		order, a.Type = a.Type[0], a.Type[1:]
+	switch descr := a.Type; descr {
+	case "|u1", "|i1", "<u1", "<i1", "<i2", "<i4", "<i8", "<f2", "<f4", "<f8":
+		a.Type = descr[1:]
+		return a, nil
+	default:
+		return a, fmt.Errorf("type %.20q is not one of u1 i1 i2 i4 i8 f2 f4 f8, little-endian", descr)
 	}
-	switch a.Type {
-	case "u1", "i1":
-		if order == '|' || order == '<' {
-			return a, nil
-		}
-	case "i2", "i4", "i8", "f2", "f4", "f8":
-		if order == '<' {
-			return a, nil
-		}
-	}
-	return a, fmt.Errorf("type %c%.20s is not one of u1 i1 i2 i4 i8 f2 f4 f8, little-endian", order, a.Type)
 }
 
 // header is what is left to parse; after a failure nothing more matters.

@@ -126,7 +126,9 @@ func ParseArray(data []byte) (Array, error) {
 		return Array{}, err
 	}
 	a.Data = data[begin+length:]
-	if want := size(a); want != len(a.Data) {
+	if want := size(a); want < 0 {
+		return Array{}, fmt.Errorf("%s %v takes more than %d bytes", a.Type, a.Shape, maxBytes)
+	} else if want != len(a.Data) {
 		return Array{}, fmt.Errorf("%s %v takes %d bytes, file has %d", a.Type, a.Shape, want, len(a.Data))
 	}
 	return a, nil

@@ -122,23 +122,26 @@ func TestParseArrayReadsEveryVersionAndRank(t *testing.T) {
 }
 
 func TestParseArrayRefuses(t *testing.T) {
-	for what, b := range map[string][]byte{
-		"too few values":  npy("<f4", "False", "(2,)", 0, 0, 0, 0),
-		"too many values": npy("|u1", "False", "(2,)", 0, 0, 0),
-		"Fortran order":   npy("|u1", "True", "(2,)", 0, 0),
-		"big-endian":      npy(">i4", "False", "(1,)", 0, 0, 0, 0),
-		"objects":         npy("|O", "False", "(1,)", 0),
-		"huge":            npy("|u1", "False", "(1152921504606846976,)", 0),
-		"overflow":        npy("<f8", "False", "(65536, 65536, 65536, 65536)", 0),
-		"negative":        npy("|u1", "False", "(-1,)", 0),
-		"structure":       npy("|u1', 'x': 'y", "False", "(1,)", 0),
-		"rank":            npy("|u1", "False", "(1, 1, 1, 1, 1, 1, 1, 1, 1)", 0),
-		"version":         append([]byte("\x93NUMPY\x04\x00"), make([]byte, 20)...),
-		"header length":   []byte("\x93NUMPY\x02\x00\xff\xff\xff\xff{}"),
-		"nothing":         nil,
+	for what, c := range map[string]struct {
+		data []byte
+		want string
+	}{
+		"too few values":  {npy("<f4", "False", "(2,)", 0, 0, 0, 0), "f4 [2] takes 8 bytes, file has 4"},
+		"too many values": {npy("|u1", "False", "(2,)", 0, 0, 0), "u1 [2] takes 2 bytes, file has 3"},
+		"Fortran order":   {npy("|u1", "True", "(2,)", 0, 0), "Fortran order"},
+		"big-endian":      {npy(">i4", "False", "(1,)", 0, 0, 0, 0), `type ">i4"`},
+		"objects":         {npy("|O", "False", "(1,)", 0), `type "|O"`},
+		"huge":            {npy("|u1", "False", "(1152921504606846976,)", 0), "malformed"},
+		"overflow":        {npy("<f8", "False", "(65536, 65536, 65536, 65536)", 0), "takes more than 1073741824 bytes"},
+		"negative":        {npy("|u1", "False", "(-1,)", 0), "malformed"},
+		"structure":       {npy("|u1', 'x': 'y", "False", "(1,)", 0), "malformed"},
+		"rank":            {npy("|u1", "False", "(1, 1, 1, 1, 1, 1, 1, 1, 1)", 0), "malformed"},
+		"version":         {append([]byte("\x93NUMPY\x04\x00"), make([]byte, 20)...), "version 4"},
+		"header length":   {[]byte("\x93NUMPY\x02\x00\xff\xff\xff\xff{}"), "header of 2147483647 bytes"},
+		"nothing":         {nil, "not a .npy file"},
 	} {
-		if a, err := ParseArray(b); err == nil {
-			t.Errorf("%s: read %v", what, a)
+		if _, err := ParseArray(c.data); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: error %v, want %q", what, err, c.want)
 		}
 	}
 	good := npy("|u1", "False", "(3,)", 1, 2, 3)
@@ -157,12 +160,15 @@ func TestParseRefusesDamageAndBombs(t *testing.T) {
 	bomb := slices.Clone(good)
 	at := bytes.Index(bomb, []byte("PK\x01\x02"))
 	binary.LittleEndian.PutUint32(bomb[at+24:], maxBytes)
-	for what, b := range map[string][]byte{
-		"damaged": damaged, "bomb": bomb, "cut": good[:len(good)-1],
-		"other file": archive(t, zip.Store, map[string][]byte{"x.txt": nil}),
+	for what, c := range map[string]struct {
+		data []byte
+		want string
+	}{
+		"damaged": {damaged, `entry "x.npy": `}, "bomb": {bomb, `entry "x.npy" claims 1073741824 bytes`}, "cut": {good[:len(good)-1], "zip"},
+		"other file": {archive(t, zip.Store, map[string][]byte{"x.txt": nil}), `entry "x.txt"`},
 	} {
-		if _, err := Parse(b); err == nil {
-			t.Errorf("%s: read", what)
+		if _, err := Parse(c.data); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: error %v, want %q", what, err, c.want)
 		}
 	}
 }
