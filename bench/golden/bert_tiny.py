@@ -3,7 +3,8 @@
     python bert_tiny.py OUT_DIR
 
 Each file tiny-NAME.safetensors holds the checkpoint under "checkpoint/" in one of the naming dialects, its config.json as metadata, and for each of the
-sequences s: s.ids, s.types, and s.state.0 (embeddings) to s.state.L, [tokens][hidden].
+sequences s: s.ids, s.types, and s.state.0 (embeddings) to s.state.L, [tokens][hidden]. The checkpoint alone is also written as PyTorch does,
+tiny-plain.bin in the zip format and tiny-legacy.bin in the legacy one, which holds addresses, so that its bytes differ from run to run.
 """
 import json
 import pathlib
@@ -79,6 +80,10 @@ def main():
         path = out / f"tiny-{name}.safetensors"
         save_file(tensors, path, {"config": json.dumps(config)})
         print(path, path.stat().st_size)
+        if name != "nested":
+            path = out / f"tiny-{name}.bin"
+            torch.save({k: torch.from_numpy(x) for k, x in w.items()}, path, _use_new_zipfile_serialization=not v["legacy"])
+            print(path, path.stat().st_size)
 
 
 main()

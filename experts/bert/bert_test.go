@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -296,6 +297,27 @@ func TestConfigRefusesByName(t *testing.T) {
 	}
 }
 
+func FuzzParseConfig(f *testing.F) {
+	f.Add([]byte(`{"hidden_size":32,"num_hidden_layers":2,"num_attention_heads":4,"intermediate_size":64,"vocab_size":60}`))
+	f.Add([]byte(`{"max_position_embeddings":1e3,"representation":{"layer":-1,"pooling":"cls"},"max_tokens":9}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := ParseConfig(data)
+		if err != nil {
+			return
+		}
+		total := 0
+		for _, x := range c.tensors() {
+			n := 1
+			for _, d := range x.shape {
+				n *= d
+			}
+			if total += n; n <= 0 || total > 1<<50 {
+				t.Fatalf("tensor %q of shape %v in %+v", x.name, x.shape, c)
+			}
+		}
+	})
+}
+
 // edited is a checkpoint with one tensor changed.
 type edited struct {
 	nn.Source
@@ -452,6 +474,56 @@ func TestConvertedFilesEmbedAsTheirFolder(t *testing.T) {
 			if err := e.Close(); err != nil {
 				t.Error(err)
 			}
+		}
+	}
+}
+
+// pytorch_model.bin, in the zip and in the legacy format, stands for model.safetensors: the same bits.
+func TestPyTorchCheckpoints(t *testing.T) {
+	const text = "w1 red hearts w2 w3"
+	for _, name := range []string{"plain", "legacy"} {
+		dir := writeFolder(t, openTiny(t, name), nil)
+		m, err := Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := embed(t, m, text)
+		_, tensors, err := Convert(dir, ConvertOptions{})
+		if err := errors.Join(err, m.Close(), os.Remove(filepath.Join(dir, "model.safetensors"))); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(dir); err == nil || !strings.Contains(err.Error(), dir+": neither model.safetensors nor pytorch_model.bin") {
+			t.Errorf("%s: without weights: %v", name, err)
+		}
+
+		weights, err := os.ReadFile("testdata/tiny-" + name + ".bin")
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(dir, "pytorch_model.bin")
+		if err := os.WriteFile(path, weights, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		m, err = Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(embed(t, m, text), want) {
+			t.Errorf("%s: embeds otherwise than model.safetensors", name)
+		}
+		meta, again, err := Convert(dir, ConvertOptions{})
+		if err := errors.Join(err, m.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(again, tensors) || meta["source.sha256"] != fmt.Sprintf("%x", sha256.Sum256(weights)) {
+			t.Errorf("%s: converts otherwise than model.safetensors, %v", name, meta)
+		}
+
+		if err := os.WriteFile(path, weights[:len(weights)-9], 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(dir); err == nil || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: a cut file: %v", name, err)
 		}
 	}
 }
