@@ -193,3 +193,13 @@ func BenchmarkReLU(b *testing.B) {
 		}
 	})
 }
+
+func TestDoesNotAllocate(t *testing.T) {
+	x, v := make([]float32, 3*20), make([]float32, 20)
+	if n := testing.AllocsPerRun(10, func() {
+		ReLU(x, 20, x, 20, v, v, 3, 20)
+		Fold(x[:20], x[20:40], v, v, nil)
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}

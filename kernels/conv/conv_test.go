@@ -206,3 +206,14 @@ func BenchmarkPatches(b *testing.B) {
 		})
 	}
 }
+
+func TestDoesNotAllocate(t *testing.T) {
+	x, patches := make([]float32, 4*4*2), make([]float32, 16*9*2)
+	if n := testing.AllocsPerRun(10, func() {
+		Patches(patches, x, 4, 4, 2, 1, 0, 16)
+		UpPatches(patches, x, 4, 4, 2, 0, 1, 0, 16)
+		AddUpsampled(patches, 2, x, 4, 4, 2, 0, 64, 0, 2)
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}

@@ -81,11 +81,59 @@ func TestBackwardIsTheGradient(t *testing.T) {
 	}
 }
 
-func TestShortMatricesPanic(t *testing.T) {
-	defer func() {
-		if recover() == nil {
-			t.Error("no panic")
-		}
-	}()
-	Forward(make([]float32, 10), 5, make([]float32, 9), 5, make([]float32, 10), make([]float32, 10), 5, make([]float32, 2), 2, 5, make([]float32, 5))
+func TestShortSlicesPanicBeforeTheFirstStore(t *testing.T) {
+	const m = rows * n
+	v := func(n int) []float32 { return make([]float32, n) }
+	for name, call := range map[string]func(dst []float32){
+		"clamp s":          func(dst []float32) { Clamp(dst[:m-1], v(m), rows, n, n, 1) },
+		"clamp raw":        func(dst []float32) { Clamp(dst, v(m-1), rows, n, n, 1) },
+		"clamp stride":     func(dst []float32) { Clamp(dst, v(m), rows, n, n-1, 1) },
+		"forward y":        func(dst []float32) { Forward(dst[:m-1], n, v(m), n, v(m), v(m), n, v(rows), rows, n, v(n)) },
+		"forward x":        func(dst []float32) { Forward(dst, n, v(m-1), n, v(m), v(m), n, v(rows), rows, n, v(n)) },
+		"forward s":        func(dst []float32) { Forward(dst, n, v(m), n, v(m-1), v(m), n, v(rows), rows, n, v(n)) },
+		"forward t":        func(dst []float32) { Forward(dst, n, v(m), n, v(m), v(m-1), n, v(rows), rows, n, v(n)) },
+		"forward logdet":   func(dst []float32) { Forward(dst, n, v(m), n, v(m), v(m), n, v(rows-1), rows, n, v(n)) },
+		"forward scratch":  func(dst []float32) { Forward(dst, n, v(m), n, v(m), v(m), n, v(rows), rows, n, v(n-1)) },
+		"inverse x":        func(dst []float32) { Inverse(dst[:m-1], n, v(m), n, v(m), v(m), n, rows, n, v(n)) },
+		"inverse y":        func(dst []float32) { Inverse(dst, n, v(m-1), n, v(m), v(m), n, rows, n, v(n)) },
+		"inverse s":        func(dst []float32) { Inverse(dst, n, v(m), n, v(m-1), v(m), n, rows, n, v(n)) },
+		"inverse t":        func(dst []float32) { Inverse(dst, n, v(m), n, v(m), v(m-1), n, rows, n, v(n)) },
+		"inverse scratch":  func(dst []float32) { Inverse(dst, n, v(m), n, v(m), v(m), n, rows, n, v(n-1)) },
+		"backward d":       func(dst []float32) { Backward(dst[:m-1], n, v(m), v(m), n, v(m), n, v(m), 0, 1, rows, n, v(n)) },
+		"backward draw":    func(dst []float32) { Backward(dst, n, v(m-1), v(m), n, v(m), n, v(m), 0, 1, rows, n, v(n)) },
+		"backward dt":      func(dst []float32) { Backward(dst, n, v(m), v(m-1), n, v(m), n, v(m), 0, 1, rows, n, v(n)) },
+		"backward x":       func(dst []float32) { Backward(dst, n, v(m), v(m), n, v(m-1), n, v(m), 0, 1, rows, n, v(n)) },
+		"backward s":       func(dst []float32) { Backward(dst, n, v(m), v(m), n, v(m), n, v(m-1), 0, 1, rows, n, v(n)) },
+		"backward scratch": func(dst []float32) { Backward(dst, n, v(m), v(m), n, v(m), n, v(m), 0, 1, rows, n, v(n-1)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dst := v(m)
+			for i := range dst {
+				dst[i] = 10
+			}
+			defer func() {
+				if recover() == nil {
+					t.Error("no panic")
+				}
+				for i, x := range dst {
+					if x != 10 {
+						t.Fatalf("dst[%d] was written", i)
+					}
+				}
+			}()
+			call(dst)
+		})
+	}
+}
+
+func TestDoesNotAllocate(t *testing.T) {
+	a, b, c, logdet, scratch := make([]float32, rows*n), make([]float32, rows*n), make([]float32, rows*n), make([]float32, rows), make([]float32, n)
+	if count := testing.AllocsPerRun(10, func() {
+		Clamp(a, b, rows, n, n, 2)
+		Forward(c, n, c, n, a, b, n, logdet, rows, n, scratch)
+		Inverse(c, n, c, n, a, b, n, rows, n, scratch)
+		Backward(c, n, b, b, n, c, n, a, 0, 2, rows, n, scratch)
+	}); count != 0 {
+		t.Errorf("%v allocations", count)
+	}
 }

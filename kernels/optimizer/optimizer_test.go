@@ -83,13 +83,41 @@ func TestSumSquaresCountsEveryElement(t *testing.T) {
 	}
 }
 
-func TestWrongLengthsPanic(t *testing.T) {
-	defer func() {
-		if recover() == nil {
-			t.Error("no panic")
-		}
-	}()
-	Adam{Step: 1}.Apply(make([]float32, 2), make([]float32, 3), make([]float32, 2), make([]float32, 2), nil, 1)
+func TestWrongArgumentsPanicBeforeTheFirstStore(t *testing.T) {
+	v := func(n int) []float32 { return make([]float32, n) }
+	for name, call := range map[string]func(p []float32){
+		"g":       func(p []float32) { Adam{Step: 1, Rate: 1}.Apply(p, v(1), v(2), v(2), v(2), 1) },
+		"m":       func(p []float32) { Adam{Step: 1, Rate: 1}.Apply(p, v(2), v(3), v(2), v(2), 1) },
+		"v":       func(p []float32) { Adam{Step: 1, Rate: 1}.Apply(p, v(2), v(2), v(1), v(2), 1) },
+		"peak":    func(p []float32) { Adam{Step: 1, Rate: 1}.Apply(p, v(2), v(2), v(2), v(1), 1) },
+		"step 0":  func(p []float32) { Adam{Rate: 1}.Apply(p, v(2), v(2), v(2), nil, 1) },
+		"average": func(p []float32) { Average(p, v(3), 0.5) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := []float32{10, 10}
+			defer func() {
+				if recover() == nil {
+					t.Error("no panic")
+				}
+				if p[0] != 10 || p[1] != 10 {
+					t.Errorf("stored %v", p)
+				}
+			}()
+			call(p)
+		})
+	}
+}
+
+func TestDoesNotAllocate(t *testing.T) {
+	p, g, m, v, peak := make([]float32, 9), make([]float32, 9), make([]float32, 9), make([]float32, 9), make([]float32, 9)
+	if n := testing.AllocsPerRun(10, func() {
+		a := Adam{Rate: 1, Beta1: 0.9, Beta2: 0.99, Epsilon: 1e-8, Step: 3}
+		a.Apply(p, g, m, v, nil, 1)
+		a.Apply(p, g, m, v, peak, float32(SumSquares(g)))
+		Average(m, p, 0.5)
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
 }
 
 func BenchmarkAdam(b *testing.B) {

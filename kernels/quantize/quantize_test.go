@@ -203,3 +203,17 @@ func TestWrongLengthsPanicBeforeStoring(t *testing.T) {
 		t.Error("something was stored")
 	}
 }
+
+func TestDoesNotAllocate(t *testing.T) {
+	f, h, q, scale := make([]float32, 12), make([]uint16, 12), make([]int8, 12), make([]float32, 3)
+	if n := testing.AllocsPerRun(10, func() {
+		F32ToF16(h, f)
+		F16ToF32(f, h)
+		F32ToBF16(h, f)
+		BF16ToF32(f, h)
+		F32ToI8Rows(q, scale, f, 3, 4)
+		I8RowsToF32(f, q, scale, 3, 4)
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}

@@ -154,3 +154,14 @@ func BenchmarkNormal(b *testing.B) {
 		Normal(dst, 1, 1, uint64(i), 0)
 	}
 }
+
+func TestDoesNotAllocate(t *testing.T) {
+	x, w := make([]float32, 9), make([]uint32, 9)
+	if n := testing.AllocsPerRun(10, func() {
+		Normal(x, 1, 2, 3, 1)
+		Uniform(x, 1, 2, 3, 1)
+		Words(w, uint64(Word(1, 2, 3, 4)), 2, 3, 1)
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
