@@ -103,6 +103,9 @@ if [ -n "$minilm" ] && [ -n "$python" ] && [ -n "$data" ]; then
 fi
 
 if [ -n "$python" ]; then
+	prove '.' "$python" bench/golden/bert_tiny.py base "$work" &&
+		prove "$figures" env BERT_BASE_GOLDEN="$work/base.safetensors" go test -count=1 -v -run BaseSize ./experts/bert
+	rm -f "$work/base.safetensors"
 	prove '.' "$python" bench/golden/biggan.py full "$work/full" &&
 		prove "$figures" env BIGGAN_GOLDEN="$work/full" go test -count=1 -v -run FullSize ./experts/biggan
 	rm -rf "$work/full"

@@ -1,6 +1,7 @@
-"""Writes small encoders of random weights with the hidden state after every layer, for experts/bert's tests.
+"""Writes encoders of random weights with the hidden state after every layer, for experts/bert's tests.
 
-    python bert_tiny.py OUT_DIR
+    python bert_tiny.py OUT_DIR         the small ones, experts/bert/testdata
+    python bert_tiny.py base OUT_DIR    one of the size of bert-base, 340 MB, with few words: BERT_BASE_GOLDEN names it to the test
 
 Each file tiny-NAME.safetensors holds the checkpoint under "checkpoint/" in one of the naming dialects, its config.json as metadata, and for each of the
 sequences s: s.ids, s.types, and s.state.0 (embeddings) to s.state.L, [tokens][hidden]. The checkpoint alone is also written as PyTorch does,
@@ -21,6 +22,7 @@ VARIANTS = {
     "legacy": dict(prefix="bert.", legacy=True, hidden=24, heads=2, inner=40, layers=3, act="relu", eps=1e-5),
     "nested": dict(prefix="0.auto_model.", legacy=False, hidden=48, heads=3, inner=64, layers=1, act="gelu_new", eps=1e-12),
 }
+BASE = {"base": dict(prefix="bert.", legacy=False, hidden=768, heads=12, inner=3072, layers=12, act="gelu", eps=1e-12)}
 VOCAB, POSITIONS, TYPES = 60, 40, 2
 
 
@@ -62,8 +64,9 @@ def weights(v, rng):
 
 def main():
     torch.set_grad_enabled(False)
-    out = pathlib.Path(sys.argv[1])
-    for seed, (name, v) in enumerate(VARIANTS.items()):
+    out = pathlib.Path(sys.argv[-1])
+    out.mkdir(parents=True, exist_ok=True)
+    for seed, (name, v) in enumerate((BASE if sys.argv[1] == "base" else VARIANTS).items()):
         rng = np.random.default_rng(seed)
         config = {"model_type": "bert", "hidden_size": v["hidden"], "num_hidden_layers": v["layers"], "num_attention_heads": v["heads"],
                   "intermediate_size": v["inner"], "max_position_embeddings": POSITIONS, "type_vocab_size": TYPES, "vocab_size": VOCAB,
@@ -77,10 +80,10 @@ def main():
             tensors[f"{s}.ids"], tensors[f"{s}.types"] = ids.astype(np.int32), types.astype(np.int32)
             for i, state in enumerate(forward(plain, config, ids, types)):
                 tensors[f"{s}.state.{i}"] = state.float().numpy()
-        path = out / f"tiny-{name}.safetensors"
+        path = out / (f"{name}.safetensors" if name in BASE else f"tiny-{name}.safetensors")
         save_file(tensors, path, {"config": json.dumps(config)})
         print(path, path.stat().st_size)
-        if name != "nested":
+        if name in ("plain", "legacy"):
             path = out / f"tiny-{name}.bin"
             torch.save({k: torch.from_numpy(x) for k, x in w.items()}, path, _use_new_zipfile_serialization=not v["legacy"])
             print(path, path.stat().st_size)
