@@ -15,7 +15,11 @@ import (
 
 	"netfusion/bench/tiny"
 	"netfusion/cinn"
+	"netfusion/cinn/flow"
+	"netfusion/experts/biggan"
+	"netfusion/nn"
 	"netfusion/nn/safetensors"
+	"netfusion/tensor"
 )
 
 // open opens a model and a session of it for as long as the test runs.
@@ -363,6 +367,75 @@ func TestABadPackIsRefusedByName(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %v; want %s and %q", test.name, err, path, test.want)
 		}
+	}
+}
+
+// A flow without class head models the class embedding as it does the rest, and -snap moves what it draws.
+func TestSnapMovesTheClassOfAFlowWithoutClasses(t *testing.T) {
+	parts := tiny.Experts(t)
+	parts.Flow = tiny.RandomFlow(t, tiny.Width, 4, 0, 0)
+	path := filepath.Join(t.TempDir(), "headless.pack")
+	if err := cinn.WritePack(path, tiny.About(), parts); err != nil {
+		t.Fatal(err)
+	}
+	m, s := open(t, path, 1)
+
+	// The same from the parts.
+	file, err := safetensors.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	joint, err := flow.LoadExpert(nn.Under(file, "flow."), []byte(file.Metadata()["flow.config"]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := biggan.ParseConfig(path, []byte(file.Metadata()["target.config"]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	target, err := biggan.Load(nn.Under(file, "target."), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dev := tensor.CPU(1)
+	defer dev.Close()
+	sampler, err := joint.NewSession(dev, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, x := tensor.New(1, tiny.Width), tensor.New(1, 4)
+	if err := s.Embed(t.Context(), text.Data, "red heart"); err != nil {
+		t.Fatal(err)
+	}
+	moved := 0
+	for sample := range uint64(8) {
+		sampler.Sample(x, text, flow.Draw{Seed: 1, Sample: sample, Temperature: 1, Guidance: 1})
+		z, class := tensor.Of(1, 2, x.Data[:2]), tensor.Of(1, 2, x.Data[2:])
+		nearest, least := 0, math.Inf(1)
+		for k := range target.Classes {
+			e := target.Class(k)
+			if d := math.Hypot(float64(class.Data[0]-e[0]), float64(class.Data[1]-e[1])); d < least {
+				nearest, least = k, d
+			}
+		}
+		copy(class.Data, target.Class(nearest))
+		pixels, err := target.NewSession(dev, 1).Generate(z, class, biggan.Truncation{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := image.NewNRGBA(m.Bounds())
+		biggan.Draw(want, pixels.Data)
+		r := cinn.Request{Prompt: "red heart", Seed: 1, Sample: sample, Snap: true}
+		if !slices.Equal(draw(t, s, m.Bounds(), r), want.Pix) {
+			t.Errorf("sample %d is not of class %d", sample, nearest)
+		}
+		if r.Snap = false; !slices.Equal(draw(t, s, m.Bounds(), r), want.Pix) {
+			moved++
+		}
+	}
+	if moved == 0 {
+		t.Error("Snap changes nothing")
 	}
 }
 

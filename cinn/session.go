@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"image"
+	"math"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -70,6 +71,9 @@ func (s *Session) Generate(ctx context.Context, dst *image.NRGBA, r Request) err
 	}
 	encoded := time.Now()
 	s.flow.Sample(s.latent, s.text, d)
+	if d.Snap && s.model.flow.Config.Class == 0 {
+		s.snap()
+	}
 	sampled := time.Now()
 	if err := ctx.Err(); err != nil {
 		return err
@@ -120,6 +124,23 @@ func (s *Session) encode(ctx context.Context, prompt string) error {
 	}
 	s.prompt, s.hasPrompt = prompt, true
 	return nil
+}
+
+// snap moves the class part of the latent to the nearest class embedding, for a flow that knows no classes: one with a
+// class head has picked one already.
+func (s *Session) snap() {
+	best, least := 0, math.Inf(1)
+	for k := range s.model.target.Classes {
+		var d float64
+		for i, v := range s.model.target.Class(k) {
+			e := float64(s.class.Data[i] - v)
+			d += float64(e * e)
+		}
+		if d < least {
+			best, least = k, d
+		}
+	}
+	copy(s.class.Data, s.model.target.Class(best))
 }
 
 // Embed writes the embedding of text, as the flow is conditioned on it, to dst [Info.Condition].

@@ -148,16 +148,5 @@ func (f *Flow) packClasses() {
 	}
 }
 
-// NearestClass returns the class whose embedding is nearest to e [Class].
-func (f *Flow) NearestClass(e []float32) int {
-	best, least := 0, math.Inf(1)
-	for k := range f.table.Rows {
-		if d := distance(e, f.table.Row(k)); d < least {
-			best, least = k, d
-		}
-	}
-	return best
-}
-
 // ClassEmbedding returns row k of the class table, [Class]. It must not be written to.
 func (f *Flow) ClassEmbedding(k int) []float32 { return f.table.Row(k) }

@@ -75,9 +75,12 @@ func TestSnapGivesAClassEmbeddingAndClassesFollowTheHead(t *testing.T) {
 	count := make([]float64, c.Classes)
 	for i := range m {
 		e := x.Row(i)[c.Latent:]
-		k := f.NearestClass(e)
-		if !slices.Equal(e, f.ClassEmbedding(k)) {
-			t.Fatalf("sample %d is off its class embedding", i)
+		k := 0
+		for k < c.Classes && !slices.Equal(e, f.ClassEmbedding(k)) {
+			k++
+		}
+		if k == c.Classes {
+			t.Fatalf("sample %d is no class embedding", i)
 		}
 		count[k]++
 	}
