@@ -33,19 +33,6 @@ func (w Weights) In(prefix string) Weights {
 	return Weights{w.prefix + prefix + ".", w.file}
 }
 
-// Has tells whether the checkpoint holds the tensor name.
-func (w Weights) Has(name string) bool {
-	_, ok := w.file.source.Lookup(w.prefix + name)
-	return ok
-}
-
-// Skip marks tensors that the network knows of and does not need.
-func (w Weights) Skip(names ...string) {
-	for _, n := range names {
-		w.file.used[w.prefix+n] = true
-	}
-}
-
 // Err is the first failure: a missing tensor, a shape or a type that is not what the network needs.
 func (w Weights) Err() error { return w.file.err }
 

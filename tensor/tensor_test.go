@@ -66,23 +66,28 @@ func TestPoolRunsEveryTileOnce(t *testing.T) {
 	}
 }
 
-func TestArenaGivesTheSamePlacesTwiceAndReusesReleasedOnes(t *testing.T) {
-	var a, b, c Tensor
-	arena := Plan(func(m *Arena) {
-		a = m.Take(3, 5)
-		mark := m.Mark()
-		b = m.Take(100, 7)
-		m.Release(mark)
-		c = m.Take(2, 2)
+func TestPlanLaysOutTensorsSideBySideInOneSlab(t *testing.T) {
+	var a, b Tensor
+	passes, allocations := 0, 0.0
+	allocations = testing.AllocsPerRun(1, func() {
+		Plan(func(m *Arena) {
+			passes++
+			a, b = m.Take(3, 5), m.Take(100, 7)
+		})
 	})
-	if &b.Data[0] != &c.Data[0] {
-		t.Error("released memory is not reused")
+	if passes != 4 || allocations > 3 { // AllocsPerRun runs twice; the slab and the arenas
+		t.Errorf("%d passes, %v allocations", passes, allocations)
 	}
-	if &a.Data[0] == &c.Data[0] {
-		t.Error("live memory is reused")
+	if a.Rows != 3 || a.Cols != 5 || len(a.Data) != 15 || cap(a.Data) != 15 || len(b.Data) != 700 {
+		t.Errorf("a is [%d][%d] of %d values, b has %d", a.Rows, a.Cols, len(a.Data), len(b.Data))
 	}
-	if want := 4 * (16 + 704); arena.Bytes() != want {
-		t.Errorf("slab of %d bytes, want %d", arena.Bytes(), want)
+	for i := range a.Data {
+		a.Data[i] = 1
+	}
+	for i, v := range b.Data {
+		if v != 0 {
+			t.Fatalf("b[%d] lies in a", i)
+		}
 	}
 }
 

@@ -20,8 +20,8 @@ type Tokenizer struct {
 	size    int       // tokens in the vocabulary
 	special []addedToken
 
-	pad, unk, cls, sep int32
-	cased              bool
+	unk, cls, sep int32
+	cased         bool
 }
 
 // TokenizerOptions differ from one checkpoint to another; the zero value is right for the uncased ones.
@@ -60,7 +60,7 @@ func ReadVocab(r io.Reader, o TokenizerOptions) (*Tokenizer, error) {
 			t.special = append(t.special, addedToken{name, ids[name]})
 		}
 	}
-	t.pad, t.unk, t.cls, t.sep = ids["[PAD]"], ids["[UNK]"], ids["[CLS]"], ids["[SEP]"]
+	t.unk, t.cls, t.sep = ids["[UNK]"], ids["[CLS]"], ids["[SEP]"]
 	t.trie = newTrie(tokens)
 	for i := range t.lower {
 		t.lower[i] = byte(i)
@@ -76,9 +76,6 @@ func ReadVocab(r io.Reader, o TokenizerOptions) (*Tokenizer, error) {
 
 // Size is how many tokens the vocabulary has; ids are below it.
 func (t *Tokenizer) Size() int { return t.size }
-
-// Pad is the id of [PAD].
-func (t *Tokenizer) Pad() int32 { return t.pad }
 
 // Encode appends [CLS] text [SEP], cut on the right to at most limit ids (limit >= 2, or 0 for none).
 func (t *Tokenizer) Encode(ids []int32, text string, limit int) []int32 {
