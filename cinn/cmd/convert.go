@@ -40,6 +40,7 @@ image encoder is encoder.npz beside its generator's config.json. Nothing in a ch
 	}
 }
 
+// converter makes an expert file as its flags say.
 type converter struct {
 	out, arch, dtype, licence, source string
 	force                             bool

@@ -29,8 +29,8 @@ func evalCommand() command {
   cinn eval -unconditional blind.safetensors -json
                                             with a flow that "cinn train -blind" made
 
-Without -unconditional, the first call trains the flow of the same shape that sees no captions, as "cinn train -blind"
-does it, and keeps it for the calls to come. Ctrl-C stops that; the next call goes on from there.
+Without -unconditional, the first call trains the flow of the same shape that sees no captions, as "cinn train -blind
+-last=false" does it, and keeps it for the calls to come. Ctrl-C stops that; the next call goes on from there.
 
 The table has negative log-likelihoods in nats per dimension, with 95 % intervals of the differences, how often the
 pictures are of the right class, and how much they differ from each other.
@@ -51,6 +51,7 @@ pictures are of the right class, and how much they differ from each other.
 	}
 }
 
+// evaluator judges a flow as its flags say.
 type evaluator struct {
 	lessonFlags
 	flow, unconditional, split string

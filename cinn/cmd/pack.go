@@ -53,6 +53,7 @@ smaller, that the program embeds.
 	}
 }
 
+// packer joins parts as its flags say.
 type packer struct {
 	source, flow, target, encoder, out string
 	force, half, compress              bool

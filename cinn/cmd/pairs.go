@@ -36,6 +36,7 @@ folder with a latents.npz that holds those of some images.
 	}
 }
 
+// pairer makes a training set as its flags say.
 type pairer struct {
 	data, encoder, expert, out string
 	force                      bool

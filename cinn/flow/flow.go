@@ -132,7 +132,7 @@ func (f *Flow) HeadBegin() int {
 // 0 until Fit. It must not be written to.
 func (f *Flow) NullCondition() []float32 { return f.mean[:f.Config.Cond] }
 
-// layers calls each for every linear layer.
+// layers calls each with every linear layer.
 func (f *Flow) layers(each func(*dense)) {
 	visit := func(n *mlp) {
 		for i := range n.layers {

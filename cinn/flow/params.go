@@ -10,8 +10,8 @@ import (
 type Param struct {
 	Name  string
 	Shape []int
-	Begin int  // its place in Values: [Begin, Begin+Len)
-	Len   int  //
+	Begin int // its place in Values: [Begin, Begin+Len)
+	Len   int
 	Decay bool // a matrix, which weight decay may shrink
 }
 

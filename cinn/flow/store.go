@@ -50,10 +50,13 @@ func Load(c Config, w nn.Weights) (*Flow, error) {
 		w.Fail(err)
 		return nil, w.Err()
 	}
-	// Every tensor must be there before the memory for it is taken.
+	// Tensors must be there before memory of their size is taken.
 	if c.Dialect == NetFusion {
 		w.Raw("linear.weight", c.Latent, c.inputs())
 		w.Raw("linear.cholesky", c.Latent, c.Latent)
+	} else {
+		w.Raw("embedder.main.0.weight", c.EmbedWidth, c.inputs())
+		w.Raw("sub_layers.0.norm_layer.loc", c.Latent)
 	}
 	if c.Classes > 0 {
 		w.Raw("classes.weight", c.Classes, c.Class)

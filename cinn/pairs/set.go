@@ -9,12 +9,12 @@ import (
 
 // Set is images with their latents, and the concepts that they show. It is read-only once made.
 type Set struct {
-	Source   string    `json:"source"`   // what the latents and images were made from, for people
-	Classes  []string  `json:"classes"`  // names of the target expert's classes
-	Styles   []Style   `json:"styles"`   //
-	Concepts []Concept `json:"concepts"` //
-	Latent   int       `json:"latent"`   // dimensions of z
-	Size     int       `json:"size"`     // pixels along a side
+	Source   string    `json:"source"`  // what the latents and images were made from, for people
+	Classes  []string  `json:"classes"` // names of the target expert's classes
+	Styles   []Style   `json:"styles"`
+	Concepts []Concept `json:"concepts"`
+	Latent   int       `json:"latent"` // dimensions of z
+	Size     int       `json:"size"`   // pixels along a side
 
 	Images []Image   `json:"-"`
 	Mean   []float32 `json:"-"` // [images][Latent], of the posterior of z
