@@ -1,6 +1,7 @@
 #!/bin/sh
 # Makes every committed golden again, in its place, with the script that made it: ./build.sh golden. "git diff" then shows
-# what has moved; checkpoints in PyTorch's legacy format hold addresses, so they always do. Needs a Python as for ./build.sh prove; the tokenizer's goldens need the checkpoint of all-MiniLM-L6-v2 too.
+# what has moved; checkpoints in PyTorch's legacy format hold addresses, so they always do. Needs a Python as for
+# ./build.sh prove; the tokenizer's goldens need the checkpoint of all-MiniLM-L6-v2 too.
 set -eu
 cd "$(dirname "$0")/.."
 

@@ -17,8 +17,8 @@ func (w Weights) Conv(name string, in, out, stride int) Conv {
 	return Conv{tensor.NewFilter(v, out, in, 3, stride), bias}
 }
 
-// Forward computes dst [images·⌈h/stride⌉·⌈w/stride⌉][out] from x [images·h·w][in]. Device must have reserved the filter's
-// scratch memory. dst must not overlap x.
+// Forward computes dst [images·⌈h/stride⌉·⌈w/stride⌉][out] from x [images·h·w][in]. dev must have reserved the scratch
+// memory of c.Filter. dst must not overlap x.
 func (c *Conv) Forward(dev *tensor.Device, dst, x tensor.Tensor, h, w int) {
 	dev.Conv(dst, x, h, w, &c.Filter, tensor.ConvEpilogue{Bias: c.Bias})
 }

@@ -71,8 +71,17 @@ func TestTheFirstFailureSticksAndNamesFileTensorWantedAndFound(t *testing.T) {
 		{func(w Weights) { w.In("a").F32("wait", 2) }, []string{"a.wait", "missing"}},
 		{func(w Weights) { w.F32("a.bias", 3) }, []string{"a.bias", "[2]", "[3]"}},
 		{func(w Weights) { w.Linear("a", 2, 3) }, []string{"a.weight", "[2 3]", "[3 2]"}},
+		{func(w Weights) { w.F32("bytes", 2) }, []string{"bytes", "U8", "F32, F16 or BF16"}},
+		{func(w Weights) { w.F32("unscaled", 2) }, []string{"unscaled.scale", "missing"}},
+		{func(w Weights) { w.Table("unscaled2", 2, 1) }, []string{"unscaled2.scale", "missing"}},
+		{func(w Weights) { w.Conv("conv", 3, 2, 1) }, []string{"conv.weight", "[2 3 3 4]", "[2 3 3 3]"}},
+		{func(w Weights) { w.GroupNorm("a", 2, 1, 1e-5) }, []string{"a.weight", "[2 3]", "[2]"}},
 	} {
-		w := Load(Memory("model.safetensors", sample()))
+		w := Load(Memory("model.safetensors", append(sample(),
+			safetensors.Tensor{Name: "bytes", DType: safetensors.U8, Shape: []int{2}, Data: make([]byte, 2)},
+			safetensors.Tensor{Name: "unscaled", DType: safetensors.I8, Shape: []int{2}, Data: make([]byte, 2)},
+			safetensors.Tensor{Name: "unscaled2", DType: safetensors.I8, Shape: []int{2, 1}, Data: make([]byte, 2)},
+			f32("conv.weight", make([]float32, 72), 2, 3, 3, 4))))
 		c.read(w)
 		first := w.Err()
 		if first == nil {

@@ -386,3 +386,14 @@ func TestConfigSurvivesItsJSON(t *testing.T) {
 		}
 	}
 }
+
+func FuzzParseConfig(f *testing.F) {
+	f.Add([]byte(`{"resolution":64,"latent":128,"widths":[32,64,128,192,256],"groups":8}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if c, err := ParseConfig("config", data); err == nil {
+			if n := c.features(); n <= 0 || n > 1<<34 || c.Latent <= 0 || c.Latent > 1<<12 {
+				t.Errorf("%d features of %+v", n, c)
+			}
+		}
+	})
+}
