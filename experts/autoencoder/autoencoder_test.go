@@ -379,7 +379,8 @@ func TestConfigSurvivesItsJSON(t *testing.T) {
 		"not json": "{", "no widths": `{"resolution":16,"latent":5,"groups":8}`,
 		"zero width": `{"resolution":16,"latent":5,"widths":[0],"groups":8}`, "groups": `{"resolution":16,"latent":5,"widths":[12],"groups":8}`,
 		"huge": `{"resolution":16,"latent":1152921504606846976,"widths":[8],"groups":8}`, "negative": `{"resolution":-16,"latent":5,"widths":[8],"groups":8}`,
-		"too deep": `{"resolution":2,"latent":5,"widths":[8,8,8],"groups":8}`,
+		"huge maps": `{"resolution":2048,"latent":5,"widths":[64],"groups":8}`,
+		"too deep":  `{"resolution":2,"latent":5,"widths":[8,8,8],"groups":8}`,
 	} {
 		if _, err := ParseConfig("the file", []byte(text)); err == nil || !strings.Contains(err.Error(), "the file") {
 			t.Errorf("%s: %v", name, err)

@@ -3,7 +3,12 @@ package autoencoder
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 )
+
+// maxMap is the most values of one map that we make room for. Unlike weights, maps take no room in a file, so that a
+// small one could ask for any amount of memory.
+const maxMap = 1 << 27
 
 // Config is the shape of an encoder.
 type Config struct {
@@ -48,6 +53,9 @@ func (c *Config) check() error {
 		if w%c.Groups != 0 {
 			return fmt.Errorf("stage %d has %d channels, wanted a multiple of the %d groups", i, w, c.Groups)
 		}
+	}
+	if n := c.Resolution * c.Resolution * slices.Max(c.Widths); n > maxMap {
+		return fmt.Errorf("maps of up to %d values, at most %d are supported", n, maxMap)
 	}
 	if c.Resolution != c.last()<<(len(c.Widths)-1) {
 		return fmt.Errorf("resolution is %d, which cannot be halved %d times", c.Resolution, len(c.Widths)-1)

@@ -306,18 +306,19 @@ func TestConfigRefusesByName(t *testing.T) {
 		t.Fatal(err)
 	}
 	for add, want := range map[string]string{
-		`,"model_type":"roberta"}`:                        `model_type "roberta"`,
-		`,"position_embedding_type":"relative_key"}`:      `"relative_key"`,
-		`,"hidden_act":"quick_gelu"}`:                     `"quick_gelu"`,
-		`,"is_decoder":true}`:                             "is_decoder",
-		`,"num_attention_heads":5}`:                       "no multiple",
-		`,"hidden_size":0}`:                               "hidden_size is 0",
-		`,"vocab_size":1e18}`:                             "config",
-		`,"num_hidden_layers":-1}`:                        "num_hidden_layers is -1",
-		`,"layer_norm_eps":0}`:                            "layer_norm_eps",
-		`,"representation":{"pooling":"max"}}`:            `"max"`,
-		`,"representation":{"layer":7}}`:                  "layer 7",
-		`,"max_position_embeddings":1152921504606846976}`: "max_position_embeddings",
+		`,"model_type":"roberta"}`:                                    `model_type "roberta"`,
+		`,"position_embedding_type":"relative_key"}`:                  `"relative_key"`,
+		`,"hidden_act":"quick_gelu"}`:                                 `"quick_gelu"`,
+		`,"is_decoder":true}`:                                         "is_decoder",
+		`,"num_attention_heads":5}`:                                   "no multiple",
+		`,"hidden_size":0}`:                                           "hidden_size is 0",
+		`,"vocab_size":1e18}`:                                         "config",
+		`,"num_hidden_layers":-1}`:                                    "num_hidden_layers is -1",
+		`,"layer_norm_eps":0}`:                                        "layer_norm_eps",
+		`,"representation":{"pooling":"max"}}`:                        `"max"`,
+		`,"representation":{"layer":7}}`:                              "layer 7",
+		`,"max_position_embeddings":1152921504606846976}`:             "max_position_embeddings",
+		`,"max_position_embeddings":65536,"intermediate_size":65536}`: "65536 tokens of 65536 values",
 		``: "config",
 	} {
 		if _, err := ParseConfig([]byte(good + add)); err == nil || !strings.Contains(err.Error(), want) {

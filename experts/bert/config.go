@@ -62,6 +62,10 @@ func ParseConfig(data []byte) (Config, error) {
 	return c, c.check()
 }
 
+// maxState is the most values of a text's states, a hundred times those of the large encoders. A small file could ask
+// for any amount of memory otherwise.
+const maxState = 1 << 28
+
 func (c Config) check() error {
 	for _, size := range []struct {
 		name          string
@@ -82,6 +86,8 @@ func (c Config) check() error {
 	}
 	_, known := activations[c.Activation]
 	switch {
+	case c.MaxTokens*max(c.Intermediate, 3*c.Hidden) > maxState:
+		return fmt.Errorf("config: %d tokens of %d values, at most %d together are supported", c.MaxTokens, max(c.Intermediate, 3*c.Hidden), maxState)
 	case c.Hidden%c.Heads != 0:
 		return fmt.Errorf("config: hidden_size %d is no multiple of num_attention_heads %d", c.Hidden, c.Heads)
 	case c.ModelType != "bert":

@@ -55,6 +55,10 @@ const (
 	firstSize = 4  // height and width of the first map
 	firstMult = 16 // its channels, in units of Width
 	reduction = 4  // of the channels inside a block
+
+	// Values of one map, four times those of the public 512-pixel generator. Unlike weights, maps take no room in a file, so
+	// that a small one could ask for any amount of memory.
+	maxMap = 1 << 27
 )
 
 // ParseConfig reads a config.json and checks that it describes a generator that this package can run; name stands for
@@ -110,6 +114,9 @@ func (c *Config) check() error {
 		mult = l.Out
 		if size > c.Resolution {
 			return fmt.Errorf("layer %d reaches %d pixels, beyond output_dim, which is %d", i, size, c.Resolution)
+		}
+		if n := size * size * l.In * c.Width; n > maxMap {
+			return fmt.Errorf("layer %d takes maps of %d values, at most %d are supported", i, n, maxMap)
 		}
 	}
 	if mult != 1 || size != c.Resolution {

@@ -331,6 +331,37 @@ func TestConfigSurvivesItsJSON(t *testing.T) {
 	}
 }
 
+func TestConfigRefusesByName(t *testing.T) {
+	for want, change := range map[string]func(*Config){
+		"eps is 0":                      func(c *Config) { c.Eps = 0 },
+		"stats_rows is 7":               func(c *Config) { c.StatsRows = 7 },
+		"layer 1 has 16 input channels": func(c *Config) { c.Layers[1].In = 16 },
+		"layer 0 has 4 output channels": func(c *Config) { c.Layers[0].Out = 4 },
+		"attention over 36 channels":    func(c *Config) { c.Width, c.Attention = 9, 4 },
+		"layer 5 has 18 channels":       func(c *Config) { c.Width, c.Attention = 9, -1 },
+		"number of layers is 0":         func(c *Config) { c.Layers = nil },
+		"the layers end at 16 pixels":   func(c *Config) { c.Layers[0].Up = false },
+		"layer 4 reaches 32 pixels":     func(c *Config) { c.Resolution = 16 },
+		"layer 8 takes maps of 268435456 values": func(c *Config) {
+			c.Resolution, c.Width, c.Attention, c.Layers = 2048, 4, -1, nil
+			for range 9 {
+				c.Layers = append(c.Layers, Layer{true, 16, 16})
+			}
+			c.Layers = append(c.Layers, Layer{false, 16, 8}, Layer{false, 8, 4}, Layer{false, 4, 2}, Layer{false, 2, 1})
+		},
+	} {
+		c := shapes[0].Config
+		c.ZDim, c.ClassDim, c.Eps, c.Stats, c.Layers = 2, 2, 1e-4, 51, slices.Clone(c.Layers)
+		if err := c.check(); err != nil {
+			t.Fatal(err)
+		}
+		change(&c)
+		if err := c.check(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %q", err, want)
+		}
+	}
+}
+
 func FuzzParseConfig(f *testing.F) {
 	config, err := os.ReadFile(filepath.Join(tiny, "config.json"))
 	if err != nil {
