@@ -94,7 +94,7 @@ func (e *evaluator) run(ctx context.Context, s stdio, words []string) error {
 	}
 	run.Draw = e.draw(about)
 	run.Decode = l.decoder(about.Truncation)
-	report, err := run.Run()
+	report, err := run.Run(ctx)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package train
 
 import (
+	"context"
 	"fmt"
 	"math"
 
@@ -58,8 +59,9 @@ const (
 	mlpOrderStream    = 24 // of the rows, one sample an epoch
 )
 
-// Run computes the table. The same Eval gives the same Report for any number of workers.
-func (e *Eval) Run() (*Report, error) {
+// Run computes the table. The same Eval gives the same Report for any number of workers. ctx is read now and then, in some
+// parts every few seconds only.
+func (e *Eval) Run(ctx context.Context) (*Report, error) {
 	if err := e.check(); err != nil {
 		return nil, err
 	}
@@ -68,25 +70,40 @@ func (e *Eval) Run() (*Report, error) {
 	r.Images = len(rows)
 	r.Concepts = len(e.concepts(rows))
 
-	e.progress("ridge")
+	if err := e.begin(ctx, "ridge"); err != nil {
+		return nil, err
+	}
 	ridge, err := e.fitRidge(r)
 	if err != nil {
 		return nil, err
 	}
-	e.progress("nearest captions")
-	near := e.fitNeighbours(r)
-	e.progress("MLP")
-	mlp := e.fitMLP(r)
-
-	e.progress("likelihoods")
-	models := []named{{"flow", e.Flow}, {"unconditional flow", e.Unconditional}, {"ridge", ridge}, {"nearest captions", near}, {"MLP", mlp}}
-	e.likelihoods(r, rows, models)
-	e.progress("samples")
-	if err := e.samples(r, rows, near); err != nil {
+	if err := e.begin(ctx, "nearest captions"); err != nil {
 		return nil, err
 	}
-	e.progress("nearest images")
-	return r, e.nearestImages(r)
+	near := e.fitNeighbours(r)
+	if err := e.begin(ctx, "MLP"); err != nil {
+		return nil, err
+	}
+	mlp, err := e.fitMLP(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+
+	if err := e.begin(ctx, "likelihoods"); err != nil {
+		return nil, err
+	}
+	models := []named{{"flow", e.Flow}, {"unconditional flow", e.Unconditional}, {"ridge", ridge}, {"nearest captions", near}, {"MLP", mlp}}
+	e.likelihoods(r, rows, models)
+	if err := e.begin(ctx, "samples"); err != nil {
+		return nil, err
+	}
+	if err := e.samples(ctx, r, rows, near); err != nil {
+		return nil, err
+	}
+	if err := e.begin(ctx, "nearest images"); err != nil {
+		return nil, err
+	}
+	return r, e.nearestImages(ctx, r)
 }
 
 func (e *Eval) check() error {
@@ -105,10 +122,12 @@ func (e *Eval) check() error {
 	return nil
 }
 
-func (e *Eval) progress(stage string) {
+// begin tells of a new stage, unless ctx has ended.
+func (e *Eval) begin(ctx context.Context, stage string) error {
 	if e.Progress != nil {
 		e.Progress(stage)
 	}
+	return ctx.Err()
 }
 
 // Blind is a density that never sees the caption: d given zeros.
@@ -189,7 +208,7 @@ func meanNLL(m Density, b batch) float64 {
 }
 
 // samples fills r.Agreement and r.Diversity from samples for the names of the split's concepts.
-func (e *Eval) samples(r *Report, rows []int, near *neighbours) error {
+func (e *Eval) samples(ctx context.Context, r *Report, rows []int, near *neighbours) error {
 	concepts := e.concepts(rows)
 	dims := e.Set.Latent + e.Table.Cols
 	x, c := tensor.New(evalDraws, dims), tensor.New(evalDraws, e.Conditions.Dim)
@@ -200,6 +219,9 @@ func (e *Eval) samples(r *Report, rows []int, near *neighbours) error {
 		pictures[i] = make([]uint8, e.Set.Size*e.Set.Size*3)
 	}
 	for k, concept := range concepts {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		e.nameRows(c, concept)
 		e.Flow.Sample(x, c, e.drawAt(k*evalDraws))
 		count := make([]int, e.Table.Rows)
@@ -248,7 +270,7 @@ func spread(n int, d func(i, j int) float64) float64 {
 
 // nearestImages fills r.Nearest: a sample for the name of every training concept, and whether the training image nearest to
 // it shows that concept.
-func (e *Eval) nearestImages(r *Report) error {
+func (e *Eval) nearestImages(ctx context.Context, r *Report) error {
 	rows := e.Set.Rows(pairs.Train)
 	concepts := e.concepts(rows)
 	dims := e.Set.Latent + e.Table.Cols
@@ -262,6 +284,9 @@ func (e *Eval) nearestImages(r *Report) error {
 	if e.Decode != nil {
 		r.Nearest.Space = "pixels"
 		for k := range concepts {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
 			rgb := make([]uint8, e.Set.Size*e.Set.Size*3)
 			if err := e.Decode(rgb, x.Row(k)); err != nil {
 				return err

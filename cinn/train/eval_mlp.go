@@ -1,6 +1,7 @@
 package train
 
 import (
+	"context"
 	"math"
 	"slices"
 
@@ -37,7 +38,7 @@ func (m *mlp) parts(w []float32) (w1, b1, w2, b2 []float32) {
 	return w[:n1], w[n1:][:mlpHidden], w[n1+mlpHidden:][:n2], w[n1+mlpHidden+n2:]
 }
 
-func (e *Eval) fitMLP(r *Report) *mlp {
+func (e *Eval) fitMLP(ctx context.Context, r *Report) (*mlp, error) {
 	m := &mlp{e: e, cond: e.Conditions.Dim, dims: e.Set.Latent + e.Table.Cols}
 	first := e.captions(1, 0)
 	m.mean, m.std = moments(first.x)
@@ -55,9 +56,12 @@ func (e *Eval) fitMLP(r *Report) *mlp {
 		}
 	}
 	judge := e.names(e.Set.Rows(pairs.Validation), tuneDraws, evalDraws)
-	best, bestWeights := math.Inf(1), []float32(nil)
+	best, bestWeights := math.Inf(1), m.weights
 	t := &mlpTrainer{mlp: m, grad: make([]float32, len(m.weights)), first: make([]float32, len(m.weights)), second: make([]float32, len(m.weights))}
 	for epoch := range mlpEpochs {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
 		t.epoch(e.captions(1, 1+epoch), epoch)
 		m.fitVariance(judge)
 		if nll := meanNLL(m, judge); nll < best {
@@ -69,7 +73,7 @@ func (e *Eval) fitMLP(r *Report) *mlp {
 	m.weights = bestWeights
 	m.fitVariance(judge)
 	r.Tuned.MLPNLL = best
-	return m
+	return m, nil
 }
 
 // moments returns the mean and the standard deviation of each column, 1 where a column is constant.

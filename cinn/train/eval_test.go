@@ -2,7 +2,9 @@ package train
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -91,7 +93,7 @@ func report(t *testing.T, workers int) *Report {
 		}
 		return nil
 	}
-	r, err := e.Run()
+	r, err := e.Run(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,7 +158,7 @@ func TestNearestImageInLatentSpaceFindsTheConcept(t *testing.T) {
 	defer e.Device.Close()
 	e.Flow = oracle{e}
 	var r Report
-	if err := e.nearestImages(&r); err != nil {
+	if err := e.nearestImages(t.Context(), &r); err != nil {
 		t.Fatal(err)
 	}
 	if r.Nearest.Space != "latents" || r.Nearest.SameConcept < 0.99 || r.Nearest.SameClass < 0.99 {
@@ -249,14 +251,14 @@ func TestBootstrapInterval(t *testing.T) {
 
 func TestEvalRefuses(t *testing.T) {
 	e := world(t, 60)
-	if _, err := e.Run(); err == nil {
+	if _, err := e.Run(t.Context()); err == nil {
 		t.Error("ran without a flow")
 	}
 	e.Device = tensor.CPU(1)
 	defer e.Device.Close()
 	e.Flow = oracle{e}
 	e.Table = tensor.New(3, 2)
-	if _, err := e.Run(); err == nil || !strings.Contains(err.Error(), "classes") {
+	if _, err := e.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "classes") {
 		t.Errorf("a wrong class table: %v", err)
 	}
 }
@@ -268,6 +270,24 @@ func TestNearestCaptionsComeInOrder(t *testing.T) {
 			if got := n.nearest([]float32{5, 0}, k); !slices.Equal(got, want) {
 				t.Errorf("k = %d: %v, want %v", k, got, want)
 			}
+		}
+	}
+}
+
+func TestEvalEndsWithItsContext(t *testing.T) {
+	e := world(t, 60)
+	e.Device = tensor.CPU(1)
+	defer e.Device.Close()
+	flowFor(t, e)
+	for _, stage := range []string{"ridge", "MLP", "nearest images"} {
+		ctx, cancel := context.WithCancel(t.Context())
+		e.Progress = func(s string) {
+			if s == stage {
+				cancel()
+			}
+		}
+		if _, err := e.Run(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: %v", stage, err)
 		}
 	}
 }
