@@ -91,25 +91,10 @@ func TestMaxPool(t *testing.T) {
 
 func TestPooledPanicsBeforeItWrites(t *testing.T) {
 	buf := func(n int) []float32 { return make([]float32, n) }
-	for name, call := range map[string]func(dst []float32){
+	cputest.Refuses(t, 4, map[string]func(dst []float32){
 		"scores":   func(dst []float32) { Pooled(dst, 2, buf(4), 2, buf(32), buf(32), buf(3), 2, 2, 2, 2) },
 		"pool dst": func(dst []float32) { MaxPool(dst[:1], buf(8), 1, 2, 4, 1) },
 		"pool x":   func(dst []float32) { MaxPool(dst, buf(7), 1, 2, 4, 1) },
 		"odd":      func(dst []float32) { MaxPool(dst, buf(9), 1, 3, 2, 1) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			dst := []float32{1, 1, 1, 1}
-			defer func() {
-				if recover() == nil {
-					t.Error("no panic")
-				}
-				for i, v := range dst {
-					if v != 1 {
-						t.Fatalf("dst[%d] was written", i)
-					}
-				}
-			}()
-			call(dst)
-		})
-	}
+	})
 }

@@ -4,6 +4,8 @@ import (
 	"math"
 	"math/rand/v2"
 	"testing"
+
+	"netfusion/kernels/cpu/cputest"
 )
 
 const rows, n, ld = 5, 7, 20 // raw at column 0 and t at column 10 of one matrix
@@ -84,7 +86,7 @@ func TestBackwardIsTheGradient(t *testing.T) {
 func TestShortSlicesPanicBeforeTheFirstStore(t *testing.T) {
 	const m = rows * n
 	v := func(n int) []float32 { return make([]float32, n) }
-	for name, call := range map[string]func(dst []float32){
+	cputest.Refuses(t, m, map[string]func(dst []float32){
 		"clamp s":          func(dst []float32) { Clamp(dst[:m-1], v(m), rows, n, n, 1) },
 		"clamp raw":        func(dst []float32) { Clamp(dst, v(m-1), rows, n, n, 1) },
 		"clamp stride":     func(dst []float32) { Clamp(dst, v(m), rows, n, n-1, 1) },
@@ -105,25 +107,7 @@ func TestShortSlicesPanicBeforeTheFirstStore(t *testing.T) {
 		"backward x":       func(dst []float32) { Backward(dst, n, v(m), v(m), n, v(m-1), n, v(m), 0, 1, rows, n, v(n)) },
 		"backward s":       func(dst []float32) { Backward(dst, n, v(m), v(m), n, v(m), n, v(m-1), 0, 1, rows, n, v(n)) },
 		"backward scratch": func(dst []float32) { Backward(dst, n, v(m), v(m), n, v(m), n, v(m), 0, 1, rows, n, v(n-1)) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			dst := v(m)
-			for i := range dst {
-				dst[i] = 10
-			}
-			defer func() {
-				if recover() == nil {
-					t.Error("no panic")
-				}
-				for i, x := range dst {
-					if x != 10 {
-						t.Fatalf("dst[%d] was written", i)
-					}
-				}
-			}()
-			call(dst)
-		})
-	}
+	})
 }
 
 func TestDoesNotAllocate(t *testing.T) {

@@ -284,7 +284,7 @@ func TestF32PanicsBeforeItWrites(t *testing.T) {
 	cputest.EachForm(t, func(t *testing.T) {
 		const m, n, k = 4, 40, 5
 		buf := func(n int) []float32 { return make([]float32, n) }
-		for name, call := range map[string]func(dst []float32){
+		cputest.Refuses(t, m*n, map[string]func(dst []float32){
 			"dst":  func(dst []float32) { F32(dst[:m*n-1], n, buf(m*k), k, buf(48*k), m, n, k, 0, n, nil) },
 			"ldd":  func(dst []float32) { F32(dst, n-1, buf(m*k), k, buf(48*k), m, n, k, 0, n, nil) },
 			"x":    func(dst []float32) { F32(dst, n, buf(m*k-1), k, buf(48*k), m, n, k, 0, n, nil) },
@@ -295,25 +295,7 @@ func TestF32PanicsBeforeItWrites(t *testing.T) {
 			"residual": func(dst []float32) {
 				F32(dst, n, buf(m*k), k, buf(48*k), m, n, k, 0, n, &Epilogue{Residual: buf(m*n - 1), LdRes: n})
 			},
-		} {
-			t.Run(name, func(t *testing.T) {
-				dst := buf(m * n)
-				for i := range dst {
-					dst[i] = 1
-				}
-				defer func() {
-					if recover() == nil {
-						t.Error("no panic")
-					}
-					for i, v := range dst {
-						if v != 1 {
-							t.Fatalf("dst[%d] was written", i)
-						}
-					}
-				}()
-				call(dst)
-			})
-		}
+		})
 	})
 }
 

@@ -1,4 +1,4 @@
-// Package cputest runs tests and benchmarks once per form of the kernels.
+// Package cputest runs tests and benchmarks once per form of the kernels, and has what else their tests share.
 package cputest
 
 import (
