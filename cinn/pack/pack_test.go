@@ -1,0 +1,120 @@
+package pack_test
+
+import (
+	"image"
+	"math"
+	"slices"
+	"testing"
+
+	"netfusion/cinn"
+	"netfusion/cinn/flow"
+	"netfusion/cinn/pack"
+	"netfusion/cinn/pairs"
+	"netfusion/kernels/random"
+	"netfusion/nn"
+	"netfusion/tensor"
+)
+
+// cacheless sends the unpacked weights to a folder of the test's own.
+func cacheless(t *testing.T) {
+	cache := t.TempDir()
+	t.Setenv("XDG_CACHE_HOME", cache)
+	t.Setenv("HOME", cache)         // where macOS looks
+	t.Setenv("LocalAppData", cache) // where Windows looks
+}
+
+func open(t *testing.T, workers int) (*cinn.Model, *cinn.Session) {
+	t.Helper()
+	m, err := pack.Open(cinn.Options{Workers: workers})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { m.Close() })
+	s, err := m.NewSession()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return m, s
+}
+
+func TestTheSameBytesForAnyNumberOfWorkers(t *testing.T) {
+	cacheless(t)
+	var first []uint8
+	for _, workers := range []int{1, 2, 7} {
+		m, s := open(t, workers)
+		img := image.NewNRGBA(m.Bounds())
+		if err := s.Generate(t.Context(), img, cinn.Request{Prompt: "red heart", Seed: 1}); err != nil {
+			t.Fatal(err)
+		}
+		if first == nil {
+			first = img.Pix
+		} else if !slices.Equal(img.Pix, first) {
+			t.Errorf("%d workers draw another picture than 1", workers)
+		}
+	}
+}
+
+// Real latents, with the names of what they show, go through the flow and back.
+func TestTheFlowIsInvertible(t *testing.T) {
+	cacheless(t)
+	_, s := open(t, 0)
+	file, err := cinn.OpenContainer("emoji.pack")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := flow.LoadExpert(nn.Under(file, "flow."), []byte(file.Metadata()["flow.config"]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := pairs.Open("../pairs/emoji.pairs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	step := 20
+	if testing.Short() {
+		step = 400
+	}
+	n := (len(set.Images) + step - 1) / step
+	c := f.Config
+	x, back := tensor.New(n, c.Latent+c.Class), tensor.New(n, c.Latent+c.Class)
+	cond, v := tensor.New(n, c.Cond), tensor.New(n, c.Latent)
+	for i := range n {
+		im := set.Images[i*step]
+		if err := s.Embed(t.Context(), cond.Row(i), set.Concepts[im.Concept].Name); err != nil {
+			t.Fatal(err)
+		}
+		row := x.Row(i)
+		random.Normal(row, 1, 1, uint64(i), 0)
+		mean, std := set.Z(i * step)
+		for j := range mean {
+			row[j] = mean[j] + std[j]*row[j]
+		}
+		if c.Class > 0 {
+			for j, e := range f.ClassEmbedding(im.Class) {
+				row[c.Latent+j] = e + c.ClassNoise*row[c.Latent+j]
+			}
+		}
+		copy(back.Row(i)[c.Latent:], row[c.Latent:])
+	}
+	dev := tensor.CPU(0)
+	defer dev.Close()
+	session, err := f.NewSession(dev, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	session.Forward(v, nil, x, cond)
+	session.Inverse(back, v, cond)
+	var errs []float64
+	for i := range n {
+		for j, z := range x.Row(i)[:c.Latent] {
+			errs = append(errs, math.Abs(float64(z-back.Row(i)[j])))
+		}
+	}
+	slices.Sort(errs)
+	p99, worst := errs[len(errs)*99/100], errs[len(errs)-1]
+	t.Logf("%d latents come back within %.2g (p99) and %.2g (max)", n, p99, worst)
+	if !(worst <= 1e-3) {
+		t.Errorf("a latent comes back %v off, want at most 1e-3", worst)
+	}
+}
