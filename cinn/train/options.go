@@ -39,8 +39,8 @@ type Options struct {
 // heart without dropout, decay and noise.
 func Defaults() Options {
 	return Options{
-		Steps: 3200, Batch: 128, Seed: 1,
-		Optimizer: "adamw", Rate: 2e-3, Warmup: 200, Floor: 0.01, Beta1: 0.9, Beta2: 0.99, Decay: 0.5, HeadDecay: 1, Clip: 5, EMA: 0.9995,
+		Steps: 2800, Batch: 128, Seed: 1,
+		Optimizer: "adamw", Rate: 2e-3, Warmup: 200, Floor: 0.6, Beta1: 0.9, Beta2: 0.99, Decay: 0.5, HeadDecay: 1, Clip: 5, EMA: 0.9995,
 		Dropout: 0.2, ConditionDropout: 0.1, ConditionNoise: 0.7,
 		Last: true, Validate: 250, Draws: 4,
 	}
