@@ -5,7 +5,7 @@ cd "$(dirname "$0")"
 
 # How the built-in fusion draws unless a flag says otherwise.
 temperature=0.5
-guidance=2
+guidance=2.5
 
 usage() {
 	cat <<'TEXT'
