@@ -1,6 +1,7 @@
 #!/bin/sh
-# All that is long, or needs Python or large weights: ./build.sh prove. Each part runs if what it needs is given; a part that
-# fails does not stop the others, but the exit code. Results go to a file for this kind of processor, behind those of before.
+# All that is long, or needs Python or large weights: ./build.sh prove. Each part runs if what it needs is given, and without
+# anything still the laws of the flow, cinn eval and the fuzz targets; a part that fails does not stop the others, but shows in
+# the exit code. Results go to a file for this kind of processor, behind those of before.
 set -u
 cd "$(dirname "$0")/.."
 
@@ -49,6 +50,7 @@ if [ -z "$out" ]; then
 fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+trap 'exit 1' INT TERM
 failed=0
 
 # names writes the folders of this machine as what they are.
@@ -122,6 +124,11 @@ done
 if [ -n "$minilm" ] && [ -n "$python" ]; then
 	prove 'load|median|ratio' "$python" bench/peers/compare.py "$minilm"
 fi
+
+prove "$figures" go test -count=1 -v -run 'LogDet|Inverse|Gradients|Recovered|Invertible|SameBytes|AnyNumber' ./cinn ./cinn/flow ./cinn/train ./cinn/pack
+prove '.' go build -o "$work/cinn" ./cinn/cmd &&
+	prove '.' "$work/cinn" -o "$work/first.png" red heart && prove '.' "$work/cinn" -o "$work/second.png" red heart
+prove '^(test split|model|flow|unconditional|ridge|nearest|MLP|class agreement|gain|same|mean|latent|pixels)' "$work/cinn" eval -cache "$work"
 
 git grep -n '^func Fuzz' -- '*_test.go' | sed 's/^\(.*\)\/[^/]*_test\.go:[0-9]*:func \(Fuzz[A-Za-z0-9]*\).*/\1 \2/' >"$work/targets"
 while read -r folder target; do
