@@ -166,8 +166,8 @@ func (e *evaluator) trainUnconditional(ctx context.Context, l *lesson, c flow.Co
 		checkpoint := file + ".checkpoint"
 		if taken(checkpoint) {
 			t.resume = true
-			if run, err = t.begin(l, checkpoint); err != nil {
-				return nil, err
+			if resumed, err := t.begin(l, checkpoint); err == nil { // what the cache holds in vain is made anew
+				run = resumed
 			}
 		}
 		run.Checkpoint = checkpoint

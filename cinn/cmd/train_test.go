@@ -141,14 +141,27 @@ func TestEvalTrainsTheUnconditionalFlowOnce(t *testing.T) {
 
 	stopped, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, _, err := judge(stopped, 12, "test"); !errors.Is(err, context.Canceled) {
-		t.Errorf("interrupted: %v", err)
+	for i, damaged := range []bool{false, true} {
+		steps := 12 + i
+		if _, _, err := judge(stopped, steps, "test"); !errors.Is(err, context.Canceled) {
+			t.Errorf("interrupted: %v", err)
+		}
+		cached(3 + i) // the checkpoint, which then gives way to the flow
+		checkpoint, _ := filepath.Glob("cache/unconditional-*.checkpoint")
+		if len(checkpoint) != 1 {
+			t.Fatalf("checkpoints: %q", checkpoint)
+		}
+		if damaged {
+			if err := os.Truncate(checkpoint[0], 5000); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, log, err := judge(t.Context(), steps, "test")
+		if err != nil || !strings.Contains(log, fmt.Sprintf("step %d", steps)) || strings.Contains(log, "step 0") != damaged {
+			t.Errorf("going on, damaged %v: %v, %q", damaged, err, log)
+		}
+		cached(3 + i)
 	}
-	cached(3) // the checkpoint, which then gives way to the flow
-	if _, log, err := judge(t.Context(), 12, "test"); err != nil || !strings.Contains(log, "step 12") {
-		t.Errorf("going on: %v, %q", err, log)
-	}
-	cached(3)
 }
 
 func TestTrainAndEvalWithoutDataSayWhatIsMissing(t *testing.T) {

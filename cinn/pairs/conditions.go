@@ -64,7 +64,7 @@ const (
 )
 
 // Embed computes the embeddings of all captions of s. They are kept in the folder cache, unless that is empty, under a name
-// that says which captions and which expert they belong to. progress, unless nil, hears how many texts are done.
+// that says which captions and which expert they belong to; a folder that cannot be written to is no error. progress, unless nil, hears how many texts are done.
 func (s *Set) Embed(e Encoder, cache string, progress func(done, total int)) (*Conditions, error) {
 	c, texts := s.conditions(e.Dim)
 	path := ""
@@ -82,7 +82,8 @@ func (s *Set) Embed(e Encoder, cache string, progress func(done, total int)) (*C
 		return c, nil
 	}
 	t := safetensors.NewF32(vectorTensor, []int{len(texts), e.Dim}, c.vectors)
-	return c, safetensors.WriteFile(path, map[string]string{"arch": "embeddings"}, []safetensors.Tensor{t})
+	_ = safetensors.WriteFile(path, map[string]string{"arch": "embeddings"}, []safetensors.Tensor{t}) // without it, the next call takes as long
+	return c, nil
 }
 
 // conditions returns everything but the vectors, and the distinct texts in the order of their first caption.

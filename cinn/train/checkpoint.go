@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 
 	"netfusion/cinn/flow"
 	"netfusion/nn"
@@ -116,8 +117,8 @@ func Resume(path string, train, validate *Data, fingerprints map[string]string, 
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	if now := t.fingerprints(); !maps.Equal(now, saved) {
-		for name, v := range saved {
-			if now[name] != v {
+		for _, name := range slices.Sorted(maps.Keys(saved)) {
+			if v := saved[name]; now[name] != v {
 				return nil, fmt.Errorf("%s: was trained with other %s (%.12s…, now %.12s…)", path, name, v, now[name])
 			}
 		}
