@@ -159,6 +159,8 @@ func (t *trainer) begin(l *lesson, checkpoint string) (*train.Trainer, error) {
 	if t.blind {
 		clear(learn.Cond.Data)
 		clear(judge.Cond.Data)
+		// There is no caption to blur or to drop, and a baseline is to be taken at its best.
+		t.options.ConditionNoise, t.options.ConditionDropout, t.options.Last = 0, 0, false
 	}
 	if t.resume {
 		return train.Resume(checkpoint, learn, judge, l.fingerprints, l.device)
