@@ -15,6 +15,7 @@ usage: ./build.sh COMMAND
   check     all that a commit must pass: formatting, vet, cross-builds, tests (.ci/run)
   build     one program without C: cinn-OS-ARCH; GOOS and GOARCH choose others
   pack      the built-in fusion again, from its sources: ./build.sh pack -data FOLDER -experts FOLDER
+  pictures  the sheets of docs/prompts again
   prove     all that is long, or needs Python or large weights; results go to bench/results (bench/prove.sh)
   golden    every committed golden again, by the script that made it (bench/golden.sh)
 
@@ -100,6 +101,14 @@ pack() {
 	echo "to ship them: cp $out/emoji.pack cinn/pack/; cp $out/emoji.pairs cinn/pairs/"
 }
 
+# The last five are names of emoji that the flow never saw.
+pictures() {
+	for prompt in "red heart" "dog face" "sunflower" "mage" "rocket" "purple heart" "smiling face" "six o'clock" "cat" "cloud"; do
+		file=docs/prompts/$(echo "$prompt" | tr " '" "--").png
+		run go run ./cinn/cmd "$prompt" -f -o "$file"
+	done
+}
+
 # once FILE COMMAND makes a file with cinn unless it is there. Training goes on where it was interrupted.
 once() {
 	file=$out/$1
@@ -116,6 +125,7 @@ help | -h | --help) usage ;;
 check) run .ci/run ;;
 build) build ;;
 pack) pack "$@" ;;
+pictures) pictures ;;
 prove) bench/prove.sh "$@" ;;
 golden) bench/golden.sh "$@" ;;
 *)
