@@ -121,13 +121,18 @@ for expert in "$experts"/biggan-emoji*; do
 	fi
 done
 
+prove '^Benchmark' go test -run '^$' -bench 'F32Warm/' -benchtime 0.3s ./kernels/matmul
+prove '^Benchmark' go test -run '^$' -bench 'Generate' -benchtime 20x ./experts/biggan
+prove '^Benchmark' go test -run '^$' -bench 'Step' -benchtime 20x ./cinn/flow
 if [ -n "$minilm" ] && [ -n "$python" ]; then
 	prove 'load|median|ratio' "$python" bench/peers/compare.py "$minilm"
 fi
 
 prove "$figures" go test -count=1 -v -run 'LogDet|Inverse|Gradients|Recovered|Invertible|SameBytes|AnyNumber' ./cinn ./cinn/flow ./cinn/train ./cinn/pack
 prove '.' go build -o "$work/cinn" ./cinn/cmd &&
-	prove '.' "$work/cinn" -o "$work/first.png" red heart && prove '.' "$work/cinn" -o "$work/second.png" red heart
+	for run in first second; do # the first unpacks the weights
+		prove 'pictures|real' env XDG_CACHE_HOME="$work/cache" bash -c 'time -p "$0" -o "$1" red heart' "$work/cinn" "$work/$run.png"
+	done
 prove '^(test split|model|flow|unconditional|ridge|nearest|MLP|class agreement|gain|same|mean|latent|pixels)' "$work/cinn" eval -cache "$work"
 
 git grep -n '^func Fuzz' -- '*_test.go' | sed 's/^\(.*\)\/[^/]*_test\.go:[0-9]*:func \(Fuzz[A-Za-z0-9]*\).*/\1 \2/' >"$work/targets"
