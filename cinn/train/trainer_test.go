@@ -289,37 +289,62 @@ func TestAConditionalMixtureIsRecovered(t *testing.T) {
 	if testing.Short() {
 		t.Skip("trains for seconds")
 	}
-	const n, sigma = 2, 0.5
+	for _, m := range []mixture{
+		{dims: 2, blocks: 5, hidden: 24, images: 40000, steps: 1000, rate: 6e-3},
+		{dims: 8, blocks: 10, hidden: 32, images: 160000, steps: 2000, rate: 4e-3},
+	} {
+		t.Run(fmt.Sprint(m.dims, " dimensions"), m.recovered)
+	}
+}
+
+// mixture is a size of that world, and what it takes to learn it: modes apart in many directions need more blocks.
+type mixture struct {
+	dims, blocks, hidden, images, steps int
+	rate                                float64
+}
+
+func (m mixture) recovered(t *testing.T) {
+	n := m.dims
+	const sigma = 0.5
 	r := rand.New(rand.NewPCG(6, 6))
+	// The centres are ±(a, b·c, a, b·c, …), as far from each other in many dimensions as in two.
+	even := math.Sqrt(float64(n) / 2)
+	centre := func(j int, c float64) float64 {
+		if j%2 == 0 {
+			return 1.2 / even
+		}
+		return c / even
+	}
 	world := func(images int) (d *Data, entropy float64) {
 		d = &Data{Cond: tensor.New(images, 1), Mean: tensor.New(images, n), Std: tensor.New(images, n)}
 		for i := range images {
 			c := 2*r.Float64() - 1
 			p := 1 / (1 + math.Exp(-2*c)) // of the first
-			centres := [2][n]float64{{1.2, c}, {-1.2, -c}}
-			k := 0
+			side := 1.0
 			if r.Float64() > p {
-				k = 1
+				side = -1
 			}
-			x := [n]float64{centres[k][0] + sigma*r.NormFloat64(), centres[k][1] + sigma*r.NormFloat64()}
-			var density float64
-			for k, w := range [2]float64{p, 1 - p} {
-				d0, d1 := x[0]-centres[k][0], x[1]-centres[k][1]
-				density += w * math.Exp(-(d0*d0+d1*d1)/(2*sigma*sigma)) / (2 * math.Pi * sigma * sigma)
+			x := d.Mean.Row(i)
+			near, far := 0.0, 0.0 // squared distances to the first centre and to the second
+			for j := range x {
+				mode := centre(j, c)
+				v := side*mode + sigma*r.NormFloat64()
+				near, far = near+(v-mode)*(v-mode), far+(v+mode)*(v+mode)
+				x[j] = float32(v)
 			}
-			entropy -= math.Log(density) / float64(images)
+			density := p*math.Exp(-near/(2*sigma*sigma)) + (1-p)*math.Exp(-far/(2*sigma*sigma))
+			entropy -= (math.Log(density) - float64(n)*math.Log(math.Sqrt(2*math.Pi)*sigma)) / float64(images)
 			d.Cond.Data[i] = float32(c)
-			copy(d.Mean.Row(i), []float32{float32(x[0]), float32(x[1])})
 			d.Pairs = append(d.Pairs, Pair{Caption: i, Image: i, Group: i, Weight: 1})
 		}
 		return d, entropy
 	}
-	train, _ := world(40000)
+	train, _ := world(m.images)
 	validate, _ := world(2000)
 	fresh, entropy := world(10000)
-	c := flow.Config{Dialect: flow.NetFusion, Latent: n, Cond: 1, Blocks: 5, Hidden: 24, Depth: 1, Clamp: 2, Embed: 4, EmbedWidth: 16}
+	c := flow.Config{Dialect: flow.NetFusion, Latent: n, Cond: 1, Blocks: m.blocks, Hidden: m.hidden, Depth: 1, Clamp: 2, Embed: 4, EmbedWidth: 16}
 	o := plain()
-	o.Steps, o.Rate, o.Warmup, o.Validate, o.Decay, o.EMA = 1000, 6e-3, 50, 250, 0, 0.99
+	o.Steps, o.Rate, o.Warmup, o.Validate, o.Decay, o.EMA = m.steps, m.rate, 50, 250, 0, 0.99
 	recovered(t, c, o, train, validate, fresh, entropy)
 }
 
