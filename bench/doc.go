@@ -1,5 +1,6 @@
 // Package bench holds what measures and proves the other packages; nothing but tests imports it or what is below it.
 //
+//	roofline/ what this machine can do at most, which benchmarks of the kernels measure themselves against
 //	golden/   Python scripts that make the committed goldens from reference implementations; golden.sh runs them all
 //	peers/    Python scripts that time other software on the same work in the same run
 //	expert/   Python scripts that trained the 64-pixel image expert

@@ -121,7 +121,8 @@ for expert in "$experts"/biggan-emoji*; do
 	fi
 done
 
-prove '^Benchmark' go test -run '^$' -bench 'F32Warm/' -benchtime 0.3s ./kernels/matmul
+prove '^Benchmark' go test -run '^$' -bench . -benchtime 1x ./bench/roofline
+prove '^(Unit|Benchmark)' go test -run '^$' -bench 'F32Warm/' -benchtime 0.3s ./kernels/matmul
 prove '^Benchmark' go test -run '^$' -bench 'Generate' -benchtime 20x ./experts/biggan
 prove '^Benchmark' go test -run '^$' -bench 'Step' -benchtime 20x ./cinn/flow
 if [ -n "$minilm" ] && [ -n "$python" ]; then

@@ -4,8 +4,12 @@ import (
 	"fmt"
 	"testing"
 
+	"netfusion/bench/roofline"
 	"netfusion/kernels/cpu/cputest"
 )
+
+// The part of the roof counts the weights, x and dst once each, as read from where the weights lie: DRAM for cold
+// weights; for warm ones L2 if all three fit there, or else L3. The ceilings are those of one thread with the form.
 
 // BenchmarkF32 is one thread over shapes of the models. The weights are cold: each call takes the next of
 // many copies, more than the last cache holds, as layers of a model do.
@@ -31,6 +35,12 @@ func BenchmarkF32Warm(b *testing.B) {
 
 func benchmark(b *testing.B, m, n, k, weightBytes int) {
 	b.Run(fmt.Sprintf("m=%d,n=%d,k=%d", m, n, k), func(b *testing.B) {
+		roof := roofline.Measure(1)
+		bytes := 4 * float64(n*k+m*k+m*n)
+		level := roofline.DRAM
+		if weightBytes == 0 {
+			level = roofline.Warm(bytes)
+		}
 		size := PackedLen(n, k)
 		copies := max(1, weightBytes/(4*size))
 		w := make([]float32, copies*size)
@@ -48,7 +58,7 @@ func benchmark(b *testing.B, m, n, k, weightBytes int) {
 			F32(dst, n, x, k, w[at*size:][:size], m, n, k, 0, n, e)
 			at = (at + 1) % copies
 		}
-		b.ReportMetric(2*float64(m)*float64(n)*float64(k)*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+		roof.Report(b, 2*float64(m)*float64(n)*float64(k), bytes, level)
 	})
 }
 

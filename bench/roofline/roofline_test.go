@@ -1,0 +1,124 @@
+package roofline
+
+import (
+	"fmt"
+	"runtime"
+	"testing"
+	"time"
+
+	"netfusion/kernels/cpu/cputest"
+)
+
+// A loop that leaves out work would make a roof of any height.
+func TestMultiplyAddDoesEveryStep(t *testing.T) {
+	cputest.EachForm(t, func(t *testing.T) {
+		for _, c := range []struct { // all of it exact in float32
+			x, y  float32
+			steps int
+			want  func(v float32) float32
+		}{
+			{1, 0.75, 1001, func(v float32) float32 { return v + 1001*0.75 }},
+			{3, 2, 3, func(v float32) float32 { return 27*v + 26 }},
+			{-2, 5, 1, func(v float32) float32 { return 5 - 2*v }},
+		} {
+			var acc [192]float32
+			for i := range acc {
+				acc[i] = float32(i)
+			}
+			multiplyAdd(&acc, c.x, c.y, c.steps)
+			for i, got := range acc {
+				want := float32(i)
+				if i < 12*lanes() {
+					want = c.want(want)
+				}
+				if got != want {
+					t.Fatalf("%d steps: acc[%d] = %v, want %v", c.steps, i, got, want)
+				}
+			}
+		}
+	})
+}
+
+func TestSumReadsEveryValue(t *testing.T) {
+	cputest.EachForm(t, func(t *testing.T) {
+		for _, n := range []int{128, 256, 1280} {
+			src := cputest.AtPageEnd(t, n)
+			want := float32(0)
+			for i := range src {
+				src[i] = float32(i)
+				want += src[i] // below 1<<24, so exact in any order
+			}
+			if got := sum(src); got != want {
+				t.Errorf("%d values: %v, want %v", n, got, want)
+			}
+		}
+	})
+}
+
+func TestOfIsTheLongerOfBothTimes(t *testing.T) {
+	r := Roof{FMA: 1e9, Read: [levels]float64{DRAM: 1e6, L3: 1e8, L2: 1e9}}
+	for _, c := range []struct {
+		flops, bytes float64
+		from         Level
+		want         time.Duration
+	}{
+		{2e9, 1e6, DRAM, 2 * time.Second},
+		{2e9, 3e6, DRAM, 3 * time.Second},
+		{1e6, 1e8, L3, time.Second},
+		{0, 5e6, L2, 5 * time.Millisecond},
+	} {
+		if got := r.Of(c.flops, c.bytes, c.from); got != c.want {
+			t.Errorf("%v operations, %v bytes from level %d: %v, want %v", c.flops, c.bytes, c.from, got, c.want)
+		}
+	}
+}
+
+// TestTwoThreadsReachWhatOneDoes measures again where they do not: other work on the machine can come between.
+func TestTwoThreadsReachWhatOneDoes(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds and 1 GiB")
+	}
+	one := measure(1)
+	if one.FMA <= 0 || one.Read[DRAM] <= 0 || one.Read[L3] <= 0 || one.Read[L2] <= 0 {
+		t.Fatalf("not all ceilings are positive: %+v", one)
+	}
+	if runtime.GOMAXPROCS(0) < 2 {
+		t.Skip("one processor")
+	}
+	const tries = 5
+	for range tries {
+		two := measure(2)
+		slower := two.FMA < 0.8*one.FMA
+		for level := range levels {
+			slower = slower || two.Read[level] < 0.8*one.Read[level]
+		}
+		if !slower {
+			return
+		}
+		t.Logf("two threads %+v, one %+v", two, one)
+		one = measure(1)
+	}
+	t.Errorf("two threads were slower than one in %d measurements", tries)
+}
+
+// BenchmarkRoof prints the ceilings of every form, for one goroutine and for one a processor.
+func BenchmarkRoof(b *testing.B) {
+	cputest.EachForm(b, func(b *testing.B) {
+		for threads := 1; ; threads = runtime.GOMAXPROCS(0) {
+			b.Run(fmt.Sprintf("threads=%d", threads), func(b *testing.B) {
+				var r Roof
+				for b.Loop() {
+					r = measure(threads)
+				}
+				b.ReportMetric(0, "ns/op") // says nothing here
+				b.ReportMetric(r.FMA/1e9, "GFLOP/s")
+				b.ReportMetric(r.Read[DRAM]/1e9, "DRAM-GB/s")
+				b.ReportMetric(r.Read[L3]/1e9, "L3-GB/s")
+				b.ReportMetric(r.Read[L2]/1e9, "L2-GB/s")
+			})
+			if threads == runtime.GOMAXPROCS(0) {
+				break
+			}
+		}
+	})
+}
