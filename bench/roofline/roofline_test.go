@@ -73,32 +73,17 @@ func TestOfIsTheLongerOfBothTimes(t *testing.T) {
 	}
 }
 
-// TestTwoThreadsReachWhatOneDoes measures again where they do not: other work on the machine can come between.
-func TestTwoThreadsReachWhatOneDoes(t *testing.T) {
+// That more threads reach more is for a benchmark to show, not for a test to demand: other work on the machine comes between.
+func TestEveryCeilingIsMeasured(t *testing.T) {
 	if testing.Short() {
-		t.Skip("takes seconds and 1 GiB")
+		t.Skip("takes a second and 1 GiB")
 	}
-	one := measure(1)
-	if one.FMA <= 0 || one.Read[DRAM] <= 0 || one.Read[L3] <= 0 || one.Read[L2] <= 0 {
-		t.Fatalf("not all ceilings are positive: %+v", one)
-	}
-	if runtime.GOMAXPROCS(0) < 2 {
-		t.Skip("one processor")
-	}
-	const tries = 5
-	for range tries {
-		two := measure(2)
-		slower := two.FMA < 0.8*one.FMA
-		for level := range levels {
-			slower = slower || two.Read[level] < 0.8*one.Read[level]
+	for _, threads := range []int{1, 2} {
+		r := measure(threads)
+		if !(r.FMA > 0 && r.Read[DRAM] > 0 && r.Read[L3] > 0 && r.Read[L2] > 0) {
+			t.Errorf("%d threads: not all ceilings are positive: %+v", threads, r)
 		}
-		if !slower {
-			return
-		}
-		t.Logf("two threads %+v, one %+v", two, one)
-		one = measure(1)
 	}
-	t.Errorf("two threads were slower than one in %d measurements", tries)
 }
 
 // BenchmarkRoof prints the ceilings of every form, for one goroutine and for one a processor.
