@@ -85,23 +85,34 @@ func load(f *safetensors.File, o Options) (*Model, error) {
 	meta := f.Metadata()
 	part := func(prefix string) (nn.Source, []byte) { return nn.Under(f, prefix), []byte(meta[prefix+"config"]) }
 
-	source, config := part(sourcePrefix)
-	if m.source, err = bert.LoadExpert(source, config); err != nil {
-		return nil, inPart(sourcePrefix, err)
+	// The experts' weights are brought into the order of the kernels, which takes most of Open: one goroutine each.
+	var errs [3]error
+	var loading sync.WaitGroup
+	loading.Go(func() {
+		source, config := part(sourcePrefix)
+		m.source, errs[0] = bert.LoadExpert(source, config)
+		errs[0] = inPart(sourcePrefix, errs[0])
+	})
+	loading.Go(func() {
+		source, config := part(flowPrefix)
+		m.flow, errs[1] = flow.LoadExpert(source, config)
+		errs[1] = inPart(flowPrefix, errs[1])
+	})
+	loading.Go(func() {
+		source, config := part(targetPrefix)
+		c, err := biggan.ParseConfig(f.Origin(), config)
+		if err == nil {
+			m.target, err = biggan.Load(source, c)
+		}
+		errs[2] = inPart(targetPrefix, err)
+	})
+	loading.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return nil, err
+		}
 	}
-	source, config = part(flowPrefix)
-	if m.flow, err = flow.LoadExpert(source, config); err != nil {
-		return nil, inPart(flowPrefix, err)
-	}
-	source, config = part(targetPrefix)
-	c, err := biggan.ParseConfig(f.Origin(), config)
-	if err != nil {
-		return nil, inPart(targetPrefix, err)
-	}
-	if m.target, err = biggan.Load(source, c); err != nil {
-		return nil, inPart(targetPrefix, err)
-	}
-	if source, config = part(encoderPrefix); len(config) > 0 {
+	if source, config := part(encoderPrefix); len(config) > 0 {
 		c, err := autoencoder.ParseConfig(f.Origin(), config)
 		if err != nil {
 			return nil, inPart(encoderPrefix, err)
@@ -115,8 +126,11 @@ func load(f *safetensors.File, o Options) (*Model, error) {
 	return m, m.check()
 }
 
-// inPart adds to err, which names the file, the part of it.
+// inPart adds to err, which names the file, the part of it; no error stays none.
 func inPart(prefix string, err error) error {
+	if err == nil {
+		return nil
+	}
 	return fmt.Errorf("%w (part %q)", err, prefix)
 }
 
