@@ -125,6 +125,7 @@ prove '^Benchmark' go test -run '^$' -bench . -benchtime 1x ./bench/roofline
 prove '^(Unit|Benchmark)' go test -run '^$' -bench 'F32Warm/' -benchtime 0.3s ./kernels/matmul
 prove '^Benchmark' go test -run '^$' -bench 'Generate' -benchtime 20x ./experts/biggan
 prove '^Benchmark' go test -run '^$' -bench 'Step' -benchtime 20x ./cinn/flow
+prove '^Benchmark' go test -run '^$' -bench . -benchtime 3s ./cinn/pack
 if [ -n "$minilm" ] && [ -n "$python" ]; then
 	prove 'load|median|ratio' "$python" bench/peers/compare.py "$minilm"
 fi
