@@ -3,9 +3,11 @@ package planes
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -16,6 +18,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"netfusion/nn/disk"
 	"netfusion/nn/safetensors"
 )
 
@@ -232,7 +235,7 @@ func TestUnpack(t *testing.T) {
 		if err != nil {
 			t.Fatal(what, err)
 		}
-		if err := Verify(path, packed); err != nil {
+		if err := verify(path, packed); err != nil {
 			t.Error(what, err)
 		}
 		if left, _ := os.ReadDir(dir); len(left) != 1 {
@@ -263,13 +266,13 @@ func TestUnpack(t *testing.T) {
 		check(what)
 	}
 
-	// Damage in the data is left to Verify.
+	// Damage in the data is left to whoever reads all of it.
 	bad := bytes.Clone(file)
 	bad[len(bad)-2] ^= 1
 	if err := os.WriteFile(path, bad, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := Verify(path, packed); err == nil || !strings.Contains(err.Error(), path) {
+	if err := verify(path, packed); err == nil || !strings.Contains(err.Error(), path) {
 		t.Error(err)
 	}
 }
@@ -282,7 +285,7 @@ func TestUnpackAtTheSameTime(t *testing.T) {
 		wg.Go(func() {
 			path, err := Unpack(packed, dir)
 			if err == nil {
-				err = Verify(path, packed)
+				err = verify(path, packed)
 			}
 			if err != nil {
 				t.Error(err)
@@ -356,4 +359,22 @@ func BenchmarkPlanes(b *testing.B) {
 			b.ReportMetric(float64(len(packed))/float64(len(file)), "ratio")
 		})
 	}
+}
+
+// verify checks that the file at path is, byte for byte, what data unpacks to, and a valid safetensors file.
+func verify(path string, data []byte) error {
+	x, err := parseIndex(data)
+	if err != nil {
+		return err
+	}
+	raw, unmap, err := disk.Map(path)
+	if err != nil {
+		return err
+	}
+	defer unmap()
+	if sum := sha256.Sum256(raw); sum != x.sum {
+		return fmt.Errorf("%s: sha256 is %x, wanted %x", path, sum, x.sum)
+	}
+	_, err = safetensors.Parse(path, raw)
+	return err
 }

@@ -3,19 +3,18 @@ package planes
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 
 	"netfusion/nn/disk"
-	"netfusion/nn/safetensors"
 )
 
 // Unpack makes sure that dir holds the raw file and returns its path, dir/<first 16 hex digits of its SHA-256>.safetensors.
 // dir is made if need be. A file that is there already is used if its size, and its first frame (the safetensors
-// header, with a checksum per tensor), are right; anything else is replaced. Verify checks the rest, too.
+// header, with a checksum per tensor), are right; anything else is replaced. To read
+// all of it costs as much as to unpack it; safetensors.File.Verify does so, by the checksums.
 //
 // The file is written under another name, synced and renamed, so processes that unpack at the same time do no harm:
 // each renames the same bytes into place.
@@ -63,22 +62,4 @@ func present(path string, data []byte, x *index) bool {
 	got := make([]byte, len(want))
 	_, err = io.ReadFull(f, got)
 	return err == nil && bytes.Equal(got, want)
-}
-
-// Verify checks that the file at path is, byte for byte, what data unpacks to, and a valid safetensors file.
-func Verify(path string, data []byte) error {
-	x, err := parseIndex(data)
-	if err != nil {
-		return err
-	}
-	raw, unmap, err := disk.Map(path)
-	if err != nil {
-		return err
-	}
-	defer unmap()
-	if sum := sha256.Sum256(raw); sum != x.sum {
-		return fmt.Errorf("%s: sha256 is %x, wanted %x", path, sum, x.sum)
-	}
-	_, err = safetensors.Parse(path, raw)
-	return err
 }
