@@ -24,8 +24,11 @@ func (w Weights) Projection(name string, in, out int) Linear {
 	if m == nil {
 		return Linear{}
 	}
-	return Linear{W: tensor.NewWeight(m, out, in)}
+	return Linear{W: tensor.NewWeightIn(w.file.precision, m, out, in)}
 }
+
+// Reserve prepares dev for up to rows rows.
+func (l Linear) Reserve(dev *tensor.Device, rows int) { l.W.Reserve(dev, rows) }
 
 // Forward computes dst [m][out] from x [m][in].
 func (l Linear) Forward(dev *tensor.Device, dst, x tensor.Tensor, act matmul.Act) {

@@ -8,6 +8,7 @@ import (
 
 	"netfusion/kernels/quantize"
 	"netfusion/nn/safetensors"
+	"netfusion/tensor"
 )
 
 // Weights reads a checkpoint by names that mirror the network, w.In("encoder.layer.0").Linear("output.dense", …).
@@ -21,12 +22,24 @@ type file struct {
 	source Source
 	used   map[string]bool
 	err    error
+
+	precision tensor.Precision
 }
 
 // Load starts reading s.
 func Load(s Source) Weights {
 	return Weights{file: &file{source: s, used: map[string]bool{}}}
 }
+
+// As makes the matrices that are read from now on, in all parts of the checkpoint, multiply in precision p. Without it that is
+// float32.
+func (w Weights) As(p tensor.Precision) Weights {
+	w.file.precision = p
+	return w
+}
+
+// Precision is what As chose.
+func (w Weights) Precision() tensor.Precision { return w.file.precision }
 
 // In returns the part of the checkpoint under prefix.
 func (w Weights) In(prefix string) Weights {

@@ -8,6 +8,7 @@ type Device struct {
 
 	// One Job per operation, reused by every call.
 	matmul    matmulJob
+	roundRows roundJob
 	conv      convJob
 	affine    affineJob
 	groupNorm groupNormJob
@@ -16,6 +17,7 @@ type Device struct {
 	pooled    pooledJob
 
 	scratch scratch
+	rounded rounded
 }
 
 // CPU returns a Device over workers goroutines, the caller among them; workers <= 0 means GOMAXPROCS.

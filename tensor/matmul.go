@@ -4,6 +4,7 @@ import "netfusion/kernels/matmul"
 
 type matmulJob struct {
 	dst, x       Tensor
+	rounded      *rounded // x in the precision of w
 	w            Weight
 	epilogue     matmul.Epilogue
 	rows, cols   int // of a tile
@@ -11,7 +12,7 @@ type matmulJob struct {
 }
 
 // MatMul computes dst = act(x·Wᵀ + bias) + residual: x [m][K], dst [m][N]; e may ask for bias [N], an activation and
-// a residual [m][N], which may be dst. dst must not overlap x.
+// a residual [m][N], which may be dst. dst must not overlap x. A Weight that is not float32 must have been reserved for m rows.
 func (d *Device) MatMul(dst, x Tensor, w Weight, e matmul.Epilogue) {
 	if x.Cols != w.K || dst.Cols != w.N || dst.Rows != x.Rows {
 		panic("tensor: MatMul shapes differ")
@@ -19,8 +20,9 @@ func (d *Device) MatMul(dst, x Tensor, w Weight, e matmul.Epilogue) {
 	if e.Bias != nil && len(e.Bias) < w.N || e.Residual != nil && (e.LdRes < w.N || len(e.Residual) < (x.Rows-1)*e.LdRes+w.N) {
 		panic("tensor: MatMul cannot apply this Epilogue")
 	}
+	d.round(x, &w)
 	j := &d.matmul
-	*j = matmulJob{dst: dst, x: x, w: w, epilogue: e, rows: x.Rows, cols: w.N}
+	*j = matmulJob{dst: dst, x: x, rounded: &d.rounded, w: w, epilogue: e, rows: x.Rows, cols: w.N}
 	j.split(d.pool.Workers())
 	d.pool.Run(j, j.across*j.down)
 	*j = matmulJob{}
@@ -55,6 +57,17 @@ func (j *matmulJob) Tile(i int) {
 	if e.Residual != nil {
 		e.Residual = e.Residual[r*e.LdRes:]
 	}
-	matmul.F32(j.dst.Data[r*j.dst.Cols:], j.dst.Cols, j.x.Data[r*j.x.Cols:], j.x.Cols, j.w.Panels,
-		m, j.w.N, j.w.K, c, min(c+j.cols, j.w.N), &e)
+	w, dst, x := &j.w, j.dst.Data[r*j.dst.Cols:], j.rounded
+	j0, j1 := c, min(c+j.cols, w.N)
+	switch w.Precision {
+	case BF16:
+		ld := roundUp(w.K, 2)
+		matmul.BF16(dst, j.dst.Cols, x.bf16[r*ld:], ld, w.bf16, m, w.N, w.K, j0, j1, &e)
+	case Int8:
+		ld := roundUp(w.K, 4)
+		rows := matmul.Uint8{Q: x.u8[r*ld:], Ld: ld, Scale: x.scale[r:], Zero: x.zero[r:]}
+		matmul.I8(dst, j.dst.Cols, rows, w.int8, m, w.N, w.K, j0, j1, &e)
+	default:
+		matmul.F32(dst, j.dst.Cols, j.x.Data[r*j.x.Cols:], j.x.Cols, w.Panels, m, w.N, w.K, j0, j1, &e)
+	}
 }

@@ -5,8 +5,6 @@
 // kernels/…, sees slices and numbers; everything above, in nn/ and experts/…, sees Tensors and a Device.
 package tensor
 
-import "netfusion/kernels/matmul"
-
 // Tensor is a row-major matrix of float32, [Rows][Cols]. A batch of token states is [tokens][channels]; a batch of
 // images is NHWC: Rows = N·H·W and Cols = C. The zero Tensor is empty.
 type Tensor struct {
@@ -40,17 +38,3 @@ func (t Tensor) Reshape(rows, cols int) Tensor { return Of(rows, cols, t.Data) }
 
 // Front views the first rows·cols values as [rows][cols]: of memory that is planned for the largest use, what one use takes.
 func (t Tensor) Front(rows, cols int) Tensor { return Of(rows, cols, t.Data[:rows*cols]) }
-
-// Weight is a matrix W [N][K] (outputs by inputs, as checkpoints store it), packed once into the tile order of
-// kernels/matmul.
-type Weight struct {
-	N, K   int
-	Panels []float32 // matmul.PackedLen(N, K)
-}
-
-// NewWeight packs w [n][k].
-func NewWeight(w []float32, n, k int) Weight {
-	p := Weight{n, k, make([]float32, matmul.PackedLen(n, k))}
-	matmul.Pack(p.Panels, w, n, k)
-	return p
-}

@@ -20,12 +20,7 @@ func multiplyGeneric(dst []float32, ldd int, x []float32, ldx int, w []float32, 
 			// An odd last row is computed twice.
 			tile2x4(&tile, x[i*ldx:][:k], x[(i+rows-1)*ldx:][:k], panel)
 			for r := range rows {
-				d, s := dst[(i+r)*ldd+j:][:cols], tile[r][:cols]
-				if e.Residual == nil {
-					copy(d, s)
-					s = d
-				}
-				e.finish(d, s, i+r, j)
+				e.store(dst[(i+r)*ldd+j:][:cols], tile[r][:cols], i+r, j)
 			}
 		}
 	}

@@ -1,4 +1,4 @@
-// Package matmul multiplies float32 matrices by weights that were packed once into panels.
+// Package matmul multiplies matrices by weights that were packed once into panels: F32, BF16 and I8.
 //
 // Letters: x is [m][k], W is [n][k] ("out, in", as in PyTorch's Linear), dst is [m][n].
 //
@@ -45,17 +45,8 @@ type Epilogue struct {
 // product by splitting [0, n), best in multiples of 64. Rows of x may overlap (ldx < k), so a convolution can
 // slide along its input. dst must not overlap x or w.
 func F32(dst []float32, ldd int, x []float32, ldx int, w []float32, m, n, k, j0, j1 int, e *Epilogue) {
-	if m < 0 || n < 0 || k < 0 || j0 < 0 || j1 < j0 || j1 > n {
-		panic("matmul: bad size")
-	}
-	if j0%Width != 0 && j0 != n || j1%Width != 0 && j1 != n {
-		panic("matmul: j0 or j1 not at a panel")
-	}
-	if m == 0 || j0 == j1 {
+	if !begin(ldd, len(dst), m, n, k, j0, j1, e) {
 		return
-	}
-	if ldd < n || len(dst) < (m-1)*ldd+j1 {
-		panic("matmul: dst too short")
 	}
 	if ldx < 0 || len(x) < (m-1)*ldx+k {
 		panic("matmul: x too short")
@@ -66,16 +57,33 @@ func F32(dst []float32, ldd int, x []float32, ldx int, w []float32, m, n, k, j0,
 	if e == nil {
 		e = &none
 	}
-	if e.Bias != nil && len(e.Bias) < n {
-		panic("matmul: bias too short")
-	}
-	if e.Residual != nil && (e.LdRes < n || len(e.Residual) < (m-1)*e.LdRes+j1) {
-		panic("matmul: residual too short")
-	}
 	multiply(dst, ldd, x, ldx, w, m, k, j0, j1, e)
 }
 
 var none Epilogue // never written
+
+// begin checks what all precisions have in common, and tells whether there is anything to do.
+func begin(ldd, lenDst, m, n, k, j0, j1 int, e *Epilogue) bool {
+	if m < 0 || n < 0 || k < 0 || j0 < 0 || j1 < j0 || j1 > n {
+		panic("matmul: bad size")
+	}
+	if j0%Width != 0 && j0 != n || j1%Width != 0 && j1 != n {
+		panic("matmul: j0 or j1 not at a panel")
+	}
+	if m == 0 || j0 == j1 {
+		return false
+	}
+	if ldd < n || lenDst < (m-1)*ldd+j1 {
+		panic("matmul: dst too short")
+	}
+	if e != nil && e.Bias != nil && len(e.Bias) < n {
+		panic("matmul: bias too short")
+	}
+	if e != nil && e.Residual != nil && (e.LdRes < n || len(e.Residual) < (m-1)*e.LdRes+j1) {
+		panic("matmul: residual too short")
+	}
+	return true
+}
 
 // finish applies the rest of e to one row of outputs, j0 <= j < j0+len(sum), whose sums (with the bias)
 // are in sum, and stores them in dst. sum and dst may be the same slice.
@@ -97,4 +105,13 @@ func (e *Epilogue) finish(dst, sum []float32, i, j0 int) {
 			d[j] = s + r[j]
 		}
 	}
+}
+
+// store finishes one row of sums and puts it into dst. sum is spoilt.
+func (e *Epilogue) store(dst, sum []float32, i, j0 int) {
+	if e.Residual == nil {
+		copy(dst, sum)
+		sum = dst
+	}
+	e.finish(dst, sum, i, j0)
 }

@@ -73,3 +73,21 @@ func quantizeRow(q []int8, src []float32) (scale float32) {
 	}
 	return scale
 }
+
+func quantizeU8Row(q []uint8, x []float32) (scale float32, zero int32) {
+	var low, high float32
+	for _, v := range x {
+		low, high = min(low, v), max(high, v)
+	}
+	scale = (high - low) / 255
+	if scale == 0 {
+		clear(q)
+		return 0, 0
+	}
+	inverse := 1 / scale
+	z := float32(math.RoundToEven(float64(-low * inverse)))
+	for i, v := range x {
+		q[i] = uint8(min(max(float32(math.RoundToEven(float64(v*inverse)))+z, 0), 255))
+	}
+	return scale, int32(z)
+}

@@ -45,6 +45,29 @@ func F32ToBF16(dst []uint16, src []float32) {
 	}
 }
 
+// BF16 rounds one float32 to bfloat16.
+func BF16(f float32) uint16 { return bf16FromF32(f) }
+
+// F32ToU8Rows quantises each row of activations to uint8: x[r][c] ≈ scale[r]·(q[r][c] - zero[r]), where scale[r] spreads 255 steps
+// over the range of the row and 0 (which so is exact), and zero[r] is the step of 0. q is [rows][ldq], x is [rows][ldx]; the
+// ldq-cols values behind each row of q are set to 0. Values must be finite.
+func F32ToU8Rows(q []uint8, ldq int, scale []float32, zero []int32, x []float32, ldx, rows, cols int) {
+	if rows < 0 || cols < 0 || ldq < cols || ldx < cols {
+		panic("quantize: bad size")
+	}
+	if rows == 0 {
+		return
+	}
+	if len(q) < rows*ldq || len(x) < (rows-1)*ldx+cols || len(scale) < rows || len(zero) < rows {
+		panic("quantize: q, x, scale or zero too short")
+	}
+	for r := range rows {
+		row := q[r*ldq:][:ldq]
+		scale[r], zero[r] = quantizeU8Row(row[:cols], x[r*ldx:][:cols])
+		clear(row[cols:])
+	}
+}
+
 // I8RowsToF32 dequantises: dst[r][c] = scale[r]·q[r][c].
 // dst and q are [rows][cols], scale is [rows].
 func I8RowsToF32(dst []float32, q []int8, scale []float32, rows, cols int) {

@@ -1,0 +1,79 @@
+package matmul
+
+import (
+	"math"
+
+	"netfusion/kernels/quantize"
+)
+
+// BF16 multiplies bfloat16 matrices: half the memory of float32, and up to twice its rate where the processor multiplies
+// pairs of bfloat16 (AVX512_BF16). Values of bfloat16 travel as their bits.
+//
+// A panel holds 16 outputs, two steps of k side by side: w[(j/16)·16k' + 16p + 2(j%16) + p%2] = W[j][p] for even p, where k' is
+// k rounded up to even: [ceil(n/16)][k'/2][16][2], zero beyond n and k. Products of two bfloat16 are exact in float32.
+
+// PackedLenBF16 returns the length of the bfloat16 form of W [n][k].
+func PackedLenBF16(n, k int) int { return (n + Width - 1) / Width * Width * even(k) }
+
+func even(k int) int { return (k + 1) &^ 1 }
+
+// PackBF16 rounds w, W [n][k] row-major, to bfloat16, to the nearest, ties to even, and writes its packed form to dst.
+func PackBF16(dst []uint16, w []float32, n, k int) {
+	if n < 0 || k < 0 {
+		panic("matmul: bad size")
+	}
+	if len(w) < n*k {
+		panic("matmul: w too short")
+	}
+	if len(dst) < PackedLenBF16(n, k) {
+		panic("matmul: packed w too short")
+	}
+	clear(dst[:PackedLenBF16(n, k)])
+	for j := range n {
+		panel := dst[j/Width*Width*even(k)+2*(j%Width):]
+		for p, v := range w[j*k:][:k] {
+			panel[p/2*2*Width+p%2] = quantize.BF16(v)
+		}
+	}
+}
+
+// BF16 computes what F32 does, from x and W rounded to bfloat16, with sums in float32. x is [m][ldx] with ldx at least k rounded
+// up to even; where k is odd, the value behind each row is multiplied by zero and must be finite.
+func BF16(dst []float32, ldd int, x []uint16, ldx int, w []uint16, m, n, k, j0, j1 int, e *Epilogue) {
+	if !begin(ldd, len(dst), m, n, k, j0, j1, e) {
+		return
+	}
+	if ldx < even(k) || len(x) < (m-1)*ldx+even(k) {
+		panic("matmul: x too short")
+	}
+	if len(w) < PackedLenBF16(n, k) {
+		panic("matmul: w too short")
+	}
+	if e == nil {
+		e = &none
+	}
+	multiplyBF16Generic(dst, ldd, x, ldx, w, m, k, j0, j1, e)
+}
+
+// multiplyBF16Generic is BF16 in plain Go and the definition of right.
+func multiplyBF16Generic(dst []float32, ldd int, x []uint16, ldx int, w []uint16, m, k, j0, j1 int, e *Epilogue) {
+	for j := j0; j < j1; j += Width {
+		cols := min(Width, j1-j)
+		panel := w[j*even(k):][:Width*even(k)]
+		for i := range m {
+			var sum [Width]float32
+			if e.Bias != nil {
+				copy(sum[:], e.Bias[j:j+cols])
+			}
+			for p, v := range x[i*ldx:][:even(k)] {
+				a := widen(v)
+				for c := range cols {
+					sum[c] += float32(a * widen(panel[p/2*2*Width+2*c+p%2]))
+				}
+			}
+			e.store(dst[i*ldd+j:][:cols], sum[:cols], i, j)
+		}
+	}
+}
+
+func widen(h uint16) float32 { return math.Float32frombits(uint32(h) << 16) }

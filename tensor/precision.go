@@ -1,0 +1,141 @@
+package tensor
+
+import (
+	"fmt"
+
+	"netfusion/kernels/matmul"
+	"netfusion/kernels/quantize"
+)
+
+// Precision is how a Weight is kept and multiplied. Tensors are float32 whatever the weights are: each product rounds the rows
+// that it reads.
+type Precision uint8
+
+const (
+	F32  Precision = iota
+	BF16           // weights and rows in bfloat16, sums in float32
+	Int8           // weights in int8 with a scale per output, rows in uint8 with a scale and a zero point each; exact sums
+)
+
+// ParsePrecision reads what String prints; "" is F32.
+func ParsePrecision(s string) (Precision, error) {
+	for p, name := range precisions {
+		if s == name {
+			return Precision(p), nil
+		}
+	}
+	if s == "" {
+		return F32, nil
+	}
+	return F32, fmt.Errorf("precision %q: wanted f32, bf16 or int8", s)
+}
+
+var precisions = [...]string{F32: "f32", BF16: "bf16", Int8: "int8"}
+
+func (p Precision) String() string { return precisions[p] }
+
+// Weight is a matrix W [N][K] (outputs by inputs, as checkpoints store it), packed once into the tile order of kernels/matmul.
+type Weight struct {
+	N, K      int
+	Precision Precision
+	Panels    []float32 // F32: matmul.PackedLen(N, K)
+	bf16      []uint16  // BF16: matmul.PackedLenBF16(N, K)
+	int8      matmul.Int8
+}
+
+// NewWeight packs w [n][k] in float32.
+func NewWeight(w []float32, n, k int) Weight { return NewWeightIn(F32, w, n, k) }
+
+// NewWeightIn packs w [n][k] in precision p.
+func NewWeightIn(p Precision, w []float32, n, k int) Weight {
+	t := Weight{N: n, K: k, Precision: p}
+	switch p {
+	case BF16:
+		t.bf16 = make([]uint16, matmul.PackedLenBF16(n, k))
+		matmul.PackBF16(t.bf16, w, n, k)
+	case Int8:
+		t.int8 = matmul.NewInt8(n, k)
+		matmul.PackI8(t.int8, w, n, k)
+	default:
+		t.Panels = make([]float32, matmul.PackedLen(n, k))
+		matmul.Pack(t.Panels, w, n, k)
+	}
+	return t
+}
+
+// Reserve prepares dev for products of up to rows rows with w. Whoever plans memory calls it once for each Weight; float32
+// needs nothing.
+func (w Weight) Reserve(dev *Device, rows int) {
+	a := &dev.rounded
+	switch w.Precision {
+	case BF16:
+		grow(&a.bf16, rows*roundUp(w.K, 2))
+	case Int8:
+		grow(&a.u8, rows*roundUp(w.K, 4))
+		grow(&a.scale, rows)
+		grow(&a.zero, rows)
+	}
+}
+
+func grow[T any](s *[]T, n int) {
+	if n > len(*s) {
+		*s = make([]T, n)
+	}
+}
+
+func roundUp(n, unit int) int { return (n + unit - 1) / unit * unit }
+
+// rounded holds the rows of the product under way in the precision of its weights. One Device does one product at a time.
+type rounded struct {
+	bf16  []uint16
+	u8    []uint8
+	scale []float32
+	zero  []int32
+}
+
+// roundJob rounds the rows of x for a Weight.
+type roundJob struct {
+	to        *rounded
+	x         Tensor
+	precision Precision
+	rows      int // of a tile
+}
+
+const roundTile = 1 << 15 // values of a tile: some microseconds
+
+// round brings the rows of x into the precision of w.
+func (d *Device) round(x Tensor, w *Weight) {
+	a := &d.rounded
+	if w.Precision == F32 {
+		return
+	}
+	if w.Precision == BF16 && len(a.bf16) < x.Rows*roundUp(w.K, 2) ||
+		w.Precision == Int8 && (len(a.u8) < x.Rows*roundUp(w.K, 4) || len(a.scale) < x.Rows) {
+		panic("tensor: a Weight that was not reserved")
+	}
+	j := &d.roundRows
+	*j = roundJob{to: a, x: x, precision: w.Precision, rows: max(1, roundTile/w.K)}
+	d.pool.Run(j, (x.Rows+j.rows-1)/j.rows)
+	*j = roundJob{}
+}
+
+func (j *roundJob) Tile(i int) {
+	r, k := i*j.rows, j.x.Cols
+	m := min(j.rows, j.x.Rows-r)
+	x := j.x.Data[r*k:]
+	if j.precision == Int8 {
+		ld := roundUp(k, 4)
+		quantize.F32ToU8Rows(j.to.u8[r*ld:], ld, j.to.scale[r:], j.to.zero[r:], x, k, m, k)
+		return
+	}
+	ld := roundUp(k, 2)
+	if ld == k {
+		quantize.F32ToBF16(j.to.bf16[r*k:(r+m)*k], x[:m*k])
+		return
+	}
+	for row := range m {
+		dst := j.to.bf16[(r+row)*ld:][:ld]
+		quantize.F32ToBF16(dst[:k], x[row*k:][:k])
+		dst[k] = 0
+	}
+}

@@ -1,0 +1,83 @@
+package tensor
+
+import (
+	"math"
+	"slices"
+	"testing"
+
+	"netfusion/kernels/matmul"
+)
+
+// The error of a product of random rows, relative to the lengths of row and weights: rounding errors are nearly independent.
+var precisionError = map[Precision]float64{F32: 1e-6, BF16: 4e-3, Int8: 1.2e-2}
+
+func TestMatMulInEveryPrecision(t *testing.T) {
+	for precision, bound := range precisionError {
+		for _, s := range []struct{ m, n, k int }{{1, 1, 1}, {1, 384, 1536}, {5, 95, 127}, {17, 1536, 384}, {257, 130, 66}} {
+			x, w, bias := random(s.m, s.k, 1), random(s.n, s.k, 2), random(1, s.n, 4).Data
+			var first []float32
+			for _, workers := range []int{1, 2, 7} {
+				d := CPU(workers)
+				weight := NewWeightIn(precision, w.Data, s.n, s.k)
+				weight.Reserve(d, s.m)
+				dst := New(s.m, s.n)
+				for i := range dst.Data {
+					dst.Data[i] = float32(math.NaN())
+				}
+				call := func() { d.MatMul(dst, x, weight, matmul.Epilogue{Bias: bias}) }
+				if n := testing.AllocsPerRun(2, call); n != 0 {
+					t.Errorf("%v %+v: %v allocations", precision, s, n)
+				}
+				d.Close()
+				if first == nil {
+					first = dst.Data
+				} else if !slices.Equal(first, dst.Data) {
+					t.Errorf("%v %+v: %d workers give other bits than 1", precision, s, workers)
+				}
+			}
+			var square, size float64
+			for i := range s.m {
+				for j := range s.n {
+					want := float64(bias[j])
+					for p, v := range x.Row(i) {
+						want += float64(v) * float64(w.Row(j)[p])
+					}
+					d := float64(first[i*s.n+j]) - want
+					square += d * d
+				}
+			}
+			size = float64(s.m * s.n * s.k) // of standard normal values
+			if e := math.Sqrt(square / size); !(e <= bound) {
+				t.Errorf("%v %+v: RMS error %.2g of the product's size, want at most %g", precision, s, e, bound)
+			}
+		}
+	}
+}
+
+func TestMatMulRefusesAWeightThatWasNotReserved(t *testing.T) {
+	for _, p := range []Precision{BF16, Int8} {
+		d := CPU(1)
+		w := NewWeightIn(p, make([]float32, 12), 3, 4)
+		w.Reserve(d, 1)
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%v: no panic", p)
+				}
+			}()
+			d.MatMul(New(2, 3), New(2, 4), w, matmul.Epilogue{})
+		}()
+		d.Close()
+	}
+}
+
+func TestParsePrecision(t *testing.T) {
+	for _, p := range []Precision{F32, BF16, Int8} {
+		if got, err := ParsePrecision(p.String()); got != p || err != nil {
+			t.Errorf("%v is read as %v, %v", p, got, err)
+		}
+	}
+	if _, err := ParsePrecision("fp8"); err == nil {
+		t.Error("fp8 was accepted")
+	}
+}
