@@ -90,7 +90,7 @@ func load(f *safetensors.File, o Options) (*Model, error) {
 	var loading sync.WaitGroup
 	loading.Go(func() {
 		source, config := part(sourcePrefix)
-		m.source, errs[0] = bert.LoadExpert(source, config)
+		m.source, errs[0] = bert.LoadExpert(source, config, tensor.F32)
 		errs[0] = inPart(sourcePrefix, errs[0])
 	})
 	loading.Go(func() {

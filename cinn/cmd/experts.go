@@ -108,7 +108,7 @@ func (l *lessonFlags) experts(a *lesson) error {
 	if err != nil {
 		return err
 	}
-	if a.source, err = bert.LoadExpert(source, config); err != nil {
+	if a.source, err = bert.LoadExpert(source, config, tensor.F32); err != nil {
 		return err
 	}
 	target, config, err := a.expert("target", l.target)

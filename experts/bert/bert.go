@@ -2,14 +2,15 @@
 // encoders among them (Reimers and Gurevych 2019). Open reads a checkpoint folder or an expert file into a Model, which
 // never changes; a Session holds the buffers of one caller:
 //
-//	m, err := bert.Open("all-MiniLM-L6-v2")
+//	m, err := bert.Open("all-MiniLM-L6-v2", tensor.F32)
 //	s, err := m.NewSession(tensor.CPU(0), bert.SessionOptions{})
 //	err = s.Embed(ctx, dst, "a red heart")
 //
 // Decisions. Texts of a batch are packed one behind the other without padding, so there is no attention mask, and a
-// text's embedding does not depend on its neighbours. Weights are float32 in memory whatever they are stored in, except
-// the word table: it is half of a small encoder, a text reads a few rows of it, and int8 rows stay as they lie in the
-// file. The classification heads and the pooler of a checkpoint are not read.
+// text's embedding does not depend on its neighbours. The four matrices of a layer are kept and multiplied in the
+// tensor.Precision that the Model is opened in, whatever they are stored in; all between them is float32. The word table
+// is half of a small encoder, but a text reads a few rows of it: int8 rows stay as they lie in the file, and anything
+// else becomes float32. The classification heads and the pooler of a checkpoint are not read.
 package bert
 
 import (
@@ -62,8 +63,9 @@ type nonlinearity struct {
 }
 
 // Load builds an encoder from a checkpoint's weights, under any of the names that libraries give them (see dialect).
-// It fails on a tensor that is missing, misshapen, or of no known use. The Model may refer to the source's memory.
-func Load(source nn.Source, c Config, t *Tokenizer) (*Model, error) {
+// Its products are computed in precision p. It fails on a tensor that is missing, misshapen, or of no known use. The
+// Model may refer to the source's memory.
+func Load(source nn.Source, c Config, t *Tokenizer, p tensor.Precision) (*Model, error) {
 	if err := c.check(); err != nil {
 		return nil, fmt.Errorf("%s: %w", source.Origin(), err)
 	}
@@ -74,7 +76,7 @@ func Load(source nn.Source, c Config, t *Tokenizer) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := nn.Load(d)
+	w := nn.Load(d).As(p)
 	e := w.In("embeddings")
 	m := &Model{
 		Config:    c,
@@ -149,7 +151,7 @@ func readQKV(w nn.Weights, c Config) nn.Linear {
 	for i := range c.Hidden {
 		bias[i] *= scale
 	}
-	return nn.Linear{W: tensor.NewWeight(weight, 3*c.Hidden, c.Hidden), Bias: bias}
+	return nn.Linear{W: tensor.NewWeightIn(w.Precision(), weight, 3*c.Hidden, c.Hidden), Bias: bias}
 }
 
 // Width is the length of an embedding.

@@ -44,7 +44,7 @@ func openGolden(t testing.TB, path string) tiny {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := Load(nn.Under(f, "checkpoint/"), c, tinyTokenizer(t))
+	m, err := Load(nn.Under(f, "checkpoint/"), c, tinyTokenizer(t), tensor.F32)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -385,20 +385,20 @@ func TestLoadRefuses(t *testing.T) {
 			return x, true
 		},
 	} {
-		_, err := Load(edited{source, name, with}, m.Config, m.Tokenizer)
+		_, err := Load(edited{source, name, with}, m.Config, m.Tokenizer, tensor.F32)
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "tiny-plain.safetensors") {
 			t.Errorf("error %v, want %s and the file", err, want)
 		}
 	}
-	if _, err := Load(edited{source, "encoder.layer.2.extra", nil}, m.Config, m.Tokenizer); err == nil || !strings.Contains(err.Error(), `"encoder.layer.2.extra"`) {
+	if _, err := Load(edited{source, "encoder.layer.2.extra", nil}, m.Config, m.Tokenizer, tensor.F32); err == nil || !strings.Contains(err.Error(), `"encoder.layer.2.extra"`) {
 		t.Errorf("an unknown tensor: %v", err)
 	}
-	if _, err := Load(nn.Under(m.golden, "nothing/"), m.Config, m.Tokenizer); err == nil || !strings.Contains(err.Error(), "not a BERT encoder") {
+	if _, err := Load(nn.Under(m.golden, "nothing/"), m.Config, m.Tokenizer, tensor.F32); err == nil || !strings.Contains(err.Error(), "not a BERT encoder") {
 		t.Errorf("no encoder: %v", err)
 	}
 	c := m.Config
 	c.Vocab = 20
-	if _, err := Load(source, c, m.Tokenizer); err == nil {
+	if _, err := Load(source, c, m.Tokenizer, tensor.F32); err == nil {
 		t.Error("a vocabulary beyond the word table was accepted")
 	}
 }
@@ -456,7 +456,7 @@ func embed(t *testing.T, m *Model, text string) []float32 {
 func TestConvertedFilesEmbedAsTheirFolder(t *testing.T) {
 	for _, name := range []string{"plain", "legacy"} {
 		dir := writeFolder(t, openTiny(t, name), sentenceFiles)
-		m, err := Open(dir)
+		m, err := Open(dir, tensor.F32)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -479,7 +479,7 @@ func TestConvertedFilesEmbedAsTheirFolder(t *testing.T) {
 			if err := safetensors.WriteFile(path, meta, tensors); err != nil {
 				t.Fatal(err)
 			}
-			e, err := Open(path)
+			e, err := Open(path, tensor.F32)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -513,7 +513,7 @@ func TestPyTorchCheckpoints(t *testing.T) {
 	const text = "w1 red hearts w2 w3"
 	for _, name := range []string{"plain", "legacy"} {
 		dir := writeFolder(t, openTiny(t, name), nil)
-		m, err := Open(dir)
+		m, err := Open(dir, tensor.F32)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -522,7 +522,7 @@ func TestPyTorchCheckpoints(t *testing.T) {
 		if err := errors.Join(err, m.Close(), os.Remove(filepath.Join(dir, "model.safetensors"))); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Open(dir); err == nil || !strings.Contains(err.Error(), dir+": neither model.safetensors nor pytorch_model.bin") {
+		if _, err := Open(dir, tensor.F32); err == nil || !strings.Contains(err.Error(), dir+": neither model.safetensors nor pytorch_model.bin") {
 			t.Errorf("%s: without weights: %v", name, err)
 		}
 
@@ -534,7 +534,7 @@ func TestPyTorchCheckpoints(t *testing.T) {
 		if err := os.WriteFile(path, weights, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		m, err = Open(dir)
+		m, err = Open(dir, tensor.F32)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -552,7 +552,7 @@ func TestPyTorchCheckpoints(t *testing.T) {
 		if err := os.WriteFile(path, weights[:len(weights)-9], 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Open(dir); err == nil || !strings.Contains(err.Error(), path) {
+		if _, err := Open(dir, tensor.F32); err == nil || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: a cut file: %v", name, err)
 		}
 	}
@@ -580,17 +580,17 @@ func TestOpenRefusesFolders(t *testing.T) {
 		}
 		files[c.file] = c.text
 		dir := writeFolder(t, m, files)
-		if _, err := Open(dir); err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), dir) {
+		if _, err := Open(dir, tensor.F32); err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), dir) {
 			t.Errorf("%s: error %v, want %q and the folder", name, err, c.want)
 		}
 		if _, _, err := Convert(dir, ConvertOptions{}); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: converted, with error %v, want %q", name, err, c.want)
 		}
 	}
-	if _, err := Open(filepath.Join(t.TempDir(), "none")); !errors.Is(err, os.ErrNotExist) {
+	if _, err := Open(filepath.Join(t.TempDir(), "none"), tensor.F32); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a missing file: %v", err)
 	}
-	if _, err := Open("testdata/tiny-plain.safetensors"); err == nil || !strings.Contains(err.Error(), "arch") {
+	if _, err := Open("testdata/tiny-plain.safetensors", tensor.F32); err == nil || !strings.Contains(err.Error(), "arch") {
 		t.Errorf("a file that is no expert: %v", err)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"netfusion/nn/safetensors"
+	"netfusion/tensor"
 )
 
 // checkpointDir is the folder of a real checkpoint, BERT_MODEL, or the test is skipped.
@@ -43,8 +44,8 @@ func TestCheckpointAgreesWithTheReference(t *testing.T) {
 	defer golden.Close()
 	joined, _ := golden.Lookup("text")
 	texts := strings.Split(string(joined.Data), "\n")
-	tensor, _ := golden.Lookup("embedding")
-	want, err := tensor.Float32s()
+	embedding, _ := golden.Lookup("embedding")
+	want, err := embedding.Float32s()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +62,7 @@ func TestCheckpointAgreesWithTheReference(t *testing.T) {
 		if err := safetensors.WriteFile(path, meta, tensors); err != nil {
 			t.Fatal(err)
 		}
-		m, err := Open(path)
+		m, err := Open(path, tensor.F32)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -92,7 +93,7 @@ func TestCheckpointAgreesWithTheReference(t *testing.T) {
 }
 
 func BenchmarkCheckpoint(b *testing.B) {
-	m, err := Open(checkpointDir(b))
+	m, err := Open(checkpointDir(b), tensor.F32)
 	if err != nil {
 		b.Fatal(err)
 	}

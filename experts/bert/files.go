@@ -14,20 +14,21 @@ import (
 	"netfusion/nn"
 	"netfusion/nn/safetensors"
 	"netfusion/nn/torchbin"
+	"netfusion/tensor"
 )
 
 // vocabTensor holds the vocab.txt in an expert file, so that one file is one expert.
 const vocabTensor = "tokenizer.vocab"
 
 // Open reads a checkpoint folder (config.json, vocab.txt, model.safetensors or pytorch_model.bin, and the files of
-// sentence-transformers where there are some) or an expert file that Convert made.
-func Open(path string) (*Model, error) {
+// sentence-transformers where there are some) or an expert file that Convert made, for products in precision p.
+func Open(path string, p tensor.Precision) (*Model, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
 	}
 	if info.IsDir() {
-		return openFolder(path)
+		return openFolder(path, p)
 	}
 	f, err := safetensors.Open(path)
 	if err != nil {
@@ -37,7 +38,7 @@ func Open(path string) (*Model, error) {
 	if meta["arch"] != "bert" {
 		return nil, errors.Join(fmt.Errorf("%s: arch is %q, want \"bert\"", path, meta["arch"]), f.Close())
 	}
-	m, err := LoadExpert(f, []byte(meta["config"]))
+	m, err := LoadExpert(f, []byte(meta["config"]), p)
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
@@ -46,8 +47,8 @@ func Open(path string) (*Model, error) {
 }
 
 // LoadExpert builds an encoder from the tensors of an expert file and the "config" of its metadata; a pack holds both.
-// The Model may refer to the source's memory.
-func LoadExpert(source nn.Source, config []byte) (*Model, error) {
+// Its products are computed in precision p. The Model may refer to the source's memory.
+func LoadExpert(source nn.Source, config []byte, p tensor.Precision) (*Model, error) {
 	c, err := ParseConfig(config)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", source.Origin(), err)
@@ -60,7 +61,7 @@ func LoadExpert(source nn.Source, config []byte) (*Model, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: tensor %q: %w", source.Origin(), vocabTensor, err)
 	}
-	return Load(source, c, t)
+	return Load(source, c, t, p)
 }
 
 // checkpoint is a folder's files, opened.
@@ -76,16 +77,16 @@ type weightFile interface {
 	Close() error
 }
 
-func openFolder(dir string) (*Model, error) {
-	p, err := readFolder(dir)
+func openFolder(dir string, p tensor.Precision) (*Model, error) {
+	f, err := readFolder(dir)
 	if err != nil {
 		return nil, err
 	}
-	m, err := Load(p.weights, p.config, p.tokenizer)
+	m, err := Load(f.weights, f.config, f.tokenizer, p)
 	if err != nil {
-		return nil, errors.Join(err, p.weights.Close())
+		return nil, errors.Join(err, f.weights.Close())
 	}
-	m.close = p.weights.Close
+	m.close = f.weights.Close
 	return m, nil
 }
 

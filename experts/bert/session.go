@@ -6,6 +6,7 @@ import (
 
 	"netfusion/kernels/attention"
 	"netfusion/kernels/embedding"
+	"netfusion/nn"
 	"netfusion/tensor"
 )
 
@@ -72,6 +73,11 @@ func (m *Model) NewSession(dev *tensor.Device, o SessionOptions) (*Session, erro
 		s.inner = a.Take(o.Tokens, c.Intermediate)
 		s.work = a.Take(c.Heads, s.workLen(o.Tokens)+o.Texts*s.workLen(1))
 	})
+	for _, l := range m.layers {
+		for _, w := range []nn.Linear{l.qkv, l.out, l.up, l.down} {
+			w.Reserve(dev, o.Tokens)
+		}
+	}
 	s.attend.s, s.normalise.s, s.gelu.s = s, s, s
 	return s, nil
 }
