@@ -18,6 +18,7 @@ type Device struct {
 
 	scratch scratch
 	rounded rounded
+	one     [1]Weight // of the product under way, if it has no groups
 }
 
 // CPU returns a Device over workers goroutines, the caller among them; workers <= 0 means GOMAXPROCS.

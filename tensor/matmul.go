@@ -5,39 +5,53 @@ import "netfusion/kernels/matmul"
 type matmulJob struct {
 	dst, x       Tensor
 	rounded      *rounded // x in the precision of w
-	w            Weight
+	w            []Weight // of each group
 	epilogue     matmul.Epilogue
 	rows, cols   int // of a tile
-	across, down int // tiles
+	across, down int // tiles of a group
 }
 
 // MatMul computes dst = act(x·Wᵀ + bias) + residual: x [m][K], dst [m][N]; e may ask for bias [N], an activation and
 // a residual [m][N], which may be dst. dst must not overlap x. A Weight that is not float32 must have been reserved for m rows.
 func (d *Device) MatMul(dst, x Tensor, w Weight, e matmul.Epilogue) {
-	if x.Cols != w.K || dst.Cols != w.N || dst.Rows != x.Rows {
+	d.one[0] = w
+	d.GroupedMatMul(dst, x, d.one[:], e)
+	d.one[0] = Weight{}
+}
+
+// GroupedMatMul is len(w) products side by side, as one operation: group g reads columns [g·K, (g+1)·K) of x [m][len(w)·K] and
+// writes columns [g·N, (g+1)·N) of dst [m][len(w)·N], of the bias and of the residual. All weights have one shape and precision.
+func (d *Device) GroupedMatMul(dst, x Tensor, w []Weight, e matmul.Epilogue) {
+	n, k := len(w)*w[0].N, len(w)*w[0].K
+	if x.Cols != k || dst.Cols != n || dst.Rows != x.Rows {
 		panic("tensor: MatMul shapes differ")
 	}
-	if e.Bias != nil && len(e.Bias) < w.N || e.Residual != nil && (e.LdRes < w.N || len(e.Residual) < (x.Rows-1)*e.LdRes+w.N) {
+	for i := range w {
+		if w[i].N != w[0].N || w[i].K != w[0].K || w[i].Precision != w[0].Precision {
+			panic("tensor: MatMul of groups that differ")
+		}
+	}
+	if e.Bias != nil && len(e.Bias) < n || e.Residual != nil && (e.LdRes < n || len(e.Residual) < (x.Rows-1)*e.LdRes+n) {
 		panic("tensor: MatMul cannot apply this Epilogue")
 	}
-	d.round(x, &w)
+	d.round(x, w)
 	j := &d.matmul
-	*j = matmulJob{dst: dst, x: x, rounded: &d.rounded, w: w, epilogue: e, rows: x.Rows, cols: w.N}
+	*j = matmulJob{dst: dst, x: x, rounded: &d.rounded, w: w, epilogue: e, rows: x.Rows, cols: w[0].N}
 	j.split(d.pool.Workers())
-	d.pool.Run(j, j.across*j.down)
+	d.pool.Run(j, len(w)*j.across*j.down)
 	*j = matmulJob{}
 }
 
-// split cuts the product into tiles: enough of them to keep the workers evenly busy, none so small that starting it
+// split cuts each product into tiles: enough of them to keep the workers evenly busy, none so small that starting it
 // costs more than computing it. It may depend on the worker count, since tiling never changes a result.
 func (j *matmulJob) split(workers int) {
 	const work = 1 << 17 // multiply-adds worth a tile of its own: a few microseconds
-	m, n, k := j.x.Rows, j.w.N, j.w.K
+	m, n, k := j.x.Rows, j.w[0].N, j.w[0].K
 	j.across, j.down = 1, 1
 	if workers == 1 || m*n*k < 2*work {
 		return
 	}
-	tiles := min(4*workers, m*n*k/work)
+	tiles := min((4*workers+len(j.w)-1)/len(j.w), m*n*k/work)
 	panels := (n + 63) / 64
 	j.across = min(tiles, panels)
 	j.cols = (panels + j.across - 1) / j.across * 64
@@ -49,25 +63,32 @@ func (j *matmulJob) split(workers int) {
 	}
 }
 
-// Tile computes one block of rows and panels.
+// Tile computes one block of rows and panels of one group.
 func (j *matmulJob) Tile(i int) {
+	g := i / (j.across * j.down)
+	w := &j.w[g]
+	i -= g * j.across * j.down
 	r, c := i/j.across*j.rows, i%j.across*j.cols
 	m := min(j.rows, j.x.Rows-r)
 	e := j.epilogue
-	if e.Residual != nil {
-		e.Residual = e.Residual[r*e.LdRes:]
+	if e.Bias != nil {
+		e.Bias = e.Bias[g*w.N:]
 	}
-	w, dst, x := &j.w, j.dst.Data[r*j.dst.Cols:], j.rounded
+	if e.Residual != nil {
+		e.Residual = e.Residual[r*e.LdRes+g*w.N:]
+	}
+	dst, ldd, x := j.dst.Data[r*j.dst.Cols+g*w.N:], j.dst.Cols, j.rounded
 	j0, j1 := c, min(c+j.cols, w.N)
+	row := g*j.x.Rows + r // in rounded
 	switch w.Precision {
 	case BF16:
 		ld := roundUp(w.K, 2)
-		matmul.BF16(dst, j.dst.Cols, x.bf16[r*ld:], ld, w.bf16, m, w.N, w.K, j0, j1, &e)
+		matmul.BF16(dst, ldd, x.bf16[row*ld:], ld, w.bf16, m, w.N, w.K, j0, j1, &e)
 	case Int8:
 		ld := roundUp(w.K, 4)
-		rows := matmul.Uint8{Q: x.u8[r*ld:], Ld: ld, Scale: x.scale[r:], Zero: x.zero[r:]}
-		matmul.I8(dst, j.dst.Cols, rows, w.int8, m, w.N, w.K, j0, j1, &e)
+		rows := matmul.Uint8{Q: x.u8[row*ld:], Ld: ld, Scale: x.scale[row:], Zero: x.zero[row:]}
+		matmul.I8(dst, ldd, rows, w.int8, m, w.N, w.K, j0, j1, &e)
 	default:
-		matmul.F32(dst, j.dst.Cols, j.x.Data[r*j.x.Cols:], j.x.Cols, w.Panels, m, w.N, w.K, j0, j1, &e)
+		matmul.F32(dst, ldd, j.x.Data[r*j.x.Cols+g*w.K:], j.x.Cols, w.Panels, m, w.N, w.K, j0, j1, &e)
 	}
 }

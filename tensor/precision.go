@@ -63,8 +63,8 @@ func NewWeightIn(p Precision, w []float32, n, k int) Weight {
 	return t
 }
 
-// Reserve prepares dev for products of up to rows rows with w. Whoever plans memory calls it once for each Weight; float32
-// needs nothing.
+// Reserve prepares dev for products of up to rows rows with w, or with groups of which w is one and that have rows rows
+// together. Whoever plans memory calls it once for each Weight; float32 needs nothing.
 func (w Weight) Reserve(dev *Device, rows int) {
 	a := &dev.rounded
 	switch w.Precision {
@@ -85,7 +85,8 @@ func grow[T any](s *[]T, n int) {
 
 func roundUp(n, unit int) int { return (n + unit - 1) / unit * unit }
 
-// rounded holds the rows of the product under way in the precision of its weights. One Device does one product at a time.
+// rounded holds the rows of the product under way in the precision of its weights: those of the first group, then those of the
+// second, and so on. One Device does one product at a time.
 type rounded struct {
 	bf16  []uint16
 	u8    []uint8
@@ -93,10 +94,11 @@ type rounded struct {
 	zero  []int32
 }
 
-// roundJob rounds the rows of x for a Weight.
+// roundJob rounds the rows of x for weights: row i of group g is row g·x.Rows + i of to.
 type roundJob struct {
 	to        *rounded
 	x         Tensor
+	k         int // columns of a group
 	precision Precision
 	rows      int // of a tile
 }
@@ -104,38 +106,45 @@ type roundJob struct {
 const roundTile = 1 << 15 // values of a tile: some microseconds
 
 // round brings the rows of x into the precision of w.
-func (d *Device) round(x Tensor, w *Weight) {
+func (d *Device) round(x Tensor, w []Weight) {
 	a := &d.rounded
-	if w.Precision == F32 {
+	k, p, rows := w[0].K, w[0].Precision, len(w)*x.Rows
+	if p == F32 {
 		return
 	}
-	if w.Precision == BF16 && len(a.bf16) < x.Rows*roundUp(w.K, 2) ||
-		w.Precision == Int8 && (len(a.u8) < x.Rows*roundUp(w.K, 4) || len(a.scale) < x.Rows) {
+	if p == BF16 && len(a.bf16) < rows*roundUp(k, 2) || p == Int8 && (len(a.u8) < rows*roundUp(k, 4) || len(a.scale) < rows) {
 		panic("tensor: a Weight that was not reserved")
 	}
 	j := &d.roundRows
-	*j = roundJob{to: a, x: x, precision: w.Precision, rows: max(1, roundTile/w.K)}
+	*j = roundJob{to: a, x: x, k: k, precision: p, rows: max(1, roundTile/x.Cols)}
 	d.pool.Run(j, (x.Rows+j.rows-1)/j.rows)
 	*j = roundJob{}
 }
 
 func (j *roundJob) Tile(i int) {
-	r, k := i*j.rows, j.x.Cols
+	r, k := i*j.rows, j.k
 	m := min(j.rows, j.x.Rows-r)
-	x := j.x.Data[r*k:]
+	for g := range j.x.Cols / k {
+		j.group(g*j.x.Rows+r, j.x.Data[r*j.x.Cols+g*k:], m)
+	}
+}
+
+// group rounds m rows that begin at x, to rows from row on.
+func (j *roundJob) group(row int, x []float32, m int) {
+	k, ldx := j.k, j.x.Cols
 	if j.precision == Int8 {
 		ld := roundUp(k, 4)
-		quantize.F32ToU8Rows(j.to.u8[r*ld:], ld, j.to.scale[r:], j.to.zero[r:], x, k, m, k)
+		quantize.F32ToU8Rows(j.to.u8[row*ld:], ld, j.to.scale[row:], j.to.zero[row:], x, ldx, m, k)
 		return
 	}
 	ld := roundUp(k, 2)
-	if ld == k {
-		quantize.F32ToBF16(j.to.bf16[r*k:(r+m)*k], x[:m*k])
+	if ld == ldx {
+		quantize.F32ToBF16(j.to.bf16[row*k:][:m*k], x[:m*k])
 		return
 	}
-	for row := range m {
-		dst := j.to.bf16[(r+row)*ld:][:ld]
-		quantize.F32ToBF16(dst[:k], x[row*k:][:k])
-		dst[k] = 0
+	for i := range m {
+		dst := j.to.bf16[(row+i)*ld:][:ld]
+		quantize.F32ToBF16(dst[:k], x[i*ldx:][:k])
+		clear(dst[k:])
 	}
 }

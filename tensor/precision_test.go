@@ -25,7 +25,7 @@ func TestMatMulInEveryPrecision(t *testing.T) {
 					dst.Data[i] = float32(math.NaN())
 				}
 				call := func() { d.MatMul(dst, x, weight, matmul.Epilogue{Bias: bias}) }
-				if n := testing.AllocsPerRun(2, call); n != 0 {
+				if n := testing.AllocsPerRun(10, call); n != 0 {
 					t.Errorf("%v %+v: %v allocations", precision, s, n)
 				}
 				d.Close()
@@ -79,5 +79,47 @@ func TestParsePrecision(t *testing.T) {
 	}
 	if _, err := ParsePrecision("fp8"); err == nil {
 		t.Error("fp8 was accepted")
+	}
+}
+
+// Side by side or one after the other: the same bits.
+func TestGroupedMatMulIsAProductForEachGroup(t *testing.T) {
+	for precision := range precisionError {
+		for _, s := range []struct{ groups, m, n, k int }{{2, 1, 67, 33}, {2, 5, 134, 1024}, {3, 26, 96, 200}} {
+			x, residual := random(s.m, s.groups*s.k, 1), random(s.m, s.groups*s.n, 2)
+			bias := random(1, s.groups*s.n, 3).Data
+			weights := make([]Weight, s.groups)
+			want := New(s.m, s.groups*s.n)
+			one := CPU(1)
+			for g := range weights {
+				weights[g] = NewWeightIn(precision, random(s.n, s.k, uint64(4+g)).Data, s.n, s.k)
+				weights[g].Reserve(one, s.m)
+				xg, rg, dst := New(s.m, s.k), New(s.m, s.n), New(s.m, s.n)
+				for i := range s.m {
+					copy(xg.Row(i), x.Row(i)[g*s.k:])
+					copy(rg.Row(i), residual.Row(i)[g*s.n:])
+				}
+				one.MatMul(dst, xg, weights[g], matmul.Epilogue{Bias: bias[g*s.n:][:s.n], Act: matmul.Tanh, Residual: rg.Data, LdRes: s.n})
+				for i := range s.m {
+					copy(want.Row(i)[g*s.n:], dst.Row(i))
+				}
+			}
+			one.Close()
+			for _, workers := range []int{1, 2, 7} {
+				d := CPU(workers)
+				weights[0].Reserve(d, s.groups*s.m)
+				dst := New(s.m, s.groups*s.n)
+				call := func() {
+					d.GroupedMatMul(dst, x, weights, matmul.Epilogue{Bias: bias, Act: matmul.Tanh, Residual: residual.Data, LdRes: residual.Cols})
+				}
+				if n := testing.AllocsPerRun(10, call); n != 0 {
+					t.Errorf("%v %+v: %v allocations", precision, s, n)
+				}
+				d.Close()
+				if !slices.Equal(dst.Data, want.Data) {
+					t.Errorf("%v %+v, %d workers: not the products of the groups", precision, s, workers)
+				}
+			}
+		}
 	}
 }

@@ -102,6 +102,13 @@ func TestMatMulRefusesWrongShapes(t *testing.T) {
 		"bias":         func() { d.MatMul(New(2, 3), New(2, 5), w, matmul.Epilogue{Bias: make([]float32, 2)}) },
 		"residual":     func() { d.MatMul(New(2, 3), New(2, 5), w, matmul.Epilogue{Residual: make([]float32, 5), LdRes: 3}) },
 		"residual row": func() { d.MatMul(New(2, 3), New(2, 5), w, matmul.Epilogue{Residual: make([]float32, 6), LdRes: 2}) },
+		"groups":       func() { d.GroupedMatMul(New(2, 6), New(2, 5), []Weight{w, w}, matmul.Epilogue{}) },
+		"group": func() {
+			d.GroupedMatMul(New(2, 6), New(2, 10), []Weight{w, NewWeight(make([]float32, 15), 5, 3)}, matmul.Epilogue{})
+		},
+		"group bias": func() {
+			d.GroupedMatMul(New(2, 6), New(2, 10), []Weight{w, w}, matmul.Epilogue{Bias: make([]float32, 3)})
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			defer func() {
