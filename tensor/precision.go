@@ -52,15 +52,25 @@ func NewWeightIn(p Precision, w []float32, n, k int) Weight {
 	switch p {
 	case BF16:
 		t.bf16 = make([]uint16, matmul.PackedLenBF16(n, k))
-		matmul.PackBF16(t.bf16, w, n, k)
 	case Int8:
 		t.int8 = matmul.NewInt8(n, k)
-		matmul.PackI8(t.int8, w, n, k)
 	default:
 		t.Panels = make([]float32, matmul.PackedLen(n, k))
-		matmul.Pack(t.Panels, w, n, k)
 	}
+	t.Pack(w)
 	return t
+}
+
+// Pack gives t the values w [N][K] in place of those that it has.
+func (t Weight) Pack(w []float32) {
+	switch t.Precision {
+	case BF16:
+		matmul.PackBF16(t.bf16, w, t.N, t.K)
+	case Int8:
+		matmul.PackI8(t.int8, w, t.N, t.K)
+	default:
+		matmul.Pack(t.Panels, w, t.N, t.K)
+	}
 }
 
 // Reserve prepares dev for products of up to rows rows with w, or with groups of which w is one and that have rows rows
