@@ -12,6 +12,7 @@ type Device struct {
 	conv      convJob
 	affine    affineJob
 	groupNorm groupNormJob
+	layerNorm layerNormJob
 	prelu     preluJob
 	poolKeys  poolKeysJob
 	pooled    pooledJob

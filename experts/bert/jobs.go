@@ -5,7 +5,6 @@ import (
 
 	"netfusion/kernels/activation"
 	"netfusion/kernels/attention"
-	"netfusion/kernels/layernorm"
 	"netfusion/tensor"
 )
 
@@ -33,23 +32,9 @@ func (j *attendJob) Tile(i int) {
 	attention.F32(j.dst.Slice(begin, end).Data[head*d:], hidden, rows, rows[hidden:], rows[2*hidden:], 3*hidden, end-begin, d, work[:room])
 }
 
-// normJob is layer normalisation in place; a tile is a few rows.
-type normJob struct {
-	s *Session
-	x tensor.Tensor
-	n norm
-}
-
-const normRows = 16 // of a tile: some microseconds of work
-
-func (s *Session) layerNorm(x tensor.Tensor, n norm) {
-	s.normalise.x, s.normalise.n = x, n
-	s.dev.Run(&s.normalise, (x.Rows+normRows-1)/normRows)
-}
-
-func (j *normJob) Tile(i int) {
-	x := j.x.Slice(i*normRows, min((i+1)*normRows, j.x.Rows))
-	layernorm.F32(x.Data, x.Data, j.n.gamma, j.n.beta, x.Rows, x.Cols, j.s.m.Config.Epsilon)
+// layerNorm sets x to the normalised x + residual.
+func (s *Session) layerNorm(x, residual tensor.Tensor, n norm) {
+	s.dev.LayerNorm(x, x, residual, n.gamma, n.beta, s.m.Config.Epsilon)
 }
 
 // geluJob is the approximation of GELU by tanh, in place; a tile is one row.

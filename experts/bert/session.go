@@ -6,6 +6,7 @@ import (
 
 	"netfusion/kernels/attention"
 	"netfusion/kernels/embedding"
+	"netfusion/kernels/matmul"
 	"netfusion/nn"
 	"netfusion/tensor"
 )
@@ -30,9 +31,8 @@ type Session struct {
 	inner tensor.Tensor // [room][Intermediate]
 	work  tensor.Tensor // attention's
 
-	attend    attendJob
-	normalise normJob
-	gelu      geluJob
+	attend attendJob
+	gelu   geluJob
 }
 
 // SessionOptions size a Session; the zero value suits one text at a time.
@@ -78,7 +78,7 @@ func (m *Model) NewSession(dev *tensor.Device, o SessionOptions) (*Session, erro
 			w.Reserve(dev, o.Tokens)
 		}
 	}
-	s.attend.s, s.normalise.s, s.gelu.s = s, s, s
+	s.attend.s, s.gelu.s = s, s
 	return s, nil
 }
 
@@ -204,7 +204,7 @@ func (s *Session) forward(ctx context.Context, last int) (tensor.Tensor, error) 
 	m, n := s.m, len(s.ids)
 	x, a, qkv, inner := s.x.Slice(0, n), s.a.Slice(0, n), s.qkv.Slice(0, n), s.inner.Slice(0, n)
 	s.lookUp(x)
-	s.layerNorm(x, m.norm)
+	s.layerNorm(x, tensor.Tensor{}, m.norm)
 	for i := range m.layers[:last] {
 		if err := ctx.Err(); err != nil {
 			return tensor.Tensor{}, err
@@ -212,14 +212,15 @@ func (s *Session) forward(ctx context.Context, last int) (tensor.Tensor, error) 
 		l := &m.layers[i]
 		l.qkv.Forward(s.dev, qkv, x, 0)
 		s.attention(a, qkv)
-		l.out.Add(s.dev, x, a, x)
-		s.layerNorm(x, l.outNorm)
+		out := qkv.Front(n, x.Cols)
+		l.out.Forward(s.dev, out, a, matmul.None)
+		s.layerNorm(x, out, l.outNorm)
 		l.up.Forward(s.dev, inner, x, s.act.act)
 		if s.act.tanhGELU {
 			s.tanhGELU(inner)
 		}
-		l.down.Add(s.dev, x, inner, x)
-		s.layerNorm(x, l.downNorm)
+		l.down.Forward(s.dev, a, inner, matmul.None)
+		s.layerNorm(x, a, l.downNorm)
 	}
 	return x, nil
 }

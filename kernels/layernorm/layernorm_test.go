@@ -5,7 +5,10 @@ import (
 	"math"
 	"math/big"
 	"math/rand/v2"
+	"slices"
 	"testing"
+
+	"netfusion/kernels/cpu/cputest"
 )
 
 func random(r *rand.Rand, n int, mean, std float64) []float32 {
@@ -37,94 +40,151 @@ func exact(x []float32) (mean, variance float64) {
 }
 
 func TestF32(t *testing.T) {
+	cputest.EachForm(t, func(t *testing.T) {
+		for _, c := range []row32{
+			{0, 5, 0, 1, 1e-12}, {3, 1, 0, 1, 1e-5}, {2, 2, 0, 1, 1e-12}, {5, 7, 1, 2, 1e-12}, {2, 8, 0, 1, 1e-12}, {3, 15, 0, 1, 1e-12}, {3, 16, 0, 1, 1e-5},
+			{3, 17, 5, 1, 1e-12}, {2, 31, 0, 1, 1e-12}, {4, 64, 0, 1e-4, 1e-5}, {3, 384, -3, 1, 1e-12}, {2, 1027, 1000, 0.1, 1e-12},
+		} {
+			t.Run(fmt.Sprintf("rows=%d,n=%d", c.rows, c.n), c.test)
+		}
+	})
+}
+
+// row32 is a matrix of random rows to normalise.
+type row32 struct {
+	rows, n   int
+	mean, std float64
+	eps       float32
+}
+
+func (c row32) test(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
-	for _, c := range []struct {
-		rows, n   int
-		mean, std float64
-		eps       float32
-	}{{0, 5, 0, 1, 1e-12}, {3, 1, 0, 1, 1e-5}, {2, 2, 0, 1, 1e-12}, {5, 7, 1, 2, 1e-12}, {4, 64, 0, 1e-4, 1e-5}, {3, 384, -3, 1, 1e-12}, {2, 1027, 1000, 0.1, 1e-12}} {
-		x, gamma, beta := random(r, c.rows*c.n, c.mean, c.std), random(r, c.n, 1, 1), random(r, c.n, 0, 1)
-		if c.n > 100 {
-			x[0] = float32(c.mean + 1e4*c.std) // the value that the statistics are shifted by, far out
+	atEnd := func(v []float32) []float32 {
+		end := cputest.AtPageEnd(t, len(v))
+		copy(end, v)
+		return end
+	}
+	size := c.rows * c.n
+	x, residual := atEnd(random(r, size, c.mean, c.std)), atEnd(random(r, size, 0, c.std))
+	gamma, beta := atEnd(random(r, c.n, 1, 1)), atEnd(random(r, c.n, 0, 1))
+	if c.n > 100 {
+		x[0] = float32(c.mean + 1e4*c.std) // the value that the statistics are shifted by, far out
+	}
+	sum := slices.Clone(x)
+	for i, v := range residual {
+		sum[i] += v
+	}
+	for _, add := range [][]float32{nil, residual} {
+		y := x
+		if add != nil {
+			y = sum
 		}
 		const guard = 8
-		buf := make([]float32, guard+c.rows*c.n+guard)
-		for i := range buf {
-			buf[i] = sentinel
-		}
-		F32(buf[guard:], x, gamma, beta, c.rows, c.n, c.eps)
-		var mean, variance float64
-		for i, v := range buf {
-			i -= guard
-			if i < 0 || i >= c.rows*c.n {
-				if math.Float32bits(v) != math.Float32bits(sentinel) {
-					t.Fatalf("%+v: wrote dst[%d]", c, i)
-				}
-				continue
-			}
-			if i%c.n == 0 {
-				mean, variance = exact(x[i:][:c.n])
-			}
-			g, b := float64(gamma[i%c.n]), float64(beta[i%c.n])
-			y := (float64(x[i]) - mean) / math.Sqrt(variance+float64(c.eps)) * g
-			if bound := 0x1p-24 * (5.01*math.Abs(y) + math.Abs(y+b)); !(math.Abs(float64(v)-(y+b)) <= bound+1e-30) {
-				t.Fatalf("%+v: [%d] = %v, want %v", c, i, v, y+b)
+		dst := atEnd(slices.Repeat([]float32{sentinel}, guard+size))
+		F32(dst[guard:], x, add, gamma, beta, c.rows, c.n, c.eps)
+		for i, v := range dst[:guard] {
+			if math.Float32bits(v) != math.Float32bits(sentinel) {
+				t.Fatalf("wrote dst[%d]", i-guard)
 			}
 		}
-		inPlace := append([]float32(nil), x...)
-		F32(inPlace, inPlace, gamma, beta, c.rows, c.n, c.eps)
-		for i, v := range inPlace {
-			if v != buf[guard+i] {
-				t.Fatalf("%+v: in place [%d] = %v, want %v", c, i, v, buf[guard+i])
+		c.compare(t, dst[guard:], y, gamma, beta)
+		overX := slices.Clone(x)
+		F32(overX, overX, add, gamma, beta, c.rows, c.n, c.eps)
+		if !slices.Equal(overX, dst[guard:]) {
+			t.Fatal("dst is x: other bits")
+		}
+		if add != nil {
+			overResidual := slices.Clone(add)
+			F32(overResidual, x, overResidual, gamma, beta, c.rows, c.n, c.eps)
+			if !slices.Equal(overResidual, dst[guard:]) {
+				t.Fatal("dst is residual: other bits")
 			}
+		}
+	}
+}
+
+// compare checks got against the normalised rows of y.
+func (c row32) compare(t *testing.T, got, y, gamma, beta []float32) {
+	t.Helper()
+	var mean, variance float64
+	for i, v := range got {
+		if i%c.n == 0 {
+			mean, variance = exact(y[i:][:c.n])
+		}
+		g, b := float64(gamma[i%c.n]), float64(beta[i%c.n])
+		p := (float64(y[i]) - mean) / math.Sqrt(variance+float64(c.eps)) * g
+		if bound := 0x1p-24 * (5.01*math.Abs(p) + math.Abs(p+b)); !(math.Abs(float64(v)-(p+b)) <= bound+1e-30) {
+			t.Fatalf("[%d] = %v, want %v", i, v, p+b)
 		}
 	}
 }
 
 func TestConstantRowIsBeta(t *testing.T) {
-	dst := make([]float32, 3)
-	F32(dst, []float32{7, 7, 7}, []float32{1, 2, 3}, []float32{4, 5, 6}, 1, 3, 1e-12)
-	if fmt.Sprint(dst) != "[4 5 6]" {
-		t.Errorf("got %v", dst)
-	}
+	cputest.EachForm(t, func(t *testing.T) {
+		for _, n := range []int{3, 21, 40} {
+			x, gamma, beta, dst := make([]float32, n), make([]float32, n), make([]float32, n), make([]float32, n)
+			for i := range x {
+				x[i], gamma[i], beta[i] = 7, float32(i), float32(2*i)
+			}
+			F32(dst, x, nil, gamma, beta, 1, n, 1e-12)
+			if !slices.Equal(dst, beta) {
+				t.Errorf("n=%d: got %v", n, dst)
+			}
+		}
+	})
 }
 
-func TestShortSlicesPanic(t *testing.T) {
-	v := make([]float32, 8)
-	for name, f := range map[string]func(){
-		"dst":   func() { F32(v[:7], v, v, v, 2, 4, 0) },
-		"x":     func() { F32(v, v[:7], v, v, 2, 4, 0) },
-		"gamma": func() { F32(v, v, v[:3], v, 2, 4, 0) },
-		"beta":  func() { F32(v, v, v, v[:3], 2, 4, 0) },
-		"rows":  func() { F32(v, v, v, v, -1, 4, 0) },
-	} {
-		func() {
-			defer func() {
-				if recover() == nil {
-					t.Errorf("%s: no panic", name)
+// A value that is not finite spoils its own row and no other.
+func TestNaNStaysInItsRow(t *testing.T) {
+	cputest.EachForm(t, func(t *testing.T) {
+		const n = 37
+		for _, bad := range []float64{math.NaN(), math.Inf(1)} {
+			for _, at := range []int{0, 20, n - 1} {
+				x := random(rand.New(rand.NewPCG(3, 4)), 2*n, 0, 1)
+				x[at] = float32(bad)
+				F32(x, x, nil, x[n:], x[n:], 1, n, 1e-12)
+				for i, v := range x {
+					if (v != v) != (i < n) {
+						t.Fatalf("%v at %d: [%d] = %v", bad, at, i, v)
+					}
 				}
-			}()
-			f()
-		}()
-	}
+			}
+		}
+	})
+}
+
+func TestWrongArgumentsPanic(t *testing.T) {
+	v := make([]float32, 8)
+	cputest.Refuses(t, 8, map[string]func(dst []float32){
+		"dst":      func(dst []float32) { F32(dst[:7], v, nil, v, v, 2, 4, 0) },
+		"x":        func(dst []float32) { F32(dst, v[:7], nil, v, v, 2, 4, 0) },
+		"residual": func(dst []float32) { F32(dst, v, v[:7], v, v, 2, 4, 0) },
+		"gamma":    func(dst []float32) { F32(dst, v, nil, v[:3], v, 2, 4, 0) },
+		"beta":     func(dst []float32) { F32(dst, v, nil, v, v[:3], 2, 4, 0) },
+		"rows":     func(dst []float32) { F32(dst, v, nil, v, v, -1, 4, 0) },
+	})
 }
 
 func TestDoesNotAllocate(t *testing.T) {
-	v := make([]float32, 64)
-	if n := testing.AllocsPerRun(10, func() { F32(v, v, v, v, 2, 32, 1) }); n != 0 {
-		t.Errorf("%v allocations", n)
-	}
+	cputest.EachForm(t, func(t *testing.T) {
+		v := make([]float32, 64)
+		if n := testing.AllocsPerRun(10, func() { F32(v, v, v, v, v, 2, 32, 1) }); n != 0 {
+			t.Errorf("%v allocations", n)
+		}
+	})
 }
 
 func BenchmarkF32(b *testing.B) {
-	for _, n := range []int{384, 768} {
-		b.Run(fmt.Sprintf("rows=16,n=%d", n), func(b *testing.B) {
-			r := rand.New(rand.NewPCG(1, 2))
-			x, g, dst := random(r, 16*n, 0, 1), random(r, n, 0, 1), make([]float32, 16*n)
-			b.SetBytes(int64(8 * 16 * n))
-			for b.Loop() {
-				F32(dst, x, g, g, 16, n, 1e-12)
-			}
-		})
-	}
+	cputest.EachForm(b, func(b *testing.B) {
+		for _, n := range []int{384, 768} {
+			b.Run(fmt.Sprintf("rows=16,n=%d", n), func(b *testing.B) {
+				r := rand.New(rand.NewPCG(1, 2))
+				x, y, g, dst := random(r, 16*n, 0, 1), random(r, 16*n, 0, 1), random(r, n, 0, 1), make([]float32, 16*n)
+				b.SetBytes(int64(12 * 16 * n))
+				for b.Loop() {
+					F32(dst, x, y, g, g, 16, n, 1e-12)
+				}
+			})
+		}
+	})
 }
