@@ -141,16 +141,16 @@ func TestTheDensityWithAClassHeadIntegratesToOne(t *testing.T) {
 }
 
 func BenchmarkFit(b *testing.B) {
-	f, err := New(shipped, 1)
+	f, err := New(sizes["shipped"], 1)
 	if err != nil {
 		b.Fatal(err)
 	}
 	const n = 16384
-	x, c, group := normal(n, shipped.dims(), 1), normal(n, shipped.Cond, 2), make([]int, n)
+	x, c, group := normal(n, sizes["shipped"].dims(), 1), normal(n, sizes["shipped"].Cond, 2), make([]int, n)
 	for i := range group {
 		group[i] = i / 12
 	}
-	f.SetClasses(normal(shipped.Classes, shipped.Class, 3))
+	f.SetClasses(normal(sizes["shipped"].Classes, sizes["shipped"].Class, 3))
 	for b.Loop() {
 		if _, err := f.Fit(x, c, group); err != nil {
 			b.Fatal(err)
