@@ -19,6 +19,7 @@ type block struct {
 	loc, scale int      // offsets of the ActNorm, y = scale·(x + loc), [Latent] each
 	nets       [2][]mlp // of the two couplings: one subnet for [s ; t], or one for each
 	perm       []int    // output j is element perm[j] of [b' ; a']
+	packed     [2]network
 }
 
 func newBlock(b *builder, c Config, i int, seed uint64) block {
@@ -49,24 +50,28 @@ func halves(n, k int) (in, out int) {
 	return n / 2, n - n/2
 }
 
-// blockState is what a forward pass through a block leaves.
+// blockState is what a forward pass through a block leaves; what only gradients need, only where they are taken.
 type blockState struct {
-	x   tensor.Tensor    // [rows][Latent], what came in
-	h   tensor.Tensor    // [rows][Latent], normalised: [a ; b]
-	in  [2]tensor.Tensor // [rows][half+Embed]: [a ; e] and [b' ; e]
-	out [2][]tensor.Tensor
-	s   [2]tensor.Tensor // [rows][half], clamped log-scales
+	x   tensor.Tensor      // [rows][Latent], what came in
+	h   tensor.Tensor      // [rows][Latent], normalised: [a ; b]
+	in  [2]tensor.Tensor   // [rows][half+Embed]: [a ; e] and [b' ; e]
+	out [2][]tensor.Tensor // of each subnet; of both in one, [s ; t], in a Session
+	s   [2]tensor.Tensor   // [rows][half], clamped log-scales
 	net [2][]mlpState
 }
 
-func (b *block) layout(a *tensor.Arena, c Config, rows int, keep, dropout bool) (st blockState) {
+func (b *block) layout(a *tensor.Arena, c Config, rows int, sampling, dropout bool) (st blockState) {
 	st.x, st.h = a.Take(rows, c.Latent), a.Take(rows, c.Latent)
 	for k, nets := range b.nets {
 		in, out := halves(c.Latent, k)
 		st.in[k], st.s[k] = a.Take(rows, in+c.Embed), a.Take(rows, out)
+		if sampling {
+			st.out[k] = []tensor.Tensor{a.Take(rows, 2*out)}
+			continue
+		}
 		for i := range nets {
 			st.out[k] = append(st.out[k], a.Take(rows, nets[i].last().out))
-			st.net[k] = append(st.net[k], nets[i].layout(a, rows, keep, dropout))
+			st.net[k] = append(st.net[k], nets[i].layout(a, rows, dropout))
 		}
 	}
 	return st
@@ -215,6 +220,10 @@ func (b *block) inverse(p *pass, st *blockState, next tensor.Tensor, m int) {
 }
 
 func (b *block) subnets(p *pass, st *blockState, k, m int) {
+	if p.sampling {
+		b.packed[k].forward(p, st.out[k][0].Slice(0, m), st.in[k].Slice(0, m))
+		return
+	}
 	for i := range b.nets[k] {
 		b.nets[k][i].forward(p, st.out[k][i].Slice(0, m), st.in[k].Slice(0, m), &st.net[k][i])
 	}

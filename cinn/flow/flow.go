@@ -13,6 +13,7 @@ package flow
 import (
 	"fmt"
 	"math"
+	"sync"
 
 	"netfusion/tensor"
 )
@@ -22,8 +23,13 @@ type Flow struct {
 	Config Config
 
 	params  []Param
-	values  []float32 // the slab: every parameter, in the order of params
+	values  []float32 // the slab: every parameter, in the order of params; of a lean Flow the vectors only
 	buffers []buffer
+
+	precision tensor.Precision // of the products of Sessions
+	lean      bool             // only for Sessions: its matrices are there packed, and nowhere else
+	packing   sync.Mutex       // of the networks, at the first NewSession
+	packed    bool
 
 	mean, inverse []float32 // of the condition u = [c ; ê]: its mean and 1/standard deviation, [Cond+Class]
 	linear        affine
@@ -150,9 +156,50 @@ func (f *Flow) layers(each func(*dense)) {
 	visit(&f.head)
 }
 
+// networks calls each with every packed network.
+func (f *Flow) networks(each func(*network)) {
+	each(&f.embedder.packed)
+	for i := range f.blocks {
+		for k := range f.blocks[i].packed {
+			each(&f.blocks[i].packed[k])
+		}
+	}
+	if f.Config.Classes > 0 {
+		each(&f.head.packed)
+	}
+}
+
+// packNetworks fills the packed networks. The class head stays float32: it is small, and a rounded logit may pick another class.
+func (f *Flow) packNetworks(read reader) {
+	f.embedder.packed.pack(f.precision, f.values, read, f.embedder)
+	for i := range f.blocks {
+		for k, nets := range f.blocks[i].nets {
+			f.blocks[i].packed[k].pack(f.precision, f.values, read, nets...)
+		}
+	}
+	if f.Config.Classes > 0 {
+		f.head.packed.pack(tensor.F32, f.values, read, f.head)
+	}
+	f.packed = true
+}
+
+// view reads a layer from the slab.
+func (f *Flow) view(d *dense) []float32 { return f.values[d.w:][:d.in*d.out] }
+
+// use packs the networks for a first Session.
+func (f *Flow) use() {
+	f.packing.Lock()
+	defer f.packing.Unlock()
+	if !f.packed {
+		f.packNetworks(f.view)
+	}
+}
+
 // Pack brings everything that is derived from the values and the buffers up to date.
 func (f *Flow) Pack() {
-	f.layers(func(d *dense) { d.pack(f.values) })
+	if f.packed && !f.lean {
+		f.packNetworks(f.view)
+	}
 	f.linear.pack()
 	f.packClasses()
 }

@@ -57,10 +57,10 @@ func (f *Flow) NewGradient(dev *tensor.Device, rows int, r Regularisation, seed 
 		g.packer.layers = append(g.packer.layers, d)
 		width, in, out = max(width, d.in), max(in, d.in), max(out, d.out)
 	})
-	f.Pack()
+	g.Pack()
 	c := &f.Config
 	tensor.Plan(func(a *tensor.Arena) {
-		g.pass.layout(a, true)
+		g.pass.layout(a)
 		for i := range g.hidden {
 			g.hidden[i] = a.Take(rows, width)
 		}

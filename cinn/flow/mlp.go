@@ -9,10 +9,11 @@ import (
 
 // dense is one linear layer: where its parameters lie, and their packed forms.
 type dense struct {
+	name    string // of the weight
 	in, out int
 	w, b    int           // offsets of the weight [out][in] and the bias [out]
-	forward tensor.Weight // W
-	back    tensor.Weight // Wᵀ, only where gradients are taken
+	forward tensor.Weight // W, only where gradients are taken
+	back    tensor.Weight // Wᵀ
 }
 
 // pack refreshes the packed forms after the values have changed.
@@ -40,6 +41,7 @@ type mlp struct {
 	layers []dense
 	norms  []norm // one per hidden layer, or none
 	id     uint32 // tells dropout masks apart
+	packed network
 }
 
 type normKind uint8
@@ -58,7 +60,9 @@ func newMLP(b *builder, name string, in, width, hidden, out int, kind normKind) 
 	at := 0
 	add := func(in, out int) {
 		prefix := fmt.Sprintf("%s.main.%d.", name, at)
-		n.layers = append(n.layers, dense{in: in, out: out, w: b.param(prefix+"weight", out, in), b: b.param(prefix+"bias", out)})
+		n.layers = append(n.layers, dense{
+			name: prefix + "weight", in: in, out: out, w: b.param(prefix+"weight", out, in), b: b.param(prefix+"bias", out),
+		})
 		at++
 	}
 	for range hidden {
@@ -97,15 +101,11 @@ type mlpState struct {
 	mask   []tensor.Tensor // [rows][width], 0 or 1/(1-p); empty without dropout
 }
 
-// layout takes the memory of a pass over up to rows. A pass that is not kept for gradients needs two hidden layers at a time.
-func (n *mlp) layout(a *tensor.Arena, rows int, keep, dropout bool) (st mlpState) {
+// layout takes the memory of a pass over up to rows.
+func (n *mlp) layout(a *tensor.Arena, rows int, dropout bool) (st mlpState) {
 	for i := range len(n.layers) - 1 {
 		width := n.layers[i].out
-		if keep || i < 2 {
-			st.hidden = append(st.hidden, a.Take(rows, width))
-		} else {
-			st.hidden = append(st.hidden, st.hidden[i-2])
-		}
+		st.hidden = append(st.hidden, a.Take(rows, width))
 		if n.norms != nil {
 			st.xhat = append(st.xhat, a.Take(rows, width))
 			st.rstd = append(st.rstd, a.Take(1, max(rows, width)))
@@ -117,7 +117,7 @@ func (n *mlp) layout(a *tensor.Arena, rows int, keep, dropout bool) (st mlpState
 	return st
 }
 
-// forward computes dst [m][out] from x [m][in].
+// forward computes dst [m][out] from x [m][in] and leaves in st what backward needs.
 func (n *mlp) forward(p *pass, dst, x tensor.Tensor, st *mlpState) {
 	m := x.Rows
 	for i := range n.layers {

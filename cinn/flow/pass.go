@@ -13,6 +13,7 @@ type pass struct {
 	dev  *tensor.Device
 	rows int
 
+	sampling   bool    // a Session's: it runs the packed networks, and keeps nothing for gradients
 	training   bool    // batch statistics and dropout
 	dropout    float32 // probability, a multiple of 1/256
 	noise      float32 // on the text that the embedder reads
@@ -32,8 +33,9 @@ type pass struct {
 	scratch tensor.Tensor // [rows][Latent]
 	logdet  []float32     // [rows]
 
-	embedder mlpState
-	head     mlpState
+	embedder mlpState // of a Gradient
+	head     mlpState // of a Gradient
+	runner   runner   // of a Session
 	blocks   []blockState
 	job      blockJob
 	mask     maskJob
@@ -41,7 +43,7 @@ type pass struct {
 	classes  classJob
 }
 
-func (p *pass) layout(a *tensor.Arena, keep bool) {
+func (p *pass) layout(a *tensor.Arena) {
 	f, c, rows := p.flow, &p.flow.Config, p.rows
 	dropout := p.dropout > 0
 	p.u, p.embed = a.Take(rows, c.inputs()), a.Take(rows, c.Embed)
@@ -52,17 +54,21 @@ func (p *pass) layout(a *tensor.Arena, keep bool) {
 	if c.Classes > 0 {
 		p.c, p.e, p.hat = a.Take(rows, c.Cond), a.Take(rows, c.Class), a.Take(rows, c.Class)
 		p.scores, p.logits = a.Take(rows, c.Classes), a.Take(rows, c.Classes)
-		p.head = f.head.layout(a, rows, keep, dropout)
 	}
 	p.shift, p.y, p.v, p.scratch = a.Take(rows, c.Latent), a.Take(rows, c.Latent), a.Take(rows, c.Latent), a.Take(rows, c.Latent)
 	p.logdet = a.Take(1, rows).Data
-	p.embedder = f.embedder.layout(a, rows, keep, dropout)
+	if !p.sampling {
+		p.embedder = f.embedder.layout(a, rows, dropout)
+		if c.Classes > 0 {
+			p.head = f.head.layout(a, rows, dropout)
+		}
+	}
 	p.blocks = p.blocks[:0]
 	for i := range f.blocks {
-		if keep || i == 0 {
-			p.blocks = append(p.blocks, f.blocks[i].layout(a, *c, rows, keep, dropout))
-		} else {
+		if p.sampling && i > 0 {
 			p.blocks = append(p.blocks, p.blocks[0])
+		} else {
+			p.blocks = append(p.blocks, f.blocks[i].layout(a, *c, rows, p.sampling, dropout))
 		}
 	}
 }
@@ -106,7 +112,11 @@ func (p *pass) forward(z tensor.Tensor) {
 		p.blur = blurJob{p, m}
 		p.dev.Run(&p.blur, tiles(m))
 	}
-	f.embedder.forward(p, p.embed.Slice(0, m), p.read.Slice(0, m), &p.embedder)
+	if embed := p.embed.Slice(0, m); p.sampling {
+		f.embedder.packed.forward(p, embed, p.u.Slice(0, m))
+	} else {
+		f.embedder.forward(p, embed, p.read.Slice(0, m), &p.embedder)
+	}
 	f.linear.forward(p, first.Slice(0, m), z)
 	for i := range p.logdet[:m] {
 		p.logdet[i] = f.linear.logdet

@@ -20,11 +20,14 @@ func (f *Flow) NewSession(dev *tensor.Device, rows int) (*Session, error) {
 	if rows < 1 {
 		return nil, errors.New("flow: a session needs at least one row")
 	}
-	s := &Session{pass: pass{flow: f, dev: dev, rows: rows}}
+	f.use()
+	s := &Session{pass: pass{flow: f, dev: dev, rows: rows, sampling: true}}
 	tensor.Plan(func(a *tensor.Arena) {
-		s.pass.layout(a, false)
+		s.pass.layout(a)
+		s.runner.layout(a, f, rows)
 		s.null = a.Take(rows, f.Config.Embed)
 	})
+	f.networks(func(n *network) { n.reserve(dev, rows) })
 	return s, nil
 }
 
@@ -85,7 +88,7 @@ func (s *Session) Inverse(x, v, c tensor.Tensor) {
 			s.posterior(j - i)
 			s.classCondition(j - i)
 		}
-		s.flow.embedder.forward(&s.pass, s.embed.Slice(0, j-i), s.u.Slice(0, j-i), &s.embedder)
+		s.flow.embedder.packed.forward(&s.pass, s.embed.Slice(0, j-i), s.u.Slice(0, j-i))
 		s.draw(xs)
 	}
 }
@@ -114,7 +117,7 @@ func (s *Session) LogProb(z, class []float64, x, c tensor.Tensor) {
 		if class == nil || s.flow.Config.Classes == 0 {
 			continue
 		}
-		s.flow.head.forward(&s.pass, s.logits.Slice(0, m), s.c.Slice(0, m), &s.head)
+		s.flow.head.packed.forward(&s.pass, s.logits.Slice(0, m), s.c.Slice(0, m))
 		for r := range m {
 			class[i+r], _, _ = s.flow.classLogProb(s.logits.Row(r), s.scores.Row(r))
 		}
@@ -135,7 +138,7 @@ func (s *Session) ClassProbabilities(dst, c tensor.Tensor) {
 	for i := 0; i < c.Rows; i += s.rows {
 		j := min(i+s.rows, c.Rows)
 		s.condition(c.Slice(i, j), 1)
-		s.flow.head.forward(&s.pass, dst.Slice(i, j), s.c.Slice(0, j-i), &s.head)
+		s.flow.head.packed.forward(&s.pass, dst.Slice(i, j), s.c.Slice(0, j-i))
 		activation.Softmax(dst.Slice(i, j).Data, j-i, dst.Cols, dst.Cols)
 	}
 }
@@ -165,7 +168,7 @@ func (s *Session) sample(x, c tensor.Tensor, d Draw) {
 	n := f.Config.Latent
 	if f.Config.Classes > 0 {
 		s.condition(c, 1)
-		s.mix(&f.head, s.logits, s.scores, s.c, &s.head, m, d.Guidance, 0)
+		s.mix(&f.head.packed, s.logits, s.scores, s.c, m, d.Guidance, 0)
 	}
 	for i := range m {
 		v, sample := s.v.Row(i), d.Sample+uint64(i)
@@ -194,16 +197,16 @@ func (s *Session) sample(x, c tensor.Tensor, d Draw) {
 		s.posterior(m)
 		s.classCondition(m)
 	}
-	s.mix(&f.embedder, s.embed, s.null, s.u, &s.embedder, m, d.Guidance, f.Config.Cond)
+	s.mix(&f.embedder.packed, s.embed, s.null, s.u, m, d.Guidance, f.Config.Cond)
 	s.condition(c, d.Guidance)
 	s.draw(x)
 }
 
 // mix computes dst = n(∅) + g·(n(in) - n(∅)), where ∅ is in with its text part at zero. null is scratch; in is spoilt unless
 // g is 1. text is the width of the text part, or 0 for all.
-func (s *Session) mix(n *mlp, dst, null, in tensor.Tensor, st *mlpState, m int, g float32, text int) {
+func (s *Session) mix(n *network, dst, null, in tensor.Tensor, m int, g float32, text int) {
 	dst, null, in = dst.Slice(0, m), null.Slice(0, m), in.Slice(0, m)
-	n.forward(&s.pass, dst, in, st)
+	n.forward(&s.pass, dst, in)
 	if g == 1 {
 		return
 	}
@@ -213,7 +216,7 @@ func (s *Session) mix(n *mlp, dst, null, in tensor.Tensor, st *mlpState, m int, 
 	for i := range m {
 		clear(in.Row(i)[:text])
 	}
-	n.forward(&s.pass, null, in, st)
+	n.forward(&s.pass, null, in)
 	for i, v := range null.Data {
 		dst.Data[i] = v + float32(g*(dst.Data[i]-v))
 	}
