@@ -15,7 +15,7 @@ func Patches(dst, x []float32, h, w, c, stride, p0, p1 int) {
 	check(dst, x, 9*c, h*w*c, rows*cols, p0, p1)
 	for p := p0; p < p1; p++ {
 		image, y, at := split(p, rows, cols)
-		window(dst[(p-p0)*9*c:][:9*c], x[image*h*w*c:][:h*w*c], h, w, c, 3, y*stride-1, at*stride-1)
+		copyWindow(dst[(p-p0)*9*c:][:9*c], x[image*h*w*c:][:h*w*c], h, w, c, 3, y*stride-1, at*stride-1)
 	}
 }
 
@@ -29,7 +29,7 @@ func UpPatches(dst, x []float32, h, w, c, py, px, p0, p1 int) {
 	check(dst, x, 4*c, h*w*c, h*w, p0, p1)
 	for p := p0; p < p1; p++ {
 		image, y, at := split(p, h, w)
-		window(dst[(p-p0)*4*c:][:4*c], x[image*h*w*c:][:h*w*c], h, w, c, 2, y-1+py, at-1+px)
+		copyWindow(dst[(p-p0)*4*c:][:4*c], x[image*h*w*c:][:h*w*c], h, w, c, 2, y-1+py, at-1+px)
 	}
 }
 
@@ -45,8 +45,8 @@ func check(dst, x []float32, row, image, pixels, p0, p1 int) {
 // split returns the place of output pixel p.
 func split(p, h, w int) (image, y, x int) { return p / (h * w), p / w % h, p % w }
 
-// window copies the size×size pixels of one image from (y0, x0) on; pixels outside are zero.
-func window(dst, image []float32, h, w, c, size, y0, x0 int) {
+// copyWindow copies the size×size pixels of one image from (y0, x0) on; pixels outside are zero.
+func copyWindow(dst, image []float32, h, w, c, size, y0, x0 int) {
 	left, right := max(0, -x0), min(size, w-x0) // columns of the window inside the image
 	for y := y0; y < y0+size; y++ {
 		row := dst[:size*c]

@@ -1,0 +1,149 @@
+//go:build amd64 && !purego
+
+package conv
+
+import "netfusion/kernels/cpu"
+
+//go:generate go run ./gen
+
+// inputTile and outputTile are one tile for the vector forms, whose loops are those of generic.go with fused
+// multiply-adds. ld counts bytes; cols are at least the lanes of a vector.
+type inputTile struct {
+	dst  *float32
+	ld   int
+	cols int
+	tmp  *float32                // of a room
+	src  [maxIn * maxIn]*float32 // pixels of the window
+}
+
+type outputTile struct {
+	src           *float32
+	ld            int
+	cols          int // at most maxCols
+	scale, offset *float32
+	low           float32
+	tmp           *float32
+	dst           [maxOut * maxOut]*float32 // pixels of the tile
+}
+
+//go:noescape
+func inputF2AVX512(t *inputTile)
+
+//go:noescape
+func inputF4AVX512(t *inputTile)
+
+//go:noescape
+func inputUpF4AVX512(t *inputTile)
+
+//go:noescape
+func inputF2AVX2(t *inputTile)
+
+//go:noescape
+func inputF4AVX2(t *inputTile)
+
+//go:noescape
+func inputUpF4AVX2(t *inputTile)
+
+//go:noescape
+func outputF2AVX512(t *outputTile)
+
+//go:noescape
+func outputF4AVX512(t *outputTile)
+
+//go:noescape
+func outputUpF4AVX512(t *outputTile)
+
+//go:noescape
+func outputF2AVX2(t *outputTile)
+
+//go:noescape
+func outputF4AVX2(t *outputTile)
+
+//go:noescape
+func outputUpF4AVX2(t *outputTile)
+
+// lanes is the length of a vector of the form that is selected, or 0.
+func lanes() int {
+	switch {
+	case cpu.AVX512:
+		return 16
+	case cpu.AVX2:
+		return 8
+	}
+	return 0
+}
+
+// beyond is what the windows see beyond the border.
+var beyond [1024]float32
+
+func (s Scheme) input(dst []float32, ld int, win *window, r *room) {
+	if n := lanes(); n == 0 || win.c < n {
+		s.inputGeneric(dst, ld, win)
+		return
+	}
+	t := inputTile{ld: 4 * ld, tmp: &r.tmp[0]}
+	in := len(schemes[s].b[0])
+	for c := 0; c < win.c; c += t.cols {
+		// The rest must not be shorter than a vector.
+		t.cols = win.c - c
+		if t.cols > len(beyond) {
+			t.cols = len(beyond) / 2
+		}
+		t.dst = &dst[c]
+		for i := range in {
+			for j := range in {
+				if pixel := win.at(i, j); pixel != nil {
+					t.src[i*in+j] = &pixel[c]
+				} else {
+					t.src[i*in+j] = &beyond[0]
+				}
+			}
+		}
+		switch {
+		case cpu.AVX512 && s == F2:
+			inputF2AVX512(&t)
+		case cpu.AVX512 && s == F4:
+			inputF4AVX512(&t)
+		case cpu.AVX512:
+			inputUpF4AVX512(&t)
+		case s == F2:
+			inputF2AVX2(&t)
+		case s == F4:
+			inputF4AVX2(&t)
+		default:
+			inputUpF4AVX2(&t)
+		}
+	}
+}
+
+func (s Scheme) output(dst *patch, m []float32, ld int, r *room) {
+	if n := lanes(); n == 0 || dst.cols < n {
+		s.outputGeneric(dst, m, ld)
+		return
+	}
+	t := outputTile{src: &m[0], ld: 4 * ld, cols: dst.cols, scale: &dst.scale[0], offset: &dst.offset[0], low: dst.low, tmp: &r.tmp[0]}
+	side := s.Tile()
+	for i := range side {
+		for j := range side {
+			if pixel := dst.at(i, j); pixel != nil {
+				t.dst[i*side+j] = &pixel[0]
+			} else {
+				t.dst[i*side+j] = &r.beyond[0]
+			}
+		}
+	}
+	switch {
+	case cpu.AVX512 && s == F2:
+		outputF2AVX512(&t)
+	case cpu.AVX512 && s == F4:
+		outputF4AVX512(&t)
+	case cpu.AVX512:
+		outputUpF4AVX512(&t)
+	case s == F2:
+		outputF2AVX2(&t)
+	case s == F4:
+		outputF4AVX2(&t)
+	default:
+		outputUpF4AVX2(&t)
+	}
+}

@@ -1,0 +1,64 @@
+package conv
+
+// inputGeneric is Input for one tile in plain Go: V = B·d·Bᵀ.
+func (s Scheme) inputGeneric(dst []float32, ld int, win *window) {
+	b := schemes[s].b
+	points, in := len(b), len(b[0])
+	for c := range win.c {
+		var d [maxIn][maxIn]float32
+		for i := range in {
+			for j := range in {
+				if pixel := win.at(i, j); pixel != nil {
+					d[j][i] = pixel[c]
+				}
+			}
+		}
+		var half [maxPoints][maxIn]float32
+		for j := range in {
+			for p := range points {
+				half[p][j] = dot(b[p], d[j][:in])
+			}
+		}
+		for p := range points {
+			for q := range points {
+				dst[(p*points+q)*ld+c] = dot(b[q], half[p][:in])
+			}
+		}
+	}
+}
+
+// outputGeneric is Output for one tile in plain Go: y = A·M·Aᵀ.
+func (s Scheme) outputGeneric(dst *patch, m []float32, ld int) {
+	a := schemes[s].a
+	out, points := len(a), len(a[0])
+	for c := range dst.cols {
+		var half [maxOut][maxPoints]float32
+		for q := range points {
+			var column [maxPoints]float32
+			for p := range points {
+				column[p] = m[(p*points+q)*ld+c]
+			}
+			for o := range out {
+				half[o][q] = dot(a[o], column[:points])
+			}
+		}
+		for i := range out {
+			for j := range out {
+				if pixel := dst.at(i, j); pixel != nil {
+					pixel[c] = max(dst.low, float32(dst.scale[c]*dot(a[j], half[i][:points]))+dst.offset[c])
+				}
+			}
+		}
+	}
+}
+
+// dot is Σ weights·x, rounded at every step. The weights are values of float32.
+func dot(weights []float64, x []float32) float32 {
+	var sum float32
+	for i, v := range x {
+		if w := float32(weights[i]); w != 0 {
+			sum += float32(w * v)
+		}
+	}
+	return sum
+}
