@@ -88,12 +88,19 @@ func (w Weights) Raw(name string, shape ...int) (safetensors.Tensor, bool) {
 
 // F32 returns the tensor name as float32, whatever type it is stored in; a tensor of int8 [n][…] is multiplied by its
 // row scales, name.scale [n].
-func (w Weights) F32(name string, shape ...int) []float32 {
+func (w Weights) F32(name string, shape ...int) []float32 { return w.F32Into(nil, name, shape...) }
+
+// F32Into is F32 with memory for the values: they are in dst if it has room for them.
+func (w Weights) F32Into(dst []float32, name string, shape ...int) []float32 {
 	t, ok := w.Raw(name, shape...)
 	if !ok {
 		return nil
 	}
-	dst := make([]float32, t.Elements())
+	if n := t.Elements(); n <= cap(dst) {
+		dst = dst[:n]
+	} else {
+		dst = make([]float32, n)
+	}
 	if t.DType == safetensors.I8 && len(shape) > 0 && shape[0] > 0 {
 		scale := w.F32(name+".scale", shape[0])
 		if scale == nil {

@@ -27,7 +27,7 @@ type Flow struct {
 	buffers []buffer
 
 	precision tensor.Precision // of the products of Sessions
-	lean      bool             // only for Sessions: its matrices are there packed, and nowhere else
+	lean      bool             // only for Sessions: its matrices are in the packed networks and nowhere else
 	packing   sync.Mutex       // of the networks, at the first NewSession
 	packed    bool
 
@@ -48,7 +48,7 @@ func New(c Config, seed uint64) (*Flow, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	f, b := layout(c, seed)
+	f, b := layout(c, seed, false)
 	f.allocate(b)
 	f.embedder.initialise(f.values, seed)
 	for i := range f.blocks {
@@ -74,8 +74,8 @@ func New(c Config, seed uint64) (*Flow, error) {
 }
 
 // layout names the tensors of c without allocating the parameters.
-func layout(c Config, seed uint64) (*Flow, *builder) {
-	f, b := &Flow{Config: c}, &builder{}
+func layout(c Config, seed uint64, lean bool) (*Flow, *builder) {
+	f, b := &Flow{Config: c, lean: lean}, &builder{lean: lean}
 	u := c.inputs()
 	f.mean, f.inverse = constant(u, 0), constant(u, 1)
 	f.linear = affine{a: constant(c.Latent*u, 0), b: constant(c.Latent, 0), l: constant(c.Latent*c.Latent, 0)}
@@ -123,8 +123,13 @@ func constant(n int, v float32) []float32 {
 // Params lists the trainable tensors in the order of the slab.
 func (f *Flow) Params() []Param { return f.params }
 
-// Values is the slab of all parameters. Whoever writes to it calls Pack before the next use.
-func (f *Flow) Values() []float32 { return f.values }
+// Values is the slab of all parameters. Whoever writes to it calls Pack before the next use. A Flow from LoadPacked has none.
+func (f *Flow) Values() []float32 {
+	if f.lean {
+		return nil
+	}
+	return f.values
+}
 
 // HeadBegin is where the class head's parameters begin in Values: they are the last, and their loss is a term of its own.
 func (f *Flow) HeadBegin() int {

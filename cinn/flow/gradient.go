@@ -42,6 +42,9 @@ type Regularisation struct {
 
 // NewGradient returns a Gradient for batches of up to rows. seed makes the masks and the noise of r.
 func (f *Flow) NewGradient(dev *tensor.Device, rows int, r Regularisation, seed uint64) (*Gradient, error) {
+	if f.lean {
+		return nil, errors.New("flow: a flow that was loaded for sessions cannot be trained")
+	}
 	if rows < 2 {
 		return nil, errors.New("flow: a gradient needs at least two rows")
 	}

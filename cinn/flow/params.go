@@ -10,7 +10,7 @@ import (
 type Param struct {
 	Name  string
 	Shape []int
-	Begin int // its place in Values: [Begin, Begin+Len)
+	Begin int // its place in Values: [Begin, Begin+Len); of no meaning for a matrix of a lean Flow
 	Len   int
 	Decay bool // a matrix, which weight decay may shrink
 }
@@ -28,6 +28,7 @@ type builder struct {
 	size    int
 	buffers []buffer
 	nets    int
+	lean    bool // matrices get no place
 }
 
 func (b *builder) param(name string, shape ...int) (begin int) {
@@ -36,8 +37,11 @@ func (b *builder) param(name string, shape ...int) (begin int) {
 		n *= s
 	}
 	begin = b.size
-	b.params = append(b.params, Param{name, shape, begin, n, len(shape) == 2})
-	b.size += n
+	matrix := len(shape) == 2
+	b.params = append(b.params, Param{name, shape, begin, n, matrix})
+	if !matrix || !b.lean {
+		b.size += n
+	}
 	return begin
 }
 

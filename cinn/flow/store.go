@@ -5,14 +5,19 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 
 	"netfusion/nn"
 	"netfusion/nn/safetensors"
+	"netfusion/tensor"
 )
 
 // Tensors returns every tensor of the Flow in the order of use, for safetensors.Write. With half, matrices of the networks are
-// stored as bf16; all else stays float32.
+// stored as bf16; all else stays float32. A Flow from LoadPacked no longer has them.
 func (f *Flow) Tensors(half bool) []safetensors.Tensor {
+	if f.lean {
+		panic("flow: a flow that was loaded for sessions cannot be stored")
+	}
 	var ts []safetensors.Tensor
 	for _, b := range f.buffers {
 		ts = append(ts, safetensors.NewF32(b.name, b.shape, b.data))
@@ -45,7 +50,9 @@ func integers(name string, v []int) safetensors.Tensor {
 }
 
 // Load reads a Flow of the given Config. The caller checks w.Unused.
-func Load(c Config, w nn.Weights) (*Flow, error) {
+func Load(c Config, w nn.Weights) (*Flow, error) { return load(c, w, false) }
+
+func load(c Config, w nn.Weights, lean bool) (*Flow, error) {
 	if err := c.Validate(); err != nil {
 		w.Fail(err)
 		return nil, w.Err()
@@ -64,15 +71,18 @@ func Load(c Config, w nn.Weights) (*Flow, error) {
 	if w.Err() != nil {
 		return nil, w.Err()
 	}
-	f, b := layout(c, 0)
+	f, b := layout(c, 0, lean)
 	for _, p := range b.params {
 		if _, ok := w.Raw(p.Name, p.Shape...); !ok {
 			return nil, w.Err()
 		}
 	}
 	f.allocate(b)
+	f.precision = w.Precision()
 	for _, p := range f.params {
-		copy(f.values[p.Begin:][:p.Len], w.F32(p.Name, p.Shape...))
+		if !lean || !p.Decay {
+			w.F32Into(f.values[p.Begin:][:0:p.Len], p.Name, p.Shape...)
+		}
 	}
 	for _, b := range f.buffers {
 		copy(b.data, w.F32(b.name, b.shape...))
@@ -91,8 +101,25 @@ func Load(c Config, w nn.Weights) (*Flow, error) {
 		w.Fail(err)
 		return nil, w.Err()
 	}
+	if lean {
+		f.packNetworks(f.decoder(w))
+	}
 	f.Pack()
-	return f, nil
+	return f, w.Err()
+}
+
+// decoder reads layers from w, all into the same memory. After a failure, which w keeps, it reads zeros.
+func (f *Flow) decoder(w nn.Weights) reader {
+	var memory []float32
+	return func(d *dense) []float32 {
+		memory = slices.Grow(memory[:0], d.in*d.out)[:d.in*d.out]
+		if w.F32Into(memory, d.name, d.out, d.in) == nil {
+			clear(memory)
+		} else if err := finite(d.name, memory); err != nil {
+			w.Fail(err)
+		}
+		return memory
+	}
 }
 
 // check refuses values with which the flow is not invertible.
@@ -104,17 +131,16 @@ func (f *Flow) check() error {
 		}
 	}
 	for _, b := range f.buffers {
-		for i, v := range b.data {
-			if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
-				return fmt.Errorf("tensor %q has %v at %d", b.name, v, i)
-			}
+		if err := finite(b.name, b.data); err != nil {
+			return err
 		}
 	}
 	for _, p := range f.params {
-		for i, v := range f.values[p.Begin:][:p.Len] {
-			if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
-				return fmt.Errorf("tensor %q has %v at %d", p.Name, v, i)
-			}
+		if f.lean && p.Decay {
+			continue // read, and checked, where it is packed
+		}
+		if err := finite(p.Name, f.values[p.Begin:][:p.Len]); err != nil {
+			return err
 		}
 	}
 	for i := range f.blocks {
@@ -122,6 +148,16 @@ func (f *Flow) check() error {
 			if v == 0 {
 				return fmt.Errorf("tensor %q is zero at %d", fmt.Sprintf("sub_layers.%d.norm_layer.scale", i), j)
 			}
+		}
+	}
+	return nil
+}
+
+// finite refuses infinities and NaNs.
+func finite(name string, v []float32) error {
+	for i, x := range v {
+		if x-x != 0 {
+			return fmt.Errorf("tensor %q has %v at %d", name, x, i)
 		}
 	}
 	return nil
@@ -167,12 +203,22 @@ func Open(path string) (*Flow, error) {
 
 // LoadExpert reads the Flow that is all of source, with its Config as JSON.
 func LoadExpert(source nn.Source, config []byte) (*Flow, error) {
+	return loadExpert(source, config, tensor.F32, false)
+}
+
+// LoadPacked is LoadExpert for a Flow that only Sessions use, which multiply in precision p. It is in memory once, in that
+// precision, and can be neither trained nor stored.
+func LoadPacked(source nn.Source, config []byte, p tensor.Precision) (*Flow, error) {
+	return loadExpert(source, config, p, true)
+}
+
+func loadExpert(source nn.Source, config []byte, p tensor.Precision, lean bool) (*Flow, error) {
 	var c Config
 	if err := json.Unmarshal(config, &c); err != nil {
 		return nil, fmt.Errorf("%s: flow config: %w", source.Origin(), err)
 	}
-	w := nn.Load(source)
-	f, err := Load(c, w)
+	w := nn.Load(source).As(p)
+	f, err := load(c, w, lean)
 	if err != nil {
 		return nil, err
 	}
