@@ -42,7 +42,7 @@ func TestMultiplyAddDoesEveryStep(t *testing.T) {
 func TestSumReadsEveryValue(t *testing.T) {
 	cputest.EachForm(t, func(t *testing.T) {
 		for _, n := range []int{128, 256, 1280} {
-			src := cputest.AtPageEnd(t, n)
+			src := cputest.AtPageEnd[float32](t, n)
 			want := float32(0)
 			for i := range src {
 				src[i] = float32(i)

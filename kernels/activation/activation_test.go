@@ -224,7 +224,7 @@ func TestWrongArgumentsPanic(t *testing.T) {
 func TestStaysWithinOperands(t *testing.T) {
 	cputest.EachForm(t, func(t *testing.T) {
 		for n := 1; n < 40; n++ {
-			dst, src := cputest.AtPageEnd(t, n), cputest.AtPageEnd(t, n)
+			dst, src := cputest.AtPageEnd[float32](t, n), cputest.AtPageEnd[float32](t, n)
 			for _, f := range []func(dst, src []float32){Exp, Tanh, GELU, ReLU, LeakyReLU, fifth} {
 				f(dst, src)
 			}

@@ -107,8 +107,8 @@ func TestReLUStaysInsideItsOperands(t *testing.T) {
 	cputest.EachForm(t, func(t *testing.T) {
 		const rows = 3
 		for cols := 1; cols < 35; cols++ {
-			x, dst := cputest.AtPageEnd(t, rows*cols), cputest.AtPageEnd(t, rows*cols)
-			ReLU(dst, cols, x, cols, cputest.AtPageEnd(t, cols), cputest.AtPageEnd(t, cols), rows, cols)
+			x, dst := cputest.AtPageEnd[float32](t, rows*cols), cputest.AtPageEnd[float32](t, rows*cols)
+			ReLU(dst, cols, x, cols, cputest.AtPageEnd[float32](t, cols), cputest.AtPageEnd[float32](t, cols), rows, cols)
 		}
 	})
 }

@@ -13,4 +13,7 @@ package cpu
 var (
 	AVX2   bool // AVX2 and FMA
 	AVX512 bool // AVX2 and AVX-512 F, BW, DQ, VL
+
+	AVX512BF16 bool // AVX512, and products of pairs of bfloat16
+	AVX512VNNI bool // AVX512, and products of four bytes
 )

@@ -60,7 +60,7 @@ type row32 struct {
 func (c row32) test(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	atEnd := func(v []float32) []float32 {
-		end := cputest.AtPageEnd(t, len(v))
+		end := cputest.AtPageEnd[float32](t, len(v))
 		copy(end, v)
 		return end
 	}

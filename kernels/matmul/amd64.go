@@ -2,58 +2,113 @@
 
 package matmul
 
-import "netfusion/kernels/cpu"
+import (
+	"unsafe"
+
+	"netfusion/kernels/cpu"
+)
 
 //go:generate go run ./gen
 
-// A tile is the part of a product that stays in registers. Strides count float32s.
+// A tile is the part of a product that stays in registers. A step of k is a line of 64 bytes of each panel and 4 bytes of each
+// row of x: one value of k in float32, two in bfloat16, four in int8. Strides count bytes.
 type tile struct {
-	dst   *float32 // [rows][16*(panels-1)+last]
+	dst   *float32 // [rows][16*(panels-1)+last]; of int8, int32 sums before the last step of k
 	ldd   int
 	start *float32 // what the sums start from, as dst; nil means 0
 	lds   int      // 0 where every row starts from the bias
 
-	x            *float32 // [rows][k]
+	x            unsafe.Pointer // [rows][steps]
 	ldx          int
-	w            *float32 // [panels][k][16]
-	panel        int      // from one panel to the next
-	k            int      // at least 1
-	rows, panels int      // 1 to those of the shapes in gen
-	last         int      // columns of the last panel, 1 to 16
+	w            unsafe.Pointer // [panels][steps]
+	panel        int            // from one panel to the next
+	steps        int            // at least 1
+	rows, panels int            // 1 to those of the shapes in gen
+	last         int            // columns of the last panel, 1 to 16
 
-	ahead *float32 // brought into L2 meanwhile, as many panels: these lines, then step further for each step of k
-	step  int
+	// Brought into L2 meanwhile: for each step and panel a line at ahead + panel·aheadPanel + step·aheadStep.
+	ahead                 unsafe.Pointer
+	aheadPanel, aheadStep int
+
+	// For dequantize, of the rows and of the columns.
+	scale, wScale, bias *float32
+	zero, wSum          *int32
 }
 
-// tileAVX512 and tileAVX2 compute t without Act and Residual:
+// The tile functions compute t without Act and Residual:
 //
 //	for i := range rows {
 //		for j := range 16*(panels-1) + last {
 //			sum := start[i*lds+j]
 //			for p := range k {
-//				sum = fma(x[i*ldx+p], w[j/16*panel+16*p+j%16], sum)
+//				sum = fma(x[i*ldx+p], W[j][p], sum)
 //			}
 //			dst[i*ldd+j] = sum
 //		}
 //	}
 //
 //go:noescape
-func tileAVX512(t *tile)
+func tileF32AVX512(t *tile)
 
 //go:noescape
-func tileAVX2(t *tile)
+func tileF32AVX2(t *tile)
+
+//go:noescape
+func tileBF16AVX512(t *tile)
+
+//go:noescape
+func tileBF16AVX2(t *tile)
+
+//go:noescape
+func tileI8AVX512(t *tile)
+
+//go:noescape
+func tileI8AVX2(t *tile)
+
+// The dequantize functions replace the int32 sums in t.dst by (sum - zero·wSum)·(scale·wScale) + bias.
+//
+//go:noescape
+func dequantizeAVX512(t *tile)
+
+//go:noescape
+func dequantizeAVX2(t *tile)
+
+// A form is a precision and the instructions that multiply it.
+type form uint8
 
 const (
-	maxSums  = 6 * 4 * Width // in a tile
-	maxSteps = 512           // of k, so that 4 panels take 128 KiB and stay in L2 while all rows pass
+	f32AVX512 form = iota
+	f32AVX2
+	bf16AVX512
+	bf16AVX2
+	i8AVX512
+	i8AVX2
 )
 
+func (f form) run(t *tile) {
+	switch f {
+	case f32AVX512:
+		tileF32AVX512(t)
+	case f32AVX2:
+		tileF32AVX2(t)
+	case bf16AVX512:
+		tileBF16AVX512(t)
+	case bf16AVX2:
+		tileBF16AVX2(t)
+	case i8AVX512:
+		tileI8AVX512(t)
+	case i8AVX2:
+		tileI8AVX2(t)
+	}
+}
+
 // shape chooses the largest tile for m rows.
-func shape(m int) (rows, panels int) {
+func (f form) shape(m int) (rows, panels int) {
+	wide := f == f32AVX512 || f == bf16AVX512 || f == i8AVX512
 	switch {
-	case cpu.AVX512 && (6 < m && m <= 8 || 12 < m && m <= 16):
+	case wide && (6 < m && m <= 8 || 12 < m && m <= 16):
 		return 8, 3 // one pass over the weights fewer
-	case cpu.AVX512:
+	case wide:
 		return 6, 4
 	case m <= 2:
 		return 2, 2
@@ -62,28 +117,62 @@ func shape(m int) (rows, panels int) {
 	}
 }
 
-func multiply(dst []float32, ldd int, x []float32, ldx int, w []float32, m, k, j0, j1 int, e *Epilogue) {
+func multiplyF32(dst []float32, ldd int, x []float32, ldx int, w []float32, m, k, j0, j1 int, e *Epilogue) {
 	if !cpu.AVX2 || k == 0 {
-		multiplyGeneric(dst, ldd, x, ldx, w, m, k, j0, j1, e)
+		multiplyF32Generic(dst, ldd, x, ldx, w, m, k, j0, j1, e)
 		return
 	}
-	rows, panels := shape(m)
-	steps := maxSteps
-	if m <= rows || e.Residual != nil { // with a residual, dst cannot hold partial sums
-		steps = k
+	p := product{f32AVX2, dst, ldd, unsafe.Pointer(&x[0]), 4 * ldx, unsafe.Pointer(&w[0]), m, k, e, nil, nil}
+	if cpu.AVX512 {
+		p.form = f32AVX512
 	}
-	for j := j0; j < j1; j += panels * Width {
-		for p := 0; p < k; p += steps {
-			b := block{j: j, cols: min(panels*Width, j1-j), p: p, steps: min(steps, k-p)}
-			next := b
-			if next.p += steps; next.p >= k {
-				next.p, next.j = 0, j+b.cols
-				next.cols = min(b.cols, j1-next.j)
-			}
-			next.steps = min(steps, k-next.p)
-			b.multiply(dst, ldd, x, ldx, w, m, k, rows, e, next)
-		}
+	p.multiply(j0, j1)
+}
+
+func multiplyBF16(dst []float32, ldd int, x []uint16, ldx int, w []uint16, m, k, j0, j1 int, e *Epilogue) {
+	if !cpu.AVX2 || k == 0 {
+		multiplyBF16Generic(dst, ldd, x, ldx, w, m, k, j0, j1, e)
+		return
 	}
+	p := product{bf16AVX2, dst, ldd, unsafe.Pointer(&x[0]), 2 * ldx, unsafe.Pointer(&w[0]), m, even(k) / 2, e, nil, nil}
+	if cpu.AVX512BF16 {
+		p.form = bf16AVX512
+	}
+	p.multiply(j0, j1)
+}
+
+func multiplyI8(dst []float32, ldd int, x *Uint8, w *Int8, m, k, j0, j1 int, e *Epilogue) {
+	if !cpu.AVX2 || k == 0 {
+		multiplyI8Generic(dst, ldd, x, w, m, k, j0, j1, e)
+		return
+	}
+	p := product{i8AVX2, dst, ldd, unsafe.Pointer(&x.Q[0]), x.Ld, unsafe.Pointer(&w.Panels[0]), m, four(k) / 4, e, x, w}
+	if cpu.AVX512VNNI {
+		p.form = i8AVX512
+	}
+	p.multiply(j0, j1)
+}
+
+const (
+	line     = 64            // bytes of a step of a panel
+	maxSums  = 6 * 4 * Width // in a tile
+	maxSteps = 512           // of k, so that 4 panels take 128 KiB and stay in L2 while all rows pass
+)
+
+// A product is one call in any precision.
+type product struct {
+	form  form
+	dst   []float32
+	ldd   int
+	x     unsafe.Pointer // [m][steps]
+	ldx   int            // in bytes
+	w     unsafe.Pointer // [panels][steps]
+	m     int
+	steps int
+	e     *Epilogue
+
+	x8 *Uint8 // of int8
+	w8 *Int8
 }
 
 // A block is a part of the packed weights that all rows of x pass while it is in L2.
@@ -92,46 +181,68 @@ type block struct{ j, cols, p, steps int }
 // panels returns the number of panels.
 func (b *block) panels() int { return (b.cols + Width - 1) / Width }
 
-// at returns where the block's first panel has step p of k.
-func (b *block) at(w []float32, p, k int) *float32 { return &w[b.j*k+p*Width] }
+// weights returns where the block's first panel has step s of k.
+func (p *product) weights(b *block, s int) unsafe.Pointer {
+	return unsafe.Add(p.w, (b.j/Width*p.steps+s)*line)
+}
 
-// multiply adds to dst the products with b and, after the last step of k, finishes the outputs.
+func (p *product) multiply(j0, j1 int) {
+	rows, panels := p.form.shape(p.m)
+	steps := maxSteps
+	if p.m <= rows || p.e.Residual != nil { // with a residual, dst cannot hold partial sums
+		steps = p.steps
+	}
+	for j := j0; j < j1; j += panels * Width {
+		for s := 0; s < p.steps; s += steps {
+			b := block{j: j, cols: min(panels*Width, j1-j), p: s, steps: min(steps, p.steps-s)}
+			next := b
+			if next.p += steps; next.p >= p.steps {
+				next.p, next.j = 0, j+b.cols
+				next.cols = min(b.cols, j1-next.j)
+			}
+			next.steps = min(steps, p.steps-next.p)
+			p.block(&b, &next, rows)
+		}
+	}
+}
+
+// block adds to dst the products with b and, after the last step of k, finishes the outputs.
 // Each pass takes up to maxRows rows and fetches its share of next, so that the memory works all the time,
 // not only while the first rows pass.
-func (b *block) multiply(dst []float32, ldd int, x []float32, ldx int, w []float32, m, k, maxRows int, e *Epilogue, next block) {
+func (p *product) block(b, next *block, maxRows int) {
 	var sums [maxSums]float32 // of one tile, where dst may still hold the residual
-	done := b.p+b.steps == k
+	e, ldd := p.e, p.ldd
+	done := b.p+b.steps == p.steps
 	t := tile{
-		ldd: ldd, ldx: ldx, w: b.at(w, b.p, k), panel: Width * k, k: b.steps,
+		ldd: 4 * ldd, ldx: p.ldx, w: p.weights(b, b.p), panel: p.steps * line, steps: b.steps,
 		panels: b.panels(), last: b.cols - (b.panels()-1)*Width,
 	}
-	passes := (m + maxRows - 1) / maxRows
+	passes := (p.m + maxRows - 1) / maxRows
 	share := min(passes, 4) // how many passes share the fetching of next
 	i := 0
 	for pass := range passes {
-		t.rows = (m - i + passes - pass - 1) / (passes - pass) // shared out evenly: 10 = 5 + 5
-		t.dst, t.x = &dst[i*ldd+b.j], &x[i*ldx+b.p]
+		t.rows = (p.m - i + passes - pass - 1) / (passes - pass) // shared out evenly: 10 = 5 + 5
+		t.dst, t.x = &p.dst[i*ldd+b.j], unsafe.Add(p.x, i*p.ldx+4*b.p)
 		if e.Residual != nil {
-			t.dst, t.ldd = &sums[0], b.cols
+			t.dst, t.ldd = &sums[0], 4*b.cols
 		}
 		if b.p > 0 {
-			t.start, t.lds = t.dst, ldd
-		} else if e.Bias != nil {
+			t.start, t.lds = t.dst, 4*ldd
+		} else if p.w8 == nil && e.Bias != nil {
 			t.start = &e.Bias[b.j]
 		}
-		t.ahead, t.step = t.w, 0
+		t.ahead, t.aheadPanel, t.aheadStep = t.w, 0, 0
 		if next.cols > 0 && pass < share {
-			t.step = Width / share
-			t.ahead = next.at(w, next.p+next.steps*pass/share, k)
+			t.ahead = p.weights(next, next.p+next.steps*pass/share)
+			t.aheadPanel, t.aheadStep = t.panel, line/share
 		}
-		if cpu.AVX512 {
-			tileAVX512(&t)
-		} else {
-			tileAVX2(&t)
+		p.form.run(&t)
+		if done && p.w8 != nil {
+			p.dequantize(&t, i, b.j)
 		}
 		if done && (e.Act != None || e.Residual != nil) {
 			for r := range t.rows {
-				d := dst[(i+r)*ldd+b.j:][:b.cols]
+				d := p.dst[(i+r)*ldd+b.j:][:b.cols]
 				s := d
 				if e.Residual != nil {
 					s = sums[r*b.cols:][:b.cols]
@@ -142,3 +253,20 @@ func (b *block) multiply(dst []float32, ldd int, x []float32, ldx int, w []float
 		i += t.rows
 	}
 }
+
+// dequantize makes outputs of the sums of t, which begin at row i and column j.
+func (p *product) dequantize(t *tile, i, j int) {
+	t.scale, t.zero = &p.x8.Scale[i], &p.x8.Zero[i]
+	t.wScale, t.wSum = &p.w8.Scale[j], &p.w8.Sum[j]
+	t.bias = &noBias[0]
+	if p.e.Bias != nil {
+		t.bias = &p.e.Bias[j]
+	}
+	if p.form == i8AVX512 {
+		dequantizeAVX512(t)
+	} else {
+		dequantizeAVX2(t)
+	}
+}
+
+var noBias [4 * Width]float32 // never written

@@ -1,10 +1,6 @@
 package matmul
 
-import (
-	"math"
-
-	"netfusion/kernels/quantize"
-)
+import "netfusion/kernels/quantize"
 
 // BF16 multiplies bfloat16 matrices: half the memory of float32, and up to twice its rate where the processor multiplies
 // pairs of bfloat16 (AVX512_BF16). Values of bfloat16 travel as their bits.
@@ -29,6 +25,9 @@ func PackBF16(dst []uint16, w []float32, n, k int) {
 		panic("matmul: packed w too short")
 	}
 	clear(dst[:PackedLenBF16(n, k)])
+	if k == 0 {
+		return
+	}
 	for j := range n {
 		panel := dst[j/Width*Width*even(k)+2*(j%Width):]
 		for p, v := range w[j*k:][:k] {
@@ -52,28 +51,5 @@ func BF16(dst []float32, ldd int, x []uint16, ldx int, w []uint16, m, n, k, j0, 
 	if e == nil {
 		e = &none
 	}
-	multiplyBF16Generic(dst, ldd, x, ldx, w, m, k, j0, j1, e)
+	multiplyBF16(dst, ldd, x, ldx, w, m, k, j0, j1, e)
 }
-
-// multiplyBF16Generic is BF16 in plain Go and the definition of right.
-func multiplyBF16Generic(dst []float32, ldd int, x []uint16, ldx int, w []uint16, m, k, j0, j1 int, e *Epilogue) {
-	for j := j0; j < j1; j += Width {
-		cols := min(Width, j1-j)
-		panel := w[j*even(k):][:Width*even(k)]
-		for i := range m {
-			var sum [Width]float32
-			if e.Bias != nil {
-				copy(sum[:], e.Bias[j:j+cols])
-			}
-			for p, v := range x[i*ldx:][:even(k)] {
-				a := widen(v)
-				for c := range cols {
-					sum[c] += float32(a * widen(panel[p/2*2*Width+2*c+p%2]))
-				}
-			}
-			e.store(dst[i*ldd+j:][:cols], sum[:cols], i, j)
-		}
-	}
-}
-
-func widen(h uint16) float32 { return math.Float32frombits(uint32(h) << 16) }

@@ -1,7 +1,9 @@
 package matmul
 
-// multiplyGeneric is F32 in plain Go and the definition of right, up to the rounding of the products.
-func multiplyGeneric(dst []float32, ldd int, x []float32, ldx int, w []float32, m, k, j0, j1 int, e *Epilogue) {
+import "math"
+
+// multiplyF32Generic is F32 in plain Go and the definition of right, up to the rounding of the products.
+func multiplyF32Generic(dst []float32, ldd int, x []float32, ldx int, w []float32, m, k, j0, j1 int, e *Epilogue) {
 	var tile [2][4]float32
 	for j := j0; j < j1; j += 4 {
 		cols := min(4, j1-j)
@@ -47,4 +49,52 @@ func tile2x4(c *[2][4]float32, x0, x1, panel []float32) {
 	}
 	c[0] = [4]float32{c00, c01, c02, c03}
 	c[1] = [4]float32{c10, c11, c12, c13}
+}
+
+// multiplyBF16Generic is BF16 in plain Go and the definition of right.
+func multiplyBF16Generic(dst []float32, ldd int, x []uint16, ldx int, w []uint16, m, k, j0, j1 int, e *Epilogue) {
+	for j := j0; j < j1; j += Width {
+		cols := min(Width, j1-j)
+		panel := w[j*even(k):][:Width*even(k)]
+		for i := range m {
+			var sum [Width]float32
+			if e.Bias != nil {
+				copy(sum[:], e.Bias[j:j+cols])
+			}
+			for p, v := range x[i*ldx:][:even(k)] {
+				a := widen(v)
+				for c := range cols {
+					sum[c] += float32(a * widen(panel[p/2*2*Width+2*c+p%2]))
+				}
+			}
+			e.store(dst[i*ldd+j:][:cols], sum[:cols], i, j)
+		}
+	}
+}
+
+func widen(h uint16) float32 { return math.Float32frombits(uint32(h) << 16) }
+
+// multiplyI8Generic is I8 in plain Go and the definition of right.
+func multiplyI8Generic(dst []float32, ldd int, x *Uint8, w *Int8, m, k, j0, j1 int, e *Epilogue) {
+	for j := j0; j < j1; j += Width {
+		cols := min(Width, j1-j)
+		panel := w.Panels[j*four(k):][:Width*four(k)]
+		for i := range m {
+			var sum [Width]int32
+			for p, a := range x.Q[i*x.Ld:][:k] {
+				for c := range cols {
+					sum[c] += int32(a) * int32(panel[p/4*4*Width+4*c+p%4])
+				}
+			}
+			var y [Width]float32
+			for c := range cols {
+				v := float32(sum[c]-x.Zero[i]*w.Sum[j+c]) * float32(x.Scale[i]*w.Scale[j+c])
+				if e.Bias != nil {
+					v = float32(v) + e.Bias[j+c]
+				}
+				y[c] = v
+			}
+			e.store(dst[i*ldd+j:][:cols], y[:cols], i, j)
+		}
+	}
 }

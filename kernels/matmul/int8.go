@@ -42,6 +42,9 @@ func PackI8(dst Int8, w []float32, n, k int) {
 	clear(dst.Panels)
 	clear(dst.Scale)
 	clear(dst.Sum)
+	if k == 0 {
+		return
+	}
 	row := make([]int8, k)
 	for j := range n {
 		quantize.F32ToI8Rows(row, dst.Scale[j:j+1], w[j*k:][:k], 1, k)
@@ -79,30 +82,5 @@ func I8(dst []float32, ldd int, x Uint8, w Int8, m, n, k, j0, j1 int, e *Epilogu
 	if e == nil {
 		e = &none
 	}
-	multiplyI8Generic(dst, ldd, x, w, m, k, j0, j1, e)
-}
-
-// multiplyI8Generic is I8 in plain Go and the definition of right.
-func multiplyI8Generic(dst []float32, ldd int, x Uint8, w Int8, m, k, j0, j1 int, e *Epilogue) {
-	for j := j0; j < j1; j += Width {
-		cols := min(Width, j1-j)
-		panel := w.Panels[j*four(k):][:Width*four(k)]
-		for i := range m {
-			var sum [Width]int32
-			for p, a := range x.Q[i*x.Ld:][:k] {
-				for c := range cols {
-					sum[c] += int32(a) * int32(panel[p/4*4*Width+4*c+p%4])
-				}
-			}
-			var y [Width]float32
-			for c := range cols {
-				v := float32(sum[c]-x.Zero[i]*w.Sum[j+c]) * float32(x.Scale[i]*w.Scale[j+c])
-				if e.Bias != nil {
-					v = float32(v) + e.Bias[j+c]
-				}
-				y[c] = v
-			}
-			e.store(dst[i*ldd+j:][:cols], y[:cols], i, j)
-		}
-	}
+	multiplyI8(dst, ldd, &x, &w, m, k, j0, j1, e)
 }

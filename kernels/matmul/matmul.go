@@ -57,7 +57,7 @@ func F32(dst []float32, ldd int, x []float32, ldx int, w []float32, m, n, k, j0,
 	if e == nil {
 		e = &none
 	}
-	multiply(dst, ldd, x, ldx, w, m, k, j0, j1, e)
+	multiplyF32(dst, ldd, x, ldx, w, m, k, j0, j1, e)
 }
 
 var none Epilogue // never written

@@ -9,14 +9,31 @@ import (
 	"netfusion/kernels/cpu"
 )
 
-// forms lists the forms, best first. Each names the state of the bits in package cpu.
-var forms = []struct {
-	name         string
-	avx2, avx512 bool
-}{
-	{"avx512", true, true},
-	{"avx2", true, false},
-	{"generic", false, false},
+// forms lists the forms, best first.
+var forms = []form{
+	{"avx512", bits{avx2: true, avx512: true, bf16: true, vnni: true}},
+	{"avx512f", bits{avx2: true, avx512: true}},
+	{"avx2", bits{avx2: true}},
+	{"generic", bits{}},
+}
+
+type form struct {
+	name string
+	bits
+}
+
+// bits is the state of package cpu.
+type bits struct{ avx2, avx512, bf16, vnni bool }
+
+func current() bits { return bits{cpu.AVX2, cpu.AVX512, cpu.AVX512BF16, cpu.AVX512VNNI} }
+
+func (b bits) set() {
+	cpu.AVX2, cpu.AVX512, cpu.AVX512BF16, cpu.AVX512VNNI = b.avx2, b.avx512, b.bf16, b.vnni
+}
+
+// within says whether a processor with all of these bits has the form b.
+func (b bits) within(all bits) bool {
+	return (all.avx2 || !b.avx2) && (all.avx512 || !b.avx512) && (all.bf16 || !b.bf16) && (all.vnni || !b.vnni)
 }
 
 // A runner is *testing.T or *testing.B.
@@ -30,16 +47,16 @@ type runner[R any] interface {
 // TEST_REQUIRE=avx2,avx512 turns the absence of a form into a failure.
 func EachForm[R runner[R]](t R, f func(R)) {
 	t.Helper()
-	avx2, avx512 := cpu.AVX2, cpu.AVX512
-	defer func() { cpu.AVX2, cpu.AVX512 = avx2, avx512 }()
+	all := current()
+	defer all.set()
 	for _, form := range forms {
-		if form.avx2 && !avx2 || form.avx512 && !avx512 {
+		if !form.within(all) {
 			if strings.Contains(","+os.Getenv("TEST_REQUIRE")+",", ","+form.name+",") {
 				t.Errorf("form %s is required but not available here", form.name)
 			}
 			continue
 		}
-		cpu.AVX2, cpu.AVX512 = form.avx2, form.avx512
+		form.set()
 		t.Run("form="+form.name, f)
 	}
 }

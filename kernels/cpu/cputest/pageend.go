@@ -5,4 +5,7 @@ package cputest
 import "testing"
 
 // AtPageEnd returns n zeros. (On Linux they end at memory which may not be touched.)
-func AtPageEnd(t testing.TB, n int) []float32 { return make([]float32, n) }
+func AtPageEnd[T any](t testing.TB, n int) []T { return make([]T, n) }
+
+// AtPageStart returns n zeros. (On Linux they begin right after memory which may not be touched.)
+func AtPageStart[T any](t testing.TB, n int) []T { return make([]T, n) }

@@ -5,24 +5,23 @@
 #include "go_asm.h"
 #include "textflag.h"
 
-// tileAVX512: up to 6 rows × 4 panels or 8 × 3, 24 accumulators of 16 lanes.
+// tileF32AVX512: up to 6 rows × 4 panels or 8 × 3, 24 accumulators of 16 lanes.
+// 	K1 the columns of the last panel
+// 	Z0-Z23 sums, Z24-Z27 weights, Z28-Z29 x
 //
 // A tile is rows × panels·16 outputs, all of them in registers while k runs: each step of k loads each panel's
-// line once, and each row's x once, into every lane.
+// line of 64 bytes once, and 4 bytes of each row of x once, into every lane.
 //
-// 	DI dst     SI ldd·4
-// 	AX x       BX ldx·4      R10 x + 3·ldx      rows 0-2 are at AX + {0,1,2}·BX, rows 3-5 at R10 + …,
-// 	                         R15 x + 6·ldx      rows 6-7 at R15 + …
-// 	CX w       DX panel·4    R11 w + 3·panel    panel q is at CX + q·DX
+// 	DI dst     SI ldd
+// 	AX x       BX ldx      R10 x + 3·ldx      rows 0-2 are at AX + {0,1,2}·BX, rows 3-5 at R10 + …,
+// 	                       R15 x + 6·ldx      rows 6-7 at R15 + …
+// 	CX w       DX panel    R11 w + 3·panel    panel q is at CX + q·DX
 // 	R9 steps of k left
-// 	R14 ahead  R13 step·4    R8 ahead + 3·panel, fetched into L2 meanwhile
-// 	At the start and the end: R8 start, R13 lds·4, R14 the tile, R15 the lanes of the last panel
-// 	K1 the columns of the last panel
-//
-// 	Z0-Z23 sums, Z24-Z27 weights, Z28-Z29 x
+// 	R14 ahead  R13 aheadStep   R12 aheadPanel   R8 ahead + 3·aheadPanel, fetched into L2 meanwhile
+// 	At the start and the end: R8 start, R13 lds, R14 the tile, R15 the lanes of the last panel
 
-// func tileAVX512(t *tile)
-TEXT ·tileAVX512(SB), NOSPLIT, $0-8
+// func tileF32AVX512(t *tile)
+TEXT ·tileF32AVX512(SB), NOSPLIT, $0-8
 	MOVQ             t+0(FP), R14
 	MOVQ             tile_dst(R14), DI
 	MOVQ             tile_ldd(R14), SI
@@ -32,13 +31,9 @@ TEXT ·tileAVX512(SB), NOSPLIT, $0-8
 	MOVQ             tile_ldx(R14), BX
 	MOVQ             tile_w(R14), CX
 	MOVQ             tile_panel(R14), DX
-	MOVQ             tile_k(R14), R9
+	MOVQ             tile_steps(R14), R9
 	MOVQ             tile_last(R14), R15
 	MOVQ             tile_panels(R14), R12
-	SHLQ             $2, SI                                  // in bytes
-	SHLQ             $2, R13                                 // in bytes
-	SHLQ             $2, BX                                  // in bytes
-	SHLQ             $2, DX                                  // in bytes
 	LEAQ             (CX)(DX*2), R11
 	ADDQ             DX, R11                                 // R11 = w + 3·panel
 	MOVL             $-1, R10
@@ -135,8 +130,8 @@ tile1x1:
 tile1x1_clear:
 	VXORPS           Z0, Z0, Z0
 tile1x1_ready:
-	MOVQ             tile_step(R14), R13
-	SHLQ             $2, R13
+	MOVQ             tile_aheadStep(R14), R13
+	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
 tile1x1_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
@@ -162,8 +157,8 @@ tile2x1_clear:
 	VXORPS           Z0, Z0, Z0
 	VXORPS           Z1, Z1, Z1
 tile2x1_ready:
-	MOVQ             tile_step(R14), R13
-	SHLQ             $2, R13
+	MOVQ             tile_aheadStep(R14), R13
+	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
 tile2x1_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
@@ -196,8 +191,8 @@ tile3x1_clear:
 	VXORPS           Z1, Z1, Z1
 	VXORPS           Z2, Z2, Z2
 tile3x1_ready:
-	MOVQ             tile_step(R14), R13
-	SHLQ             $2, R13
+	MOVQ             tile_aheadStep(R14), R13
+	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
 tile3x1_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
@@ -237,8 +232,8 @@ tile4x1_clear:
 	VXORPS           Z2, Z2, Z2
 	VXORPS           Z3, Z3, Z3
 tile4x1_ready:
-	MOVQ             tile_step(R14), R13
-	SHLQ             $2, R13
+	MOVQ             tile_aheadStep(R14), R13
+	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
 tile4x1_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
@@ -286,8 +281,8 @@ tile5x1_clear:
 	VXORPS           Z3, Z3, Z3
 	VXORPS           Z4, Z4, Z4
 tile5x1_ready:
-	MOVQ             tile_step(R14), R13
-	SHLQ             $2, R13
+	MOVQ             tile_aheadStep(R14), R13
+	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
 tile5x1_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
@@ -342,8 +337,8 @@ tile6x1_clear:
 	VXORPS           Z4, Z4, Z4
 	VXORPS           Z5, Z5, Z5
 tile6x1_ready:
-	MOVQ             tile_step(R14), R13
-	SHLQ             $2, R13
+	MOVQ             tile_aheadStep(R14), R13
+	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
 tile6x1_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
@@ -407,8 +402,8 @@ tile7x1_clear:
 tile7x1_ready:
 	LEAQ             (R10)(BX*2), R15
 	ADDQ             BX, R15                                 // R15 = x + 6·ldx
-	MOVQ             tile_step(R14), R13
-	SHLQ             $2, R13
+	MOVQ             tile_aheadStep(R14), R13
+	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
 tile7x1_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
@@ -480,8 +475,8 @@ tile8x1_clear:
 tile8x1_ready:
 	LEAQ             (R10)(BX*2), R15
 	ADDQ             BX, R15                                 // R15 = x + 6·ldx
-	MOVQ             tile_step(R14), R13
-	SHLQ             $2, R13
+	MOVQ             tile_aheadStep(R14), R13
+	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
 tile8x1_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
@@ -536,8 +531,8 @@ tile1x2_clear:
 	VXORPS           Z0, Z0, Z0
 	VXORPS           Z1, Z1, Z1
 tile1x2_ready:
-	MOVQ             tile_step(R14), R13
-	SHLQ             $2, R13
+	MOVQ             tile_aheadStep(R14), R13
+	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
 tile1x2_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
@@ -546,7 +541,7 @@ tile1x2_loop:
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
 	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
 	PREFETCHT1       (R14)                                   // ahead, panel 0
-	PREFETCHT1       (R14)(DX*1)                             // ahead, panel 1
+	PREFETCHT1       (R14)(R12*1)                            // ahead, panel 1
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $64, CX
@@ -571,8 +566,8 @@ tile2x2_clear:
 	VXORPS           Z2, Z2, Z2
 	VXORPS           Z3, Z3, Z3
 tile2x2_ready:
-	MOVQ             tile_step(R14), R13
-	SHLQ             $2, R13
+	MOVQ             tile_aheadStep(R14), R13
+	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
 tile2x2_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
@@ -584,7 +579,7 @@ tile2x2_loop:
 	VFMADD231PS      Z24, Z29, Z2                            // sum[1] += x·w
 	VFMADD231PS      Z25, Z29, Z3                            // sum[1] += x·w
 	PREFETCHT1       (R14)                                   // ahead, panel 0
-	PREFETCHT1       (R14)(DX*1)                             // ahead, panel 1
+	PREFETCHT1       (R14)(R12*1)                            // ahead, panel 1
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $64, CX
@@ -617,8 +612,8 @@ tile3x2_clear:
 	VXORPS           Z4, Z4, Z4
 	VXORPS           Z5, Z5, Z5
 tile3x2_ready:
-	MOVQ             tile_step(R14), R13
-	SHLQ             $2, R13
+	MOVQ             tile_aheadStep(R14), R13
+	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
 tile3x2_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
@@ -633,7 +628,7 @@ tile3x2_loop:
 	VFMADD231PS      Z24, Z28, Z4                            // sum[2] += x·w
 	VFMADD231PS      Z25, Z28, Z5                            // sum[2] += x·w
 	PREFETCHT1       (R14)                                   // ahead, panel 0
-	PREFETCHT1       (R14)(DX*1)                             // ahead, panel 1
+	PREFETCHT1       (R14)(R12*1)                            // ahead, panel 1
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $64, CX
@@ -674,8 +669,8 @@ tile4x2_clear:
 	VXORPS           Z6, Z6, Z6
 	VXORPS           Z7, Z7, Z7
 tile4x2_ready:
-	MOVQ             tile_step(R14), R13
-	SHLQ             $2, R13
+	MOVQ             tile_aheadStep(R14), R13
+	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
 tile4x2_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
@@ -693,7 +688,7 @@ tile4x2_loop:
 	VFMADD231PS      Z24, Z29, Z6                            // sum[3] += x·w
 	VFMADD231PS      Z25, Z29, Z7                            // sum[3] += x·w
 	PREFETCHT1       (R14)                                   // ahead, panel 0
-	PREFETCHT1       (R14)(DX*1)                             // ahead, panel 1
+	PREFETCHT1       (R14)(R12*1)                            // ahead, panel 1
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $4, R10
@@ -743,8 +738,8 @@ tile5x2_clear:
 	VXORPS           Z8, Z8, Z8
 	VXORPS           Z9, Z9, Z9
 tile5x2_ready:
-	MOVQ             tile_step(R14), R13
-	SHLQ             $2, R13
+	MOVQ             tile_aheadStep(R14), R13
+	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
 tile5x2_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
@@ -765,7 +760,7 @@ tile5x2_loop:
 	VFMADD231PS      Z24, Z28, Z8                            // sum[4] += x·w
 	VFMADD231PS      Z25, Z28, Z9                            // sum[4] += x·w
 	PREFETCHT1       (R14)                                   // ahead, panel 0
-	PREFETCHT1       (R14)(DX*1)                             // ahead, panel 1
+	PREFETCHT1       (R14)(R12*1)                            // ahead, panel 1
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $4, R10
@@ -823,8 +818,8 @@ tile6x2_clear:
 	VXORPS           Z10, Z10, Z10
 	VXORPS           Z11, Z11, Z11
 tile6x2_ready:
-	MOVQ             tile_step(R14), R13
-	SHLQ             $2, R13
+	MOVQ             tile_aheadStep(R14), R13
+	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
 tile6x2_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
@@ -848,7 +843,7 @@ tile6x2_loop:
 	VFMADD231PS      Z24, Z29, Z10                           // sum[5] += x·w
 	VFMADD231PS      Z25, Z29, Z11                           // sum[5] += x·w
 	PREFETCHT1       (R14)                                   // ahead, panel 0
-	PREFETCHT1       (R14)(DX*1)                             // ahead, panel 1
+	PREFETCHT1       (R14)(R12*1)                            // ahead, panel 1
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $4, R10
@@ -916,8 +911,8 @@ tile7x2_clear:
 tile7x2_ready:
 	LEAQ             (R10)(BX*2), R15
 	ADDQ             BX, R15                                 // R15 = x + 6·ldx
-	MOVQ             tile_step(R14), R13
-	SHLQ             $2, R13
+	MOVQ             tile_aheadStep(R14), R13
+	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
 tile7x2_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
@@ -944,7 +939,7 @@ tile7x2_loop:
 	VFMADD231PS      Z24, Z28, Z12                           // sum[6] += x·w
 	VFMADD231PS      Z25, Z28, Z13                           // sum[6] += x·w
 	PREFETCHT1       (R14)                                   // ahead, panel 0
-	PREFETCHT1       (R14)(DX*1)                             // ahead, panel 1
+	PREFETCHT1       (R14)(R12*1)                            // ahead, panel 1
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $4, R10
@@ -1021,8 +1016,8 @@ tile8x2_clear:
 tile8x2_ready:
 	LEAQ             (R10)(BX*2), R15
 	ADDQ             BX, R15                                 // R15 = x + 6·ldx
-	MOVQ             tile_step(R14), R13
-	SHLQ             $2, R13
+	MOVQ             tile_aheadStep(R14), R13
+	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
 tile8x2_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
@@ -1052,7 +1047,7 @@ tile8x2_loop:
 	VFMADD231PS      Z24, Z29, Z14                           // sum[7] += x·w
 	VFMADD231PS      Z25, Z29, Z15                           // sum[7] += x·w
 	PREFETCHT1       (R14)                                   // ahead, panel 0
-	PREFETCHT1       (R14)(DX*1)                             // ahead, panel 1
+	PREFETCHT1       (R14)(R12*1)                            // ahead, panel 1
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $4, R10
@@ -1097,8 +1092,8 @@ tile1x3_clear:
 	VXORPS           Z1, Z1, Z1
 	VXORPS           Z2, Z2, Z2
 tile1x3_ready:
-	MOVQ             tile_step(R14), R13
-	SHLQ             $2, R13
+	MOVQ             tile_aheadStep(R14), R13
+	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
 tile1x3_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
@@ -1109,8 +1104,8 @@ tile1x3_loop:
 	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
 	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
 	PREFETCHT1       (R14)                                   // ahead, panel 0
-	PREFETCHT1       (R14)(DX*1)                             // ahead, panel 1
-	PREFETCHT1       (R14)(DX*2)                             // ahead, panel 2
+	PREFETCHT1       (R14)(R12*1)                            // ahead, panel 1
+	PREFETCHT1       (R14)(R12*2)                            // ahead, panel 2
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $64, CX
@@ -1140,8 +1135,8 @@ tile2x3_clear:
 	VXORPS           Z4, Z4, Z4
 	VXORPS           Z5, Z5, Z5
 tile2x3_ready:
-	MOVQ             tile_step(R14), R13
-	SHLQ             $2, R13
+	MOVQ             tile_aheadStep(R14), R13
+	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
 tile2x3_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
@@ -1156,8 +1151,8 @@ tile2x3_loop:
 	VFMADD231PS      Z25, Z29, Z4                            // sum[1] += x·w
 	VFMADD231PS      Z26, Z29, Z5                            // sum[1] += x·w
 	PREFETCHT1       (R14)                                   // ahead, panel 0
-	PREFETCHT1       (R14)(DX*1)                             // ahead, panel 1
-	PREFETCHT1       (R14)(DX*2)                             // ahead, panel 2
+	PREFETCHT1       (R14)(R12*1)                            // ahead, panel 1
+	PREFETCHT1       (R14)(R12*2)                            // ahead, panel 2
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $64, CX
@@ -1198,8 +1193,8 @@ tile3x3_clear:
 	VXORPS           Z7, Z7, Z7
 	VXORPS           Z8, Z8, Z8
 tile3x3_ready:
-	MOVQ             tile_step(R14), R13
-	SHLQ             $2, R13
+	MOVQ             tile_aheadStep(R14), R13
+	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
 tile3x3_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
@@ -1218,8 +1213,8 @@ tile3x3_loop:
 	VFMADD231PS      Z25, Z28, Z7                            // sum[2] += x·w
 	VFMADD231PS      Z26, Z28, Z8                            // sum[2] += x·w
 	PREFETCHT1       (R14)                                   // ahead, panel 0
-	PREFETCHT1       (R14)(DX*1)                             // ahead, panel 1
-	PREFETCHT1       (R14)(DX*2)                             // ahead, panel 2
+	PREFETCHT1       (R14)(R12*1)                            // ahead, panel 1
+	PREFETCHT1       (R14)(R12*2)                            // ahead, panel 2
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $64, CX
@@ -1271,8 +1266,8 @@ tile4x3_clear:
 	VXORPS           Z10, Z10, Z10
 	VXORPS           Z11, Z11, Z11
 tile4x3_ready:
-	MOVQ             tile_step(R14), R13
-	SHLQ             $2, R13
+	MOVQ             tile_aheadStep(R14), R13
+	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
 tile4x3_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
@@ -1295,8 +1290,8 @@ tile4x3_loop:
 	VFMADD231PS      Z25, Z29, Z10                           // sum[3] += x·w
 	VFMADD231PS      Z26, Z29, Z11                           // sum[3] += x·w
 	PREFETCHT1       (R14)                                   // ahead, panel 0
-	PREFETCHT1       (R14)(DX*1)                             // ahead, panel 1
-	PREFETCHT1       (R14)(DX*2)                             // ahead, panel 2
+	PREFETCHT1       (R14)(R12*1)                            // ahead, panel 1
+	PREFETCHT1       (R14)(R12*2)                            // ahead, panel 2
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $4, R10
@@ -1360,8 +1355,8 @@ tile5x3_clear:
 	VXORPS           Z13, Z13, Z13
 	VXORPS           Z14, Z14, Z14
 tile5x3_ready:
-	MOVQ             tile_step(R14), R13
-	SHLQ             $2, R13
+	MOVQ             tile_aheadStep(R14), R13
+	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
 tile5x3_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
@@ -1388,8 +1383,8 @@ tile5x3_loop:
 	VFMADD231PS      Z25, Z28, Z13                           // sum[4] += x·w
 	VFMADD231PS      Z26, Z28, Z14                           // sum[4] += x·w
 	PREFETCHT1       (R14)                                   // ahead, panel 0
-	PREFETCHT1       (R14)(DX*1)                             // ahead, panel 1
-	PREFETCHT1       (R14)(DX*2)                             // ahead, panel 2
+	PREFETCHT1       (R14)(R12*1)                            // ahead, panel 1
+	PREFETCHT1       (R14)(R12*2)                            // ahead, panel 2
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $4, R10
@@ -1464,8 +1459,8 @@ tile6x3_clear:
 	VXORPS           Z16, Z16, Z16
 	VXORPS           Z17, Z17, Z17
 tile6x3_ready:
-	MOVQ             tile_step(R14), R13
-	SHLQ             $2, R13
+	MOVQ             tile_aheadStep(R14), R13
+	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
 tile6x3_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
@@ -1496,8 +1491,8 @@ tile6x3_loop:
 	VFMADD231PS      Z25, Z29, Z16                           // sum[5] += x·w
 	VFMADD231PS      Z26, Z29, Z17                           // sum[5] += x·w
 	PREFETCHT1       (R14)                                   // ahead, panel 0
-	PREFETCHT1       (R14)(DX*1)                             // ahead, panel 1
-	PREFETCHT1       (R14)(DX*2)                             // ahead, panel 2
+	PREFETCHT1       (R14)(R12*1)                            // ahead, panel 1
+	PREFETCHT1       (R14)(R12*2)                            // ahead, panel 2
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $4, R10
@@ -1585,8 +1580,8 @@ tile7x3_clear:
 tile7x3_ready:
 	LEAQ             (R10)(BX*2), R15
 	ADDQ             BX, R15                                 // R15 = x + 6·ldx
-	MOVQ             tile_step(R14), R13
-	SHLQ             $2, R13
+	MOVQ             tile_aheadStep(R14), R13
+	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
 tile7x3_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
@@ -1621,8 +1616,8 @@ tile7x3_loop:
 	VFMADD231PS      Z25, Z28, Z19                           // sum[6] += x·w
 	VFMADD231PS      Z26, Z28, Z20                           // sum[6] += x·w
 	PREFETCHT1       (R14)                                   // ahead, panel 0
-	PREFETCHT1       (R14)(DX*1)                             // ahead, panel 1
-	PREFETCHT1       (R14)(DX*2)                             // ahead, panel 2
+	PREFETCHT1       (R14)(R12*1)                            // ahead, panel 1
+	PREFETCHT1       (R14)(R12*2)                            // ahead, panel 2
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $4, R10
@@ -1722,8 +1717,8 @@ tile8x3_clear:
 tile8x3_ready:
 	LEAQ             (R10)(BX*2), R15
 	ADDQ             BX, R15                                 // R15 = x + 6·ldx
-	MOVQ             tile_step(R14), R13
-	SHLQ             $2, R13
+	MOVQ             tile_aheadStep(R14), R13
+	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
 tile8x3_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
@@ -1762,8 +1757,8 @@ tile8x3_loop:
 	VFMADD231PS      Z25, Z29, Z22                           // sum[7] += x·w
 	VFMADD231PS      Z26, Z29, Z23                           // sum[7] += x·w
 	PREFETCHT1       (R14)                                   // ahead, panel 0
-	PREFETCHT1       (R14)(DX*1)                             // ahead, panel 1
-	PREFETCHT1       (R14)(DX*2)                             // ahead, panel 2
+	PREFETCHT1       (R14)(R12*1)                            // ahead, panel 1
+	PREFETCHT1       (R14)(R12*2)                            // ahead, panel 2
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $4, R10
@@ -1818,11 +1813,11 @@ tile1x4_clear:
 	VXORPS           Z2, Z2, Z2
 	VXORPS           Z3, Z3, Z3
 tile1x4_ready:
-	MOVQ             tile_step(R14), R13
-	SHLQ             $2, R13
+	MOVQ             tile_aheadStep(R14), R13
+	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
-	LEAQ             (R14)(DX*2), R8
-	ADDQ             DX, R8                                  // R8 = ahead + 3·panel
+	LEAQ             (R14)(R12*2), R8
+	ADDQ             R12, R8                                 // R8 = ahead + 3·aheadPanel
 tile1x4_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
 	VMOVUPS          0(CX)(DX*1), Z25                        // w, panel 1
@@ -1834,8 +1829,8 @@ tile1x4_loop:
 	VFMADD231PS      Z26, Z28, Z2                            // sum[0] += x·w
 	VFMADD231PS      Z27, Z28, Z3                            // sum[0] += x·w
 	PREFETCHT1       (R14)                                   // ahead, panel 0
-	PREFETCHT1       (R14)(DX*1)                             // ahead, panel 1
-	PREFETCHT1       (R14)(DX*2)                             // ahead, panel 2
+	PREFETCHT1       (R14)(R12*1)                            // ahead, panel 1
+	PREFETCHT1       (R14)(R12*2)                            // ahead, panel 2
 	PREFETCHT1       (R8)                                    // ahead, panel 3
 	ADDQ             R13, R14
 	ADDQ             R13, R8
@@ -1873,11 +1868,11 @@ tile2x4_clear:
 	VXORPS           Z6, Z6, Z6
 	VXORPS           Z7, Z7, Z7
 tile2x4_ready:
-	MOVQ             tile_step(R14), R13
-	SHLQ             $2, R13
+	MOVQ             tile_aheadStep(R14), R13
+	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
-	LEAQ             (R14)(DX*2), R8
-	ADDQ             DX, R8                                  // R8 = ahead + 3·panel
+	LEAQ             (R14)(R12*2), R8
+	ADDQ             R12, R8                                 // R8 = ahead + 3·aheadPanel
 tile2x4_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
 	VMOVUPS          0(CX)(DX*1), Z25                        // w, panel 1
@@ -1894,8 +1889,8 @@ tile2x4_loop:
 	VFMADD231PS      Z26, Z29, Z6                            // sum[1] += x·w
 	VFMADD231PS      Z27, Z29, Z7                            // sum[1] += x·w
 	PREFETCHT1       (R14)                                   // ahead, panel 0
-	PREFETCHT1       (R14)(DX*1)                             // ahead, panel 1
-	PREFETCHT1       (R14)(DX*2)                             // ahead, panel 2
+	PREFETCHT1       (R14)(R12*1)                            // ahead, panel 1
+	PREFETCHT1       (R14)(R12*2)                            // ahead, panel 2
 	PREFETCHT1       (R8)                                    // ahead, panel 3
 	ADDQ             R13, R14
 	ADDQ             R13, R8
@@ -1947,11 +1942,11 @@ tile3x4_clear:
 	VXORPS           Z10, Z10, Z10
 	VXORPS           Z11, Z11, Z11
 tile3x4_ready:
-	MOVQ             tile_step(R14), R13
-	SHLQ             $2, R13
+	MOVQ             tile_aheadStep(R14), R13
+	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
-	LEAQ             (R14)(DX*2), R8
-	ADDQ             DX, R8                                  // R8 = ahead + 3·panel
+	LEAQ             (R14)(R12*2), R8
+	ADDQ             R12, R8                                 // R8 = ahead + 3·aheadPanel
 tile3x4_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
 	VMOVUPS          0(CX)(DX*1), Z25                        // w, panel 1
@@ -1973,8 +1968,8 @@ tile3x4_loop:
 	VFMADD231PS      Z26, Z28, Z10                           // sum[2] += x·w
 	VFMADD231PS      Z27, Z28, Z11                           // sum[2] += x·w
 	PREFETCHT1       (R14)                                   // ahead, panel 0
-	PREFETCHT1       (R14)(DX*1)                             // ahead, panel 1
-	PREFETCHT1       (R14)(DX*2)                             // ahead, panel 2
+	PREFETCHT1       (R14)(R12*1)                            // ahead, panel 1
+	PREFETCHT1       (R14)(R12*2)                            // ahead, panel 2
 	PREFETCHT1       (R8)                                    // ahead, panel 3
 	ADDQ             R13, R14
 	ADDQ             R13, R8
@@ -2040,11 +2035,11 @@ tile4x4_clear:
 	VXORPS           Z14, Z14, Z14
 	VXORPS           Z15, Z15, Z15
 tile4x4_ready:
-	MOVQ             tile_step(R14), R13
-	SHLQ             $2, R13
+	MOVQ             tile_aheadStep(R14), R13
+	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
-	LEAQ             (R14)(DX*2), R8
-	ADDQ             DX, R8                                  // R8 = ahead + 3·panel
+	LEAQ             (R14)(R12*2), R8
+	ADDQ             R12, R8                                 // R8 = ahead + 3·aheadPanel
 tile4x4_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
 	VMOVUPS          0(CX)(DX*1), Z25                        // w, panel 1
@@ -2071,8 +2066,8 @@ tile4x4_loop:
 	VFMADD231PS      Z26, Z29, Z14                           // sum[3] += x·w
 	VFMADD231PS      Z27, Z29, Z15                           // sum[3] += x·w
 	PREFETCHT1       (R14)                                   // ahead, panel 0
-	PREFETCHT1       (R14)(DX*1)                             // ahead, panel 1
-	PREFETCHT1       (R14)(DX*2)                             // ahead, panel 2
+	PREFETCHT1       (R14)(R12*1)                            // ahead, panel 1
+	PREFETCHT1       (R14)(R12*2)                            // ahead, panel 2
 	PREFETCHT1       (R8)                                    // ahead, panel 3
 	ADDQ             R13, R14
 	ADDQ             R13, R8
@@ -2153,11 +2148,11 @@ tile5x4_clear:
 	VXORPS           Z18, Z18, Z18
 	VXORPS           Z19, Z19, Z19
 tile5x4_ready:
-	MOVQ             tile_step(R14), R13
-	SHLQ             $2, R13
+	MOVQ             tile_aheadStep(R14), R13
+	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
-	LEAQ             (R14)(DX*2), R8
-	ADDQ             DX, R8                                  // R8 = ahead + 3·panel
+	LEAQ             (R14)(R12*2), R8
+	ADDQ             R12, R8                                 // R8 = ahead + 3·aheadPanel
 tile5x4_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
 	VMOVUPS          0(CX)(DX*1), Z25                        // w, panel 1
@@ -2189,8 +2184,8 @@ tile5x4_loop:
 	VFMADD231PS      Z26, Z28, Z18                           // sum[4] += x·w
 	VFMADD231PS      Z27, Z28, Z19                           // sum[4] += x·w
 	PREFETCHT1       (R14)                                   // ahead, panel 0
-	PREFETCHT1       (R14)(DX*1)                             // ahead, panel 1
-	PREFETCHT1       (R14)(DX*2)                             // ahead, panel 2
+	PREFETCHT1       (R14)(R12*1)                            // ahead, panel 1
+	PREFETCHT1       (R14)(R12*2)                            // ahead, panel 2
 	PREFETCHT1       (R8)                                    // ahead, panel 3
 	ADDQ             R13, R14
 	ADDQ             R13, R8
@@ -2285,11 +2280,11 @@ tile6x4_clear:
 	VXORPS           Z22, Z22, Z22
 	VXORPS           Z23, Z23, Z23
 tile6x4_ready:
-	MOVQ             tile_step(R14), R13
-	SHLQ             $2, R13
+	MOVQ             tile_aheadStep(R14), R13
+	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
-	LEAQ             (R14)(DX*2), R8
-	ADDQ             DX, R8                                  // R8 = ahead + 3·panel
+	LEAQ             (R14)(R12*2), R8
+	ADDQ             R12, R8                                 // R8 = ahead + 3·aheadPanel
 tile6x4_loop:
 	VMOVUPS          0(CX), Z24                              // w, panel 0
 	VMOVUPS          0(CX)(DX*1), Z25                        // w, panel 1
@@ -2326,8 +2321,8 @@ tile6x4_loop:
 	VFMADD231PS      Z26, Z29, Z22                           // sum[5] += x·w
 	VFMADD231PS      Z27, Z29, Z23                           // sum[5] += x·w
 	PREFETCHT1       (R14)                                   // ahead, panel 0
-	PREFETCHT1       (R14)(DX*1)                             // ahead, panel 1
-	PREFETCHT1       (R14)(DX*2)                             // ahead, panel 2
+	PREFETCHT1       (R14)(R12*1)                            // ahead, panel 1
+	PREFETCHT1       (R14)(R12*2)                            // ahead, panel 2
 	PREFETCHT1       (R8)                                    // ahead, panel 3
 	ADDQ             R13, R14
 	ADDQ             R13, R8

@@ -5,20 +5,19 @@
 #include "go_asm.h"
 #include "textflag.h"
 
-// tileAVX2: up to 6 rows × 1 panel, 12 accumulators of 8 lanes, or 2 rows × 2 panels.
+// tileI8AVX2: up to 6 rows × 1 panel, 12 accumulators of 8 lanes, or 2 rows × 2 panels.
+// 	Y0-Y11 sums, Y12-Y13 weights, Y14-Y15 x; with 2 panels Y0-Y7 sums, Y8-Y11 weights
 //
 // A tile is rows × panels·16 outputs, all of them in registers while k runs: each step of k loads each panel's
-// line once, and each row's x once, into every lane.
+// line of 64 bytes once, and 4 bytes of each row of x once, into every lane.
 //
-// 	DI dst     SI ldd·4
-// 	AX x       BX ldx·4      R10 x + 3·ldx      rows 0-2 are at AX + {0,1,2}·BX, rows 3-5 at R10 + …,
-// 	                         R15 x + 6·ldx      rows 6-7 at R15 + …
-// 	CX w       DX panel·4    R11 w + 3·panel    panel q is at CX + q·DX
+// 	DI dst     SI ldd
+// 	AX x       BX ldx      R10 x + 3·ldx      rows 0-2 are at AX + {0,1,2}·BX, rows 3-5 at R10 + …,
+// 	                       R15 x + 6·ldx      rows 6-7 at R15 + …
+// 	CX w       DX panel    R11 w + 3·panel    panel q is at CX + q·DX
 // 	R9 steps of k left
-// 	R14 ahead  R13 step·4    R8 ahead + 3·panel, fetched into L2 meanwhile
-// 	At the start and the end: R8 start, R13 lds·4, R14 the tile, R15 the lanes of the last panel
-//
-// 	Y0-Y11 sums, Y12-Y13 weights, Y14-Y15 x; with 2 panels Y0-Y7 sums, Y8-Y11 weights
+// 	R14 ahead  R13 aheadStep   R12 aheadPanel   R8 ahead + 3·aheadPanel, fetched into L2 meanwhile
+// 	At the start and the end: R8 start, R13 lds, R14 the tile, R15 the lanes of the last panel
 
 DATA lanes<>+0(SB)/4, $0xffffffff // lane0 = NaN
 DATA lanes<>+4(SB)/4, $0xffffffff // lane1 = NaN
@@ -54,8 +53,18 @@ DATA lanes<>+120(SB)/4, $0x00000000 // lane30 = 0
 DATA lanes<>+124(SB)/4, $0x00000000 // lane31 = 0
 GLOBL lanes<>(SB), RODATA|NOPTR, $128
 
-// func tileAVX2(t *tile)
-TEXT ·tileAVX2(SB), NOSPLIT, $0-8
+DATA low<>+0(SB)/4, $0x00ff00ff // low0 = 2.3418409e-38
+DATA low<>+4(SB)/4, $0x00ff00ff // low1 = 2.3418409e-38
+DATA low<>+8(SB)/4, $0x00ff00ff // low2 = 2.3418409e-38
+DATA low<>+12(SB)/4, $0x00ff00ff // low3 = 2.3418409e-38
+DATA low<>+16(SB)/4, $0x00ff00ff // low4 = 2.3418409e-38
+DATA low<>+20(SB)/4, $0x00ff00ff // low5 = 2.3418409e-38
+DATA low<>+24(SB)/4, $0x00ff00ff // low6 = 2.3418409e-38
+DATA low<>+28(SB)/4, $0x00ff00ff // low7 = 2.3418409e-38
+GLOBL low<>(SB), RODATA|NOPTR, $32
+
+// func tileI8AVX2(t *tile)
+TEXT ·tileI8AVX2(SB), NOSPLIT, $0-8
 	MOVQ             t+0(FP), R14
 	MOVQ             tile_dst(R14), DI
 	MOVQ             tile_ldd(R14), SI
@@ -65,13 +74,9 @@ TEXT ·tileAVX2(SB), NOSPLIT, $0-8
 	MOVQ             tile_ldx(R14), BX
 	MOVQ             tile_w(R14), CX
 	MOVQ             tile_panel(R14), DX
-	MOVQ             tile_k(R14), R9
+	MOVQ             tile_steps(R14), R9
 	MOVQ             tile_last(R14), R15
 	MOVQ             tile_panels(R14), R12
-	SHLQ             $2, SI                                  // in bytes
-	SHLQ             $2, R13                                 // in bytes
-	SHLQ             $2, BX                                  // in bytes
-	SHLQ             $2, DX                                  // in bytes
 	LEAQ             (CX)(DX*2), R11
 	ADDQ             DX, R11                                 // R11 = w + 3·panel
 	NEGQ             R15
@@ -118,15 +123,32 @@ tile1x1_clear:
 	VXORPS           Y0, Y0, Y0
 	VXORPS           Y1, Y1, Y1
 tile1x1_ready:
-	MOVQ             tile_step(R14), R13
-	SHLQ             $2, R13
+	MOVQ             tile_aheadStep(R14), R13
+	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
 tile1x1_loop:
 	VMOVUPS          0(CX), Y12                              // w, panel 0
+	VPSLLW           $8, Y12, Y12                            // widened
+	VPSRAW           $8, Y12, Y12                            // widened
 	VMOVUPS          32(CX), Y13                             // w, panel 0
+	VPSLLW           $8, Y13, Y13                            // widened
+	VPSRAW           $8, Y13, Y13                            // widened
 	VBROADCASTSS     (AX), Y14                               // x[0]
-	VFMADD231PS      Y12, Y14, Y0                            // sum[0] += x·w
-	VFMADD231PS      Y13, Y14, Y1                            // sum[0] += x·w
+	VPAND            low<>(SB), Y14, Y14                     // widened
+	VPMADDWD         Y12, Y14, Y15
+	VPADDD           Y15, Y0, Y0                             // sum[0] += x·w
+	VPMADDWD         Y13, Y14, Y15
+	VPADDD           Y15, Y1, Y1                             // sum[0] += x·w
+	VMOVUPS          0(CX), Y12                              // w, panel 0
+	VPSRAW           $8, Y12, Y12                            // widened
+	VMOVUPS          32(CX), Y13                             // w, panel 0
+	VPSRAW           $8, Y13, Y13                            // widened
+	VBROADCASTSS     (AX), Y14                               // x[0]
+	VPSRLW           $8, Y14, Y14                            // widened
+	VPMADDWD         Y12, Y14, Y15
+	VPADDD           Y15, Y0, Y0                             // sum[0] += x·w
+	VPMADDWD         Y13, Y14, Y15
+	VPADDD           Y15, Y1, Y1                             // sum[0] += x·w
 	PREFETCHT1       (R14)                                   // ahead, panel 0
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
@@ -166,18 +188,44 @@ tile2x1_clear:
 	VXORPS           Y2, Y2, Y2
 	VXORPS           Y3, Y3, Y3
 tile2x1_ready:
-	MOVQ             tile_step(R14), R13
-	SHLQ             $2, R13
+	MOVQ             tile_aheadStep(R14), R13
+	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
 tile2x1_loop:
 	VMOVUPS          0(CX), Y12                              // w, panel 0
+	VPSLLW           $8, Y12, Y12                            // widened
+	VPSRAW           $8, Y12, Y12                            // widened
 	VMOVUPS          32(CX), Y13                             // w, panel 0
+	VPSLLW           $8, Y13, Y13                            // widened
+	VPSRAW           $8, Y13, Y13                            // widened
 	VBROADCASTSS     (AX), Y14                               // x[0]
-	VFMADD231PS      Y12, Y14, Y0                            // sum[0] += x·w
-	VFMADD231PS      Y13, Y14, Y1                            // sum[0] += x·w
-	VBROADCASTSS     (AX)(BX*1), Y15                         // x[1]
-	VFMADD231PS      Y12, Y15, Y2                            // sum[1] += x·w
-	VFMADD231PS      Y13, Y15, Y3                            // sum[1] += x·w
+	VPAND            low<>(SB), Y14, Y14                     // widened
+	VPMADDWD         Y12, Y14, Y15
+	VPADDD           Y15, Y0, Y0                             // sum[0] += x·w
+	VPMADDWD         Y13, Y14, Y15
+	VPADDD           Y15, Y1, Y1                             // sum[0] += x·w
+	VBROADCASTSS     (AX)(BX*1), Y14                         // x[1]
+	VPAND            low<>(SB), Y14, Y14                     // widened
+	VPMADDWD         Y12, Y14, Y15
+	VPADDD           Y15, Y2, Y2                             // sum[1] += x·w
+	VPMADDWD         Y13, Y14, Y15
+	VPADDD           Y15, Y3, Y3                             // sum[1] += x·w
+	VMOVUPS          0(CX), Y12                              // w, panel 0
+	VPSRAW           $8, Y12, Y12                            // widened
+	VMOVUPS          32(CX), Y13                             // w, panel 0
+	VPSRAW           $8, Y13, Y13                            // widened
+	VBROADCASTSS     (AX), Y14                               // x[0]
+	VPSRLW           $8, Y14, Y14                            // widened
+	VPMADDWD         Y12, Y14, Y15
+	VPADDD           Y15, Y0, Y0                             // sum[0] += x·w
+	VPMADDWD         Y13, Y14, Y15
+	VPADDD           Y15, Y1, Y1                             // sum[0] += x·w
+	VBROADCASTSS     (AX)(BX*1), Y14                         // x[1]
+	VPSRLW           $8, Y14, Y14                            // widened
+	VPMADDWD         Y12, Y14, Y15
+	VPADDD           Y15, Y2, Y2                             // sum[1] += x·w
+	VPMADDWD         Y13, Y14, Y15
+	VPADDD           Y15, Y3, Y3                             // sum[1] += x·w
 	PREFETCHT1       (R14)                                   // ahead, panel 0
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
@@ -232,21 +280,56 @@ tile3x1_clear:
 	VXORPS           Y4, Y4, Y4
 	VXORPS           Y5, Y5, Y5
 tile3x1_ready:
-	MOVQ             tile_step(R14), R13
-	SHLQ             $2, R13
+	MOVQ             tile_aheadStep(R14), R13
+	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
 tile3x1_loop:
 	VMOVUPS          0(CX), Y12                              // w, panel 0
+	VPSLLW           $8, Y12, Y12                            // widened
+	VPSRAW           $8, Y12, Y12                            // widened
 	VMOVUPS          32(CX), Y13                             // w, panel 0
+	VPSLLW           $8, Y13, Y13                            // widened
+	VPSRAW           $8, Y13, Y13                            // widened
 	VBROADCASTSS     (AX), Y14                               // x[0]
-	VFMADD231PS      Y12, Y14, Y0                            // sum[0] += x·w
-	VFMADD231PS      Y13, Y14, Y1                            // sum[0] += x·w
-	VBROADCASTSS     (AX)(BX*1), Y15                         // x[1]
-	VFMADD231PS      Y12, Y15, Y2                            // sum[1] += x·w
-	VFMADD231PS      Y13, Y15, Y3                            // sum[1] += x·w
+	VPAND            low<>(SB), Y14, Y14                     // widened
+	VPMADDWD         Y12, Y14, Y15
+	VPADDD           Y15, Y0, Y0                             // sum[0] += x·w
+	VPMADDWD         Y13, Y14, Y15
+	VPADDD           Y15, Y1, Y1                             // sum[0] += x·w
+	VBROADCASTSS     (AX)(BX*1), Y14                         // x[1]
+	VPAND            low<>(SB), Y14, Y14                     // widened
+	VPMADDWD         Y12, Y14, Y15
+	VPADDD           Y15, Y2, Y2                             // sum[1] += x·w
+	VPMADDWD         Y13, Y14, Y15
+	VPADDD           Y15, Y3, Y3                             // sum[1] += x·w
 	VBROADCASTSS     (AX)(BX*2), Y14                         // x[2]
-	VFMADD231PS      Y12, Y14, Y4                            // sum[2] += x·w
-	VFMADD231PS      Y13, Y14, Y5                            // sum[2] += x·w
+	VPAND            low<>(SB), Y14, Y14                     // widened
+	VPMADDWD         Y12, Y14, Y15
+	VPADDD           Y15, Y4, Y4                             // sum[2] += x·w
+	VPMADDWD         Y13, Y14, Y15
+	VPADDD           Y15, Y5, Y5                             // sum[2] += x·w
+	VMOVUPS          0(CX), Y12                              // w, panel 0
+	VPSRAW           $8, Y12, Y12                            // widened
+	VMOVUPS          32(CX), Y13                             // w, panel 0
+	VPSRAW           $8, Y13, Y13                            // widened
+	VBROADCASTSS     (AX), Y14                               // x[0]
+	VPSRLW           $8, Y14, Y14                            // widened
+	VPMADDWD         Y12, Y14, Y15
+	VPADDD           Y15, Y0, Y0                             // sum[0] += x·w
+	VPMADDWD         Y13, Y14, Y15
+	VPADDD           Y15, Y1, Y1                             // sum[0] += x·w
+	VBROADCASTSS     (AX)(BX*1), Y14                         // x[1]
+	VPSRLW           $8, Y14, Y14                            // widened
+	VPMADDWD         Y12, Y14, Y15
+	VPADDD           Y15, Y2, Y2                             // sum[1] += x·w
+	VPMADDWD         Y13, Y14, Y15
+	VPADDD           Y15, Y3, Y3                             // sum[1] += x·w
+	VBROADCASTSS     (AX)(BX*2), Y14                         // x[2]
+	VPSRLW           $8, Y14, Y14                            // widened
+	VPMADDWD         Y12, Y14, Y15
+	VPADDD           Y15, Y4, Y4                             // sum[2] += x·w
+	VPMADDWD         Y13, Y14, Y15
+	VPADDD           Y15, Y5, Y5                             // sum[2] += x·w
 	PREFETCHT1       (R14)                                   // ahead, panel 0
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
@@ -316,24 +399,68 @@ tile4x1_clear:
 	VXORPS           Y6, Y6, Y6
 	VXORPS           Y7, Y7, Y7
 tile4x1_ready:
-	MOVQ             tile_step(R14), R13
-	SHLQ             $2, R13
+	MOVQ             tile_aheadStep(R14), R13
+	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
 tile4x1_loop:
 	VMOVUPS          0(CX), Y12                              // w, panel 0
+	VPSLLW           $8, Y12, Y12                            // widened
+	VPSRAW           $8, Y12, Y12                            // widened
 	VMOVUPS          32(CX), Y13                             // w, panel 0
+	VPSLLW           $8, Y13, Y13                            // widened
+	VPSRAW           $8, Y13, Y13                            // widened
 	VBROADCASTSS     (AX), Y14                               // x[0]
-	VFMADD231PS      Y12, Y14, Y0                            // sum[0] += x·w
-	VFMADD231PS      Y13, Y14, Y1                            // sum[0] += x·w
-	VBROADCASTSS     (AX)(BX*1), Y15                         // x[1]
-	VFMADD231PS      Y12, Y15, Y2                            // sum[1] += x·w
-	VFMADD231PS      Y13, Y15, Y3                            // sum[1] += x·w
+	VPAND            low<>(SB), Y14, Y14                     // widened
+	VPMADDWD         Y12, Y14, Y15
+	VPADDD           Y15, Y0, Y0                             // sum[0] += x·w
+	VPMADDWD         Y13, Y14, Y15
+	VPADDD           Y15, Y1, Y1                             // sum[0] += x·w
+	VBROADCASTSS     (AX)(BX*1), Y14                         // x[1]
+	VPAND            low<>(SB), Y14, Y14                     // widened
+	VPMADDWD         Y12, Y14, Y15
+	VPADDD           Y15, Y2, Y2                             // sum[1] += x·w
+	VPMADDWD         Y13, Y14, Y15
+	VPADDD           Y15, Y3, Y3                             // sum[1] += x·w
 	VBROADCASTSS     (AX)(BX*2), Y14                         // x[2]
-	VFMADD231PS      Y12, Y14, Y4                            // sum[2] += x·w
-	VFMADD231PS      Y13, Y14, Y5                            // sum[2] += x·w
-	VBROADCASTSS     (R10), Y15                              // x[3]
-	VFMADD231PS      Y12, Y15, Y6                            // sum[3] += x·w
-	VFMADD231PS      Y13, Y15, Y7                            // sum[3] += x·w
+	VPAND            low<>(SB), Y14, Y14                     // widened
+	VPMADDWD         Y12, Y14, Y15
+	VPADDD           Y15, Y4, Y4                             // sum[2] += x·w
+	VPMADDWD         Y13, Y14, Y15
+	VPADDD           Y15, Y5, Y5                             // sum[2] += x·w
+	VBROADCASTSS     (R10), Y14                              // x[3]
+	VPAND            low<>(SB), Y14, Y14                     // widened
+	VPMADDWD         Y12, Y14, Y15
+	VPADDD           Y15, Y6, Y6                             // sum[3] += x·w
+	VPMADDWD         Y13, Y14, Y15
+	VPADDD           Y15, Y7, Y7                             // sum[3] += x·w
+	VMOVUPS          0(CX), Y12                              // w, panel 0
+	VPSRAW           $8, Y12, Y12                            // widened
+	VMOVUPS          32(CX), Y13                             // w, panel 0
+	VPSRAW           $8, Y13, Y13                            // widened
+	VBROADCASTSS     (AX), Y14                               // x[0]
+	VPSRLW           $8, Y14, Y14                            // widened
+	VPMADDWD         Y12, Y14, Y15
+	VPADDD           Y15, Y0, Y0                             // sum[0] += x·w
+	VPMADDWD         Y13, Y14, Y15
+	VPADDD           Y15, Y1, Y1                             // sum[0] += x·w
+	VBROADCASTSS     (AX)(BX*1), Y14                         // x[1]
+	VPSRLW           $8, Y14, Y14                            // widened
+	VPMADDWD         Y12, Y14, Y15
+	VPADDD           Y15, Y2, Y2                             // sum[1] += x·w
+	VPMADDWD         Y13, Y14, Y15
+	VPADDD           Y15, Y3, Y3                             // sum[1] += x·w
+	VBROADCASTSS     (AX)(BX*2), Y14                         // x[2]
+	VPSRLW           $8, Y14, Y14                            // widened
+	VPMADDWD         Y12, Y14, Y15
+	VPADDD           Y15, Y4, Y4                             // sum[2] += x·w
+	VPMADDWD         Y13, Y14, Y15
+	VPADDD           Y15, Y5, Y5                             // sum[2] += x·w
+	VBROADCASTSS     (R10), Y14                              // x[3]
+	VPSRLW           $8, Y14, Y14                            // widened
+	VPMADDWD         Y12, Y14, Y15
+	VPADDD           Y15, Y6, Y6                             // sum[3] += x·w
+	VPMADDWD         Y13, Y14, Y15
+	VPADDD           Y15, Y7, Y7                             // sum[3] += x·w
 	PREFETCHT1       (R14)                                   // ahead, panel 0
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
@@ -419,27 +546,80 @@ tile5x1_clear:
 	VXORPS           Y8, Y8, Y8
 	VXORPS           Y9, Y9, Y9
 tile5x1_ready:
-	MOVQ             tile_step(R14), R13
-	SHLQ             $2, R13
+	MOVQ             tile_aheadStep(R14), R13
+	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
 tile5x1_loop:
 	VMOVUPS          0(CX), Y12                              // w, panel 0
+	VPSLLW           $8, Y12, Y12                            // widened
+	VPSRAW           $8, Y12, Y12                            // widened
 	VMOVUPS          32(CX), Y13                             // w, panel 0
+	VPSLLW           $8, Y13, Y13                            // widened
+	VPSRAW           $8, Y13, Y13                            // widened
 	VBROADCASTSS     (AX), Y14                               // x[0]
-	VFMADD231PS      Y12, Y14, Y0                            // sum[0] += x·w
-	VFMADD231PS      Y13, Y14, Y1                            // sum[0] += x·w
-	VBROADCASTSS     (AX)(BX*1), Y15                         // x[1]
-	VFMADD231PS      Y12, Y15, Y2                            // sum[1] += x·w
-	VFMADD231PS      Y13, Y15, Y3                            // sum[1] += x·w
+	VPAND            low<>(SB), Y14, Y14                     // widened
+	VPMADDWD         Y12, Y14, Y15
+	VPADDD           Y15, Y0, Y0                             // sum[0] += x·w
+	VPMADDWD         Y13, Y14, Y15
+	VPADDD           Y15, Y1, Y1                             // sum[0] += x·w
+	VBROADCASTSS     (AX)(BX*1), Y14                         // x[1]
+	VPAND            low<>(SB), Y14, Y14                     // widened
+	VPMADDWD         Y12, Y14, Y15
+	VPADDD           Y15, Y2, Y2                             // sum[1] += x·w
+	VPMADDWD         Y13, Y14, Y15
+	VPADDD           Y15, Y3, Y3                             // sum[1] += x·w
 	VBROADCASTSS     (AX)(BX*2), Y14                         // x[2]
-	VFMADD231PS      Y12, Y14, Y4                            // sum[2] += x·w
-	VFMADD231PS      Y13, Y14, Y5                            // sum[2] += x·w
-	VBROADCASTSS     (R10), Y15                              // x[3]
-	VFMADD231PS      Y12, Y15, Y6                            // sum[3] += x·w
-	VFMADD231PS      Y13, Y15, Y7                            // sum[3] += x·w
+	VPAND            low<>(SB), Y14, Y14                     // widened
+	VPMADDWD         Y12, Y14, Y15
+	VPADDD           Y15, Y4, Y4                             // sum[2] += x·w
+	VPMADDWD         Y13, Y14, Y15
+	VPADDD           Y15, Y5, Y5                             // sum[2] += x·w
+	VBROADCASTSS     (R10), Y14                              // x[3]
+	VPAND            low<>(SB), Y14, Y14                     // widened
+	VPMADDWD         Y12, Y14, Y15
+	VPADDD           Y15, Y6, Y6                             // sum[3] += x·w
+	VPMADDWD         Y13, Y14, Y15
+	VPADDD           Y15, Y7, Y7                             // sum[3] += x·w
 	VBROADCASTSS     (R10)(BX*1), Y14                        // x[4]
-	VFMADD231PS      Y12, Y14, Y8                            // sum[4] += x·w
-	VFMADD231PS      Y13, Y14, Y9                            // sum[4] += x·w
+	VPAND            low<>(SB), Y14, Y14                     // widened
+	VPMADDWD         Y12, Y14, Y15
+	VPADDD           Y15, Y8, Y8                             // sum[4] += x·w
+	VPMADDWD         Y13, Y14, Y15
+	VPADDD           Y15, Y9, Y9                             // sum[4] += x·w
+	VMOVUPS          0(CX), Y12                              // w, panel 0
+	VPSRAW           $8, Y12, Y12                            // widened
+	VMOVUPS          32(CX), Y13                             // w, panel 0
+	VPSRAW           $8, Y13, Y13                            // widened
+	VBROADCASTSS     (AX), Y14                               // x[0]
+	VPSRLW           $8, Y14, Y14                            // widened
+	VPMADDWD         Y12, Y14, Y15
+	VPADDD           Y15, Y0, Y0                             // sum[0] += x·w
+	VPMADDWD         Y13, Y14, Y15
+	VPADDD           Y15, Y1, Y1                             // sum[0] += x·w
+	VBROADCASTSS     (AX)(BX*1), Y14                         // x[1]
+	VPSRLW           $8, Y14, Y14                            // widened
+	VPMADDWD         Y12, Y14, Y15
+	VPADDD           Y15, Y2, Y2                             // sum[1] += x·w
+	VPMADDWD         Y13, Y14, Y15
+	VPADDD           Y15, Y3, Y3                             // sum[1] += x·w
+	VBROADCASTSS     (AX)(BX*2), Y14                         // x[2]
+	VPSRLW           $8, Y14, Y14                            // widened
+	VPMADDWD         Y12, Y14, Y15
+	VPADDD           Y15, Y4, Y4                             // sum[2] += x·w
+	VPMADDWD         Y13, Y14, Y15
+	VPADDD           Y15, Y5, Y5                             // sum[2] += x·w
+	VBROADCASTSS     (R10), Y14                              // x[3]
+	VPSRLW           $8, Y14, Y14                            // widened
+	VPMADDWD         Y12, Y14, Y15
+	VPADDD           Y15, Y6, Y6                             // sum[3] += x·w
+	VPMADDWD         Y13, Y14, Y15
+	VPADDD           Y15, Y7, Y7                             // sum[3] += x·w
+	VBROADCASTSS     (R10)(BX*1), Y14                        // x[4]
+	VPSRLW           $8, Y14, Y14                            // widened
+	VPMADDWD         Y12, Y14, Y15
+	VPADDD           Y15, Y8, Y8                             // sum[4] += x·w
+	VPMADDWD         Y13, Y14, Y15
+	VPADDD           Y15, Y9, Y9                             // sum[4] += x·w
 	PREFETCHT1       (R14)                                   // ahead, panel 0
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
@@ -540,30 +720,92 @@ tile6x1_clear:
 	VXORPS           Y10, Y10, Y10
 	VXORPS           Y11, Y11, Y11
 tile6x1_ready:
-	MOVQ             tile_step(R14), R13
-	SHLQ             $2, R13
+	MOVQ             tile_aheadStep(R14), R13
+	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
 tile6x1_loop:
 	VMOVUPS          0(CX), Y12                              // w, panel 0
+	VPSLLW           $8, Y12, Y12                            // widened
+	VPSRAW           $8, Y12, Y12                            // widened
 	VMOVUPS          32(CX), Y13                             // w, panel 0
+	VPSLLW           $8, Y13, Y13                            // widened
+	VPSRAW           $8, Y13, Y13                            // widened
 	VBROADCASTSS     (AX), Y14                               // x[0]
-	VFMADD231PS      Y12, Y14, Y0                            // sum[0] += x·w
-	VFMADD231PS      Y13, Y14, Y1                            // sum[0] += x·w
-	VBROADCASTSS     (AX)(BX*1), Y15                         // x[1]
-	VFMADD231PS      Y12, Y15, Y2                            // sum[1] += x·w
-	VFMADD231PS      Y13, Y15, Y3                            // sum[1] += x·w
+	VPAND            low<>(SB), Y14, Y14                     // widened
+	VPMADDWD         Y12, Y14, Y15
+	VPADDD           Y15, Y0, Y0                             // sum[0] += x·w
+	VPMADDWD         Y13, Y14, Y15
+	VPADDD           Y15, Y1, Y1                             // sum[0] += x·w
+	VBROADCASTSS     (AX)(BX*1), Y14                         // x[1]
+	VPAND            low<>(SB), Y14, Y14                     // widened
+	VPMADDWD         Y12, Y14, Y15
+	VPADDD           Y15, Y2, Y2                             // sum[1] += x·w
+	VPMADDWD         Y13, Y14, Y15
+	VPADDD           Y15, Y3, Y3                             // sum[1] += x·w
 	VBROADCASTSS     (AX)(BX*2), Y14                         // x[2]
-	VFMADD231PS      Y12, Y14, Y4                            // sum[2] += x·w
-	VFMADD231PS      Y13, Y14, Y5                            // sum[2] += x·w
-	VBROADCASTSS     (R10), Y15                              // x[3]
-	VFMADD231PS      Y12, Y15, Y6                            // sum[3] += x·w
-	VFMADD231PS      Y13, Y15, Y7                            // sum[3] += x·w
+	VPAND            low<>(SB), Y14, Y14                     // widened
+	VPMADDWD         Y12, Y14, Y15
+	VPADDD           Y15, Y4, Y4                             // sum[2] += x·w
+	VPMADDWD         Y13, Y14, Y15
+	VPADDD           Y15, Y5, Y5                             // sum[2] += x·w
+	VBROADCASTSS     (R10), Y14                              // x[3]
+	VPAND            low<>(SB), Y14, Y14                     // widened
+	VPMADDWD         Y12, Y14, Y15
+	VPADDD           Y15, Y6, Y6                             // sum[3] += x·w
+	VPMADDWD         Y13, Y14, Y15
+	VPADDD           Y15, Y7, Y7                             // sum[3] += x·w
 	VBROADCASTSS     (R10)(BX*1), Y14                        // x[4]
-	VFMADD231PS      Y12, Y14, Y8                            // sum[4] += x·w
-	VFMADD231PS      Y13, Y14, Y9                            // sum[4] += x·w
-	VBROADCASTSS     (R10)(BX*2), Y15                        // x[5]
-	VFMADD231PS      Y12, Y15, Y10                           // sum[5] += x·w
-	VFMADD231PS      Y13, Y15, Y11                           // sum[5] += x·w
+	VPAND            low<>(SB), Y14, Y14                     // widened
+	VPMADDWD         Y12, Y14, Y15
+	VPADDD           Y15, Y8, Y8                             // sum[4] += x·w
+	VPMADDWD         Y13, Y14, Y15
+	VPADDD           Y15, Y9, Y9                             // sum[4] += x·w
+	VBROADCASTSS     (R10)(BX*2), Y14                        // x[5]
+	VPAND            low<>(SB), Y14, Y14                     // widened
+	VPMADDWD         Y12, Y14, Y15
+	VPADDD           Y15, Y10, Y10                           // sum[5] += x·w
+	VPMADDWD         Y13, Y14, Y15
+	VPADDD           Y15, Y11, Y11                           // sum[5] += x·w
+	VMOVUPS          0(CX), Y12                              // w, panel 0
+	VPSRAW           $8, Y12, Y12                            // widened
+	VMOVUPS          32(CX), Y13                             // w, panel 0
+	VPSRAW           $8, Y13, Y13                            // widened
+	VBROADCASTSS     (AX), Y14                               // x[0]
+	VPSRLW           $8, Y14, Y14                            // widened
+	VPMADDWD         Y12, Y14, Y15
+	VPADDD           Y15, Y0, Y0                             // sum[0] += x·w
+	VPMADDWD         Y13, Y14, Y15
+	VPADDD           Y15, Y1, Y1                             // sum[0] += x·w
+	VBROADCASTSS     (AX)(BX*1), Y14                         // x[1]
+	VPSRLW           $8, Y14, Y14                            // widened
+	VPMADDWD         Y12, Y14, Y15
+	VPADDD           Y15, Y2, Y2                             // sum[1] += x·w
+	VPMADDWD         Y13, Y14, Y15
+	VPADDD           Y15, Y3, Y3                             // sum[1] += x·w
+	VBROADCASTSS     (AX)(BX*2), Y14                         // x[2]
+	VPSRLW           $8, Y14, Y14                            // widened
+	VPMADDWD         Y12, Y14, Y15
+	VPADDD           Y15, Y4, Y4                             // sum[2] += x·w
+	VPMADDWD         Y13, Y14, Y15
+	VPADDD           Y15, Y5, Y5                             // sum[2] += x·w
+	VBROADCASTSS     (R10), Y14                              // x[3]
+	VPSRLW           $8, Y14, Y14                            // widened
+	VPMADDWD         Y12, Y14, Y15
+	VPADDD           Y15, Y6, Y6                             // sum[3] += x·w
+	VPMADDWD         Y13, Y14, Y15
+	VPADDD           Y15, Y7, Y7                             // sum[3] += x·w
+	VBROADCASTSS     (R10)(BX*1), Y14                        // x[4]
+	VPSRLW           $8, Y14, Y14                            // widened
+	VPMADDWD         Y12, Y14, Y15
+	VPADDD           Y15, Y8, Y8                             // sum[4] += x·w
+	VPMADDWD         Y13, Y14, Y15
+	VPADDD           Y15, Y9, Y9                             // sum[4] += x·w
+	VBROADCASTSS     (R10)(BX*2), Y14                        // x[5]
+	VPSRLW           $8, Y14, Y14                            // widened
+	VPMADDWD         Y12, Y14, Y15
+	VPADDD           Y15, Y10, Y10                           // sum[5] += x·w
+	VPMADDWD         Y13, Y14, Y15
+	VPADDD           Y15, Y11, Y11                           // sum[5] += x·w
 	PREFETCHT1       (R14)                                   // ahead, panel 0
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
@@ -641,21 +883,52 @@ tile1x2_clear:
 	VXORPS           Y2, Y2, Y2
 	VXORPS           Y3, Y3, Y3
 tile1x2_ready:
-	MOVQ             tile_step(R14), R13
-	SHLQ             $2, R13
+	MOVQ             tile_aheadStep(R14), R13
+	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
 tile1x2_loop:
 	VMOVUPS          0(CX), Y8                               // w, panel 0
+	VPSLLW           $8, Y8, Y8                              // widened
+	VPSRAW           $8, Y8, Y8                              // widened
 	VMOVUPS          32(CX), Y9                              // w, panel 0
+	VPSLLW           $8, Y9, Y9                              // widened
+	VPSRAW           $8, Y9, Y9                              // widened
 	VMOVUPS          0(CX)(DX*1), Y10                        // w, panel 1
+	VPSLLW           $8, Y10, Y10                            // widened
+	VPSRAW           $8, Y10, Y10                            // widened
 	VMOVUPS          32(CX)(DX*1), Y11                       // w, panel 1
+	VPSLLW           $8, Y11, Y11                            // widened
+	VPSRAW           $8, Y11, Y11                            // widened
 	VBROADCASTSS     (AX), Y14                               // x[0]
-	VFMADD231PS      Y8, Y14, Y0                             // sum[0] += x·w
-	VFMADD231PS      Y9, Y14, Y1                             // sum[0] += x·w
-	VFMADD231PS      Y10, Y14, Y2                            // sum[0] += x·w
-	VFMADD231PS      Y11, Y14, Y3                            // sum[0] += x·w
+	VPAND            low<>(SB), Y14, Y14                     // widened
+	VPMADDWD         Y8, Y14, Y15
+	VPADDD           Y15, Y0, Y0                             // sum[0] += x·w
+	VPMADDWD         Y9, Y14, Y15
+	VPADDD           Y15, Y1, Y1                             // sum[0] += x·w
+	VPMADDWD         Y10, Y14, Y15
+	VPADDD           Y15, Y2, Y2                             // sum[0] += x·w
+	VPMADDWD         Y11, Y14, Y15
+	VPADDD           Y15, Y3, Y3                             // sum[0] += x·w
+	VMOVUPS          0(CX), Y8                               // w, panel 0
+	VPSRAW           $8, Y8, Y8                              // widened
+	VMOVUPS          32(CX), Y9                              // w, panel 0
+	VPSRAW           $8, Y9, Y9                              // widened
+	VMOVUPS          0(CX)(DX*1), Y10                        // w, panel 1
+	VPSRAW           $8, Y10, Y10                            // widened
+	VMOVUPS          32(CX)(DX*1), Y11                       // w, panel 1
+	VPSRAW           $8, Y11, Y11                            // widened
+	VBROADCASTSS     (AX), Y14                               // x[0]
+	VPSRLW           $8, Y14, Y14                            // widened
+	VPMADDWD         Y8, Y14, Y15
+	VPADDD           Y15, Y0, Y0                             // sum[0] += x·w
+	VPMADDWD         Y9, Y14, Y15
+	VPADDD           Y15, Y1, Y1                             // sum[0] += x·w
+	VPMADDWD         Y10, Y14, Y15
+	VPADDD           Y15, Y2, Y2                             // sum[0] += x·w
+	VPMADDWD         Y11, Y14, Y15
+	VPADDD           Y15, Y3, Y3                             // sum[0] += x·w
 	PREFETCHT1       (R14)                                   // ahead, panel 0
-	PREFETCHT1       (R14)(DX*1)                             // ahead, panel 1
+	PREFETCHT1       (R14)(R12*1)                            // ahead, panel 1
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $64, CX
@@ -706,26 +979,72 @@ tile2x2_clear:
 	VXORPS           Y6, Y6, Y6
 	VXORPS           Y7, Y7, Y7
 tile2x2_ready:
-	MOVQ             tile_step(R14), R13
-	SHLQ             $2, R13
+	MOVQ             tile_aheadStep(R14), R13
+	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
 tile2x2_loop:
 	VMOVUPS          0(CX), Y8                               // w, panel 0
+	VPSLLW           $8, Y8, Y8                              // widened
+	VPSRAW           $8, Y8, Y8                              // widened
 	VMOVUPS          32(CX), Y9                              // w, panel 0
+	VPSLLW           $8, Y9, Y9                              // widened
+	VPSRAW           $8, Y9, Y9                              // widened
 	VMOVUPS          0(CX)(DX*1), Y10                        // w, panel 1
+	VPSLLW           $8, Y10, Y10                            // widened
+	VPSRAW           $8, Y10, Y10                            // widened
 	VMOVUPS          32(CX)(DX*1), Y11                       // w, panel 1
+	VPSLLW           $8, Y11, Y11                            // widened
+	VPSRAW           $8, Y11, Y11                            // widened
 	VBROADCASTSS     (AX), Y14                               // x[0]
-	VFMADD231PS      Y8, Y14, Y0                             // sum[0] += x·w
-	VFMADD231PS      Y9, Y14, Y1                             // sum[0] += x·w
-	VFMADD231PS      Y10, Y14, Y2                            // sum[0] += x·w
-	VFMADD231PS      Y11, Y14, Y3                            // sum[0] += x·w
-	VBROADCASTSS     (AX)(BX*1), Y15                         // x[1]
-	VFMADD231PS      Y8, Y15, Y4                             // sum[1] += x·w
-	VFMADD231PS      Y9, Y15, Y5                             // sum[1] += x·w
-	VFMADD231PS      Y10, Y15, Y6                            // sum[1] += x·w
-	VFMADD231PS      Y11, Y15, Y7                            // sum[1] += x·w
+	VPAND            low<>(SB), Y14, Y14                     // widened
+	VPMADDWD         Y8, Y14, Y15
+	VPADDD           Y15, Y0, Y0                             // sum[0] += x·w
+	VPMADDWD         Y9, Y14, Y15
+	VPADDD           Y15, Y1, Y1                             // sum[0] += x·w
+	VPMADDWD         Y10, Y14, Y15
+	VPADDD           Y15, Y2, Y2                             // sum[0] += x·w
+	VPMADDWD         Y11, Y14, Y15
+	VPADDD           Y15, Y3, Y3                             // sum[0] += x·w
+	VBROADCASTSS     (AX)(BX*1), Y14                         // x[1]
+	VPAND            low<>(SB), Y14, Y14                     // widened
+	VPMADDWD         Y8, Y14, Y15
+	VPADDD           Y15, Y4, Y4                             // sum[1] += x·w
+	VPMADDWD         Y9, Y14, Y15
+	VPADDD           Y15, Y5, Y5                             // sum[1] += x·w
+	VPMADDWD         Y10, Y14, Y15
+	VPADDD           Y15, Y6, Y6                             // sum[1] += x·w
+	VPMADDWD         Y11, Y14, Y15
+	VPADDD           Y15, Y7, Y7                             // sum[1] += x·w
+	VMOVUPS          0(CX), Y8                               // w, panel 0
+	VPSRAW           $8, Y8, Y8                              // widened
+	VMOVUPS          32(CX), Y9                              // w, panel 0
+	VPSRAW           $8, Y9, Y9                              // widened
+	VMOVUPS          0(CX)(DX*1), Y10                        // w, panel 1
+	VPSRAW           $8, Y10, Y10                            // widened
+	VMOVUPS          32(CX)(DX*1), Y11                       // w, panel 1
+	VPSRAW           $8, Y11, Y11                            // widened
+	VBROADCASTSS     (AX), Y14                               // x[0]
+	VPSRLW           $8, Y14, Y14                            // widened
+	VPMADDWD         Y8, Y14, Y15
+	VPADDD           Y15, Y0, Y0                             // sum[0] += x·w
+	VPMADDWD         Y9, Y14, Y15
+	VPADDD           Y15, Y1, Y1                             // sum[0] += x·w
+	VPMADDWD         Y10, Y14, Y15
+	VPADDD           Y15, Y2, Y2                             // sum[0] += x·w
+	VPMADDWD         Y11, Y14, Y15
+	VPADDD           Y15, Y3, Y3                             // sum[0] += x·w
+	VBROADCASTSS     (AX)(BX*1), Y14                         // x[1]
+	VPSRLW           $8, Y14, Y14                            // widened
+	VPMADDWD         Y8, Y14, Y15
+	VPADDD           Y15, Y4, Y4                             // sum[1] += x·w
+	VPMADDWD         Y9, Y14, Y15
+	VPADDD           Y15, Y5, Y5                             // sum[1] += x·w
+	VPMADDWD         Y10, Y14, Y15
+	VPADDD           Y15, Y6, Y6                             // sum[1] += x·w
+	VPMADDWD         Y11, Y14, Y15
+	VPADDD           Y15, Y7, Y7                             // sum[1] += x·w
 	PREFETCHT1       (R14)                                   // ahead, panel 0
-	PREFETCHT1       (R14)(DX*1)                             // ahead, panel 1
+	PREFETCHT1       (R14)(R12*1)                            // ahead, panel 1
 	ADDQ             R13, R14
 	ADDQ             $4, AX                                  // next step
 	ADDQ             $64, CX
@@ -759,5 +1078,95 @@ tile2x2_cut:
 	VMASKMOVPS       Y6, Y15, 64(DI)                         // dst = sum
 	VMOVUPS          32(R15), Y15
 	VMASKMOVPS       Y7, Y15, 96(DI)                         // dst = sum
+	VZEROUPPER
+	RET
+
+// DI dst     SI ldd
+// 	AX wScale  BX bias  CX wSum     R8 scale  R9 zero, of the row
+// 	R10 full panels     R11 those left     R12 rows left     DX column·4
+// 	R15 the lanes of the last panel, if it is cut, or K1
+
+// func dequantizeAVX2(t *tile)
+TEXT ·dequantizeAVX2(SB), NOSPLIT, $0-8
+	MOVQ             t+0(FP), R14
+	MOVQ             tile_dst(R14), DI
+	MOVQ             tile_ldd(R14), SI
+	MOVQ             tile_wScale(R14), AX
+	MOVQ             tile_bias(R14), BX
+	MOVQ             tile_wSum(R14), CX
+	MOVQ             tile_scale(R14), R8
+	MOVQ             tile_zero(R14), R9
+	MOVQ             tile_panels(R14), R10
+	MOVQ             tile_rows(R14), R12
+	MOVQ             tile_last(R14), R15
+	CMPQ             R15, $16
+	JEQ              row
+	DECQ             R10
+	NEGQ             R15
+	LEAQ             lanes<>+64(SB), R11
+	LEAQ             (R11)(R15*4), R15                       // lanes[16-last:]
+row:
+	VPBROADCASTD     (R9), Y0
+	VBROADCASTSS     (R8), Y1
+	XORQ             DX, DX
+	MOVQ             R10, R11
+	TESTQ            R11, R11
+	JZ               cut
+panel:
+	VPMULLD          0(CX)(DX*1), Y0, Y2                     // zero·wSum
+	VMOVUPS          0(DI)(DX*1), Y3
+	VPSUBD           Y2, Y3, Y3                              // sum - zero·wSum
+	VCVTDQ2PS        Y3, Y3
+	VMULPS           0(AX)(DX*1), Y1, Y2                     // scale·wScale
+	VMULPS           Y2, Y3, Y3
+	VMOVUPS          0(BX)(DX*1), Y4
+	VADDPS           Y4, Y3, Y3                              // + bias
+	VMOVUPS          Y3, 0(DI)(DX*1)
+	VPMULLD          32(CX)(DX*1), Y0, Y2                    // zero·wSum
+	VMOVUPS          32(DI)(DX*1), Y3
+	VPSUBD           Y2, Y3, Y3                              // sum - zero·wSum
+	VCVTDQ2PS        Y3, Y3
+	VMULPS           32(AX)(DX*1), Y1, Y2                    // scale·wScale
+	VMULPS           Y2, Y3, Y3
+	VMOVUPS          32(BX)(DX*1), Y4
+	VADDPS           Y4, Y3, Y3                              // + bias
+	VMOVUPS          Y3, 32(DI)(DX*1)
+	ADDQ             $64, DX
+	DECQ             R11
+	JNZ              panel
+cut:
+	CMPQ             R10, tile_panels(R14)
+	JEQ              next
+	VPMULLD          0(CX)(DX*1), Y0, Y2                     // zero·wSum
+	VMOVUPS          0(R15), Y15
+	VMASKMOVPS       0(DI)(DX*1), Y15, Y3
+	VPSUBD           Y2, Y3, Y3                              // sum - zero·wSum
+	VCVTDQ2PS        Y3, Y3
+	VMULPS           0(AX)(DX*1), Y1, Y2                     // scale·wScale
+	VMULPS           Y2, Y3, Y3
+	VMOVUPS          0(R15), Y15
+	VMASKMOVPS       0(BX)(DX*1), Y15, Y4
+	VADDPS           Y4, Y3, Y3                              // + bias
+	VMOVUPS          0(R15), Y15
+	VMASKMOVPS       Y3, Y15, 0(DI)(DX*1)
+	VPMULLD          32(CX)(DX*1), Y0, Y2                    // zero·wSum
+	VMOVUPS          32(R15), Y15
+	VMASKMOVPS       32(DI)(DX*1), Y15, Y3
+	VPSUBD           Y2, Y3, Y3                              // sum - zero·wSum
+	VCVTDQ2PS        Y3, Y3
+	VMULPS           32(AX)(DX*1), Y1, Y2                    // scale·wScale
+	VMULPS           Y2, Y3, Y3
+	VMOVUPS          32(R15), Y15
+	VMASKMOVPS       32(BX)(DX*1), Y15, Y4
+	VADDPS           Y4, Y3, Y3                              // + bias
+	VMOVUPS          32(R15), Y15
+	VMASKMOVPS       Y3, Y15, 32(DI)(DX*1)
+	ADDQ             $64, DX
+next:
+	ADDQ             SI, DI
+	ADDQ             $4, R8
+	ADDQ             $4, R9
+	DECQ             R12
+	JNZ              row
 	VZEROUPPER
 	RET
