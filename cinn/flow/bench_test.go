@@ -54,12 +54,3 @@ func benchmarkStep(b *testing.B, c Config, m, workers int) {
 	}
 	roofline.Measure(workers).Report(b, 6*float64(m)*float64(n), 40*float64(n), roofline.DRAM)
 }
-
-func BenchmarkSample(b *testing.B) {
-	f := trained(b, sizes["shipped"])
-	s := session(b, f, 8, 0)
-	x, c := tensor.New(8, f.Config.dims()), normal(8, f.Config.Cond, 2)
-	for b.Loop() {
-		s.Sample(x, c, Draw{Seed: 1, Temperature: 1, Guidance: 1})
-	}
-}

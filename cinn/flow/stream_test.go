@@ -1,0 +1,101 @@
+package flow
+
+import (
+	"fmt"
+	"testing"
+
+	"netfusion/bench/roofline"
+	"netfusion/kernels/random"
+	"netfusion/tensor"
+)
+
+// BenchmarkSample draws a sample at a time, which is one pass over all weights: the part of the roof is that of the rate at
+// which they can be read.
+func BenchmarkSample(b *testing.B) {
+	stream(b, func(s *Session, x, c tensor.Tensor) func() {
+		return func() { s.Sample(x, c, Draw{Seed: 1, Temperature: 1, Guidance: 1.5}) }
+	})
+}
+
+// BenchmarkScore computes the likelihood of one row.
+func BenchmarkScore(b *testing.B) {
+	stream(b, func(s *Session, x, c tensor.Tensor) func() {
+		z, class := make([]float64, 1), make([]float64, 1)
+		return func() { s.LogProb(z, class, x, c) }
+	})
+}
+
+func stream(b *testing.B, prepare func(s *Session, x, c tensor.Tensor) func()) {
+	for _, size := range []string{"shipped", "paper"} {
+		for _, p := range []tensor.Precision{tensor.F32, tensor.BF16, tensor.Int8} {
+			var f *Flow // packed once, by the first that runs
+			for _, workers := range []int{1, 2} {
+				b.Run(fmt.Sprintf("%s/%v/workers=%d", size, p, workers), func(b *testing.B) {
+					if f == nil {
+						f = synthetic(sizes[size], p)
+					}
+					s := session(b, f, 1, workers)
+					call := prepare(s, normal(1, f.Config.dims(), 1), normal(1, f.Config.Cond, 2))
+					bytes := f.weightBytes()
+					level := roofline.DRAM
+					if bytes < 16<<20 {
+						level = roofline.Warm(bytes)
+					}
+					roof := roofline.Measure(workers)
+					for b.Loop() {
+						call()
+					}
+					roof.Report(b, 2*f.weightCount(), bytes, level)
+					b.ReportMetric(bytes*float64(b.N)/b.Elapsed().Seconds()/1e9, "GB/s")
+				})
+			}
+		}
+	}
+}
+
+// synthetic is a Flow for Sessions with weights of the size that PyTorch starts with, made without the memory and the time that
+// 254.7 million random numbers take: layers are windows of one sequence.
+func synthetic(c Config, p tensor.Precision) *Flow {
+	f, lay := layout(c, 7, true)
+	f.allocate(lay)
+	f.precision = p
+	for i := range f.blocks {
+		copy(f.values[f.blocks[i].scale:][:c.Latent], constant(c.Latent, 1))
+	}
+	scaled := map[int][]float32{} // by the number of inputs
+	at := 0
+	f.packNetworks(func(d *dense) []float32 {
+		w := scaled[d.in]
+		if w == nil {
+			probe := dense{in: d.in, out: 4096, b: 4096 * d.in}
+			w = make([]float32, probe.b+probe.out)
+			probe.initialise(w, 1, uint64(d.in))
+			scaled[d.in] = w
+		}
+		n := d.in * d.out
+		at = (at + 7919) % (len(w) - n)
+		return w[at:][:n]
+	})
+	if c.Classes > 0 {
+		random.Normal(f.table.Data, 1, noiseStream, 0, 0)
+	}
+	f.Pack()
+	return f
+}
+
+// weightCount is how many weights a sample takes, and weightBytes the memory that they lie in.
+func (f *Flow) weightCount() (n float64) {
+	f.networks(func(net *network) {
+		for _, l := range net.layers {
+			for _, w := range l.weights {
+				n += float64(w.N * w.K)
+			}
+		}
+	})
+	return n
+}
+
+func (f *Flow) weightBytes() float64 {
+	size := map[tensor.Precision]float64{tensor.F32: 4, tensor.BF16: 2, tensor.Int8: 1}
+	return f.weightCount() * size[f.precision]
+}
