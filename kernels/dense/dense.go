@@ -1,0 +1,186 @@
+// Package dense is a fully connected layer as training needs it: y = W·x + b, ∂L/∂x = Wᵀ·∂L/∂y and ∂L/∂W = ∂L/∂y·xᵀ, where W
+// changes with every step. W and its gradient lie row-major, [n][k] ("out, in", as in PyTorch's Linear), and are read and written
+// where they lie: there is no packed copy that each step would have to make and memory would have to hold.
+//
+// For that a batch lies the other way round than elsewhere: x is [k][ld] and y [n][ld], one feature to a row and one sample to a
+// column, with ld a multiple of 16. Columns from the batch's size on may hold anything: the products for y and ∂L/∂x take each
+// column by itself, and sums over the batch leave them out.
+//
+// Every output is one chain of multiply-adds in order, started at 0 or at the bias, so a result does not depend on how the work is
+// split. The vector forms fuse each multiply-add and give the same bits as each other; the generic form rounds the product as
+// well, so it differs from them in the last bits.
+package dense
+
+import "netfusion/kernels/activation"
+
+// Width is what ld is a multiple of.
+const Width = 16
+
+// values of the operand that every tile of a block reads: half of a first-level cache.
+const block = 1 << 12
+
+// Forward computes, for o0 <= o < o1 and all columns j,
+//
+//	y[o][j] = act(Σ_i w[o][i]·x[i][j] + bias[o])
+//
+// where w is [n][k], x [k][ld] and y [n][ld]; act is LeakyReLU, or nothing. Meanwhile next, which whoever knows what is computed
+// next may give, is fetched into the cache.
+func Forward(y, w, bias, x []float32, n, k, ld, o0, o1 int, leaky bool, next []float32) {
+	check(n, k, ld, o0, o1, n)
+	if len(w) < n*k || len(bias) < n || len(x) < k*ld || len(y) < o1*ld {
+		panic("dense: operand too short")
+	}
+	rows := o1 - o0
+	if rows == 0 || ld == 0 {
+		return
+	}
+	steps := max(1, 2*block/min(ld, 4*Width))
+	for p := 0; p < k || p == 0; p += steps {
+		m := min(steps, k-p)
+		t := task{
+			dst: y[o0*ld:], ldd: ld, a: w[o0*k+p:], lda: k, astep: 1, b: x[p*ld:], ldb: ld, rows: rows, cols: ld, k: m,
+			add: p > 0, leaky: leaky && p+m == k,
+		}
+		if p == 0 {
+			t.bias = bias[o0:o1]
+		}
+		if k > 0 {
+			t.next = next[len(next)*p/k : len(next)*(p+m)/k]
+		}
+		t.multiply()
+	}
+}
+
+// Inputs computes, for i0 <= i < i1 and all columns j,
+//
+//	dx[i][j] = Σ_o w[o][i]·dy[o][j]
+//
+// where w is [n][k], dy [n][ld] and dx [k][ld].
+func Inputs(dx, w, dy []float32, n, k, ld, i0, i1 int) {
+	check(n, k, ld, i0, i1, k)
+	if len(w) < n*k || len(dy) < n*ld || len(dx) < i1*ld {
+		panic("dense: operand too short")
+	}
+	if i0 == i1 || ld == 0 {
+		return
+	}
+	steps := max(1, block/min(ld, 4*Width))
+	for p := 0; p < n || p == 0; p += steps {
+		m := min(steps, n-p)
+		t := task{
+			dst: dx[i0*ld:], ldd: ld, a: w[p*k+i0:], lda: 1, astep: k, b: dy[p*ld:], ldb: ld, rows: i1 - i0, cols: ld, k: m, add: p > 0,
+		}
+		if p+m < n {
+			t.shift = m * k
+		}
+		t.multiply()
+	}
+}
+
+// Weights computes, for o0 <= o < o1 and 0 <= i < k,
+//
+//	dw[o][i] = Σ_j dy[o][j]·x[i][j]
+//
+// over the m samples of the batch: xt is x, turned by Turn, dy [n][ld] and dw [n][k].
+func Weights(dw, dy, xt []float32, n, k, ld, m, o0, o1 int) {
+	check(n, k, ld, o0, o1, n)
+	if m < 0 || m > ld {
+		panic("dense: bad size")
+	}
+	if len(dw) < o1*k || len(dy) < o1*ld || len(xt) < TurnedLen(k, m) {
+		panic("dense: operand too short")
+	}
+	if o0 == o1 {
+		return
+	}
+	for i := 0; i < k; i += group {
+		cols := min(group, k-i)
+		t := task{
+			dst: dw[o0*k+i:], ldd: k, a: dy[o0*ld:], lda: ld, astep: 1, b: xt[i*m:], ldb: (cols + Width - 1) / Width * Width,
+			rows: o1 - o0, cols: cols, k: m,
+		}
+		t.multiply()
+	}
+}
+
+// group is how many features lie side by side in a turned x.
+const group = 4 * Width
+
+// TurnedLen is the length of what Turn makes of k features of m samples.
+func TurnedLen(k, m int) int { return (k + Width - 1) / Width * Width * m }
+
+// Turn writes the first m columns of x [k][ld] as Weights reads them: 64 features at a time, each sample's side by side,
+// [ceil(k/64)][m][64]; the last ones in rows of as many as there are, rounded up to a multiple of 16, zero beyond them.
+func Turn(xt, x []float32, k, ld, m int) {
+	if k < 0 || m < 0 || ld < m {
+		panic("dense: bad size")
+	}
+	if len(x) < k*ld || len(xt) < TurnedLen(k, m) {
+		panic("dense: operand too short")
+	}
+	for i := 0; i < k; i += Width {
+		width := min(group, (k-i/group*group+Width-1)/Width*Width)
+		out := xt[i/group*group*m+i%group:]
+		turn(out, width, x[i*ld:], ld, min(Width, k-i), m)
+	}
+}
+
+func check(n, k, ld, from, to, of int) {
+	if n < 0 || k < 0 || ld < 0 || ld%Width != 0 || from < 0 || to < from || to > of {
+		panic("dense: bad size")
+	}
+}
+
+// A task is a product with strides: for 0 <= r < rows and 0 <= j < cols,
+//
+//	dst[r·ldd+j] = act(start + Σ_p a[r·lda+p·astep]·b[p·ldb+j])
+//
+// where start is bias[r], or dst with add, or 0. Rows of b may be read up to the next multiple of 16 columns.
+type task struct {
+	dst           []float32
+	ldd           int
+	a             []float32
+	lda, astep    int
+	b             []float32
+	ldb           int
+	rows, cols, k int
+	bias          []float32 // or nil
+	add, leaky    bool
+	next          []float32 // is fetched into the cache meanwhile
+	shift         int       // so far behind each value of a that is read, another is fetched; 0 is off
+}
+
+// multiplyGeneric is multiply in plain Go and the definition of right, up to the rounding of the products. The conversion keeps the
+// compiler from fusing, so that a result does not depend on GOAMD64 or on the architecture.
+func (t *task) multiplyGeneric() {
+	for r := range t.rows {
+		dst := t.dst[r*t.ldd:][:t.cols]
+		if t.bias != nil {
+			for j := range dst {
+				dst[j] = t.bias[r]
+			}
+		} else if !t.add {
+			clear(dst)
+		}
+		for p := range t.k {
+			a := t.a[r*t.lda+p*t.astep]
+			for j, b := range t.b[p*t.ldb:][:len(dst)] {
+				dst[j] += float32(a * b)
+			}
+		}
+		if t.leaky {
+			activation.LeakyReLU(dst, dst)
+		}
+	}
+}
+
+// turnGeneric writes dst[j·ldd+i] = src[i·lds+j] for i < rows, and 0 for rows <= i < 16, for all j < cols.
+func turnGeneric(dst []float32, ldd int, src []float32, lds, rows, cols int) {
+	for j := range cols {
+		d := dst[j*ldd:][:Width]
+		for i := range rows {
+			d[i] = src[i*lds+j]
+		}
+		clear(d[rows:])
+	}
+}

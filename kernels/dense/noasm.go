@@ -1,0 +1,9 @@
+//go:build !amd64 || purego
+
+package dense
+
+func (t *task) multiply() { t.multiplyGeneric() }
+
+func turn(dst []float32, ldd int, src []float32, lds, rows, cols int) {
+	turnGeneric(dst, ldd, src, lds, rows, cols)
+}
