@@ -16,6 +16,29 @@ func multiplyAdd(acc *[192]float32, x, y float32, steps int) {
 	}
 }
 
+// dotBF16 adds products of pairs of bfloat16 to acc, steps times, and returns how many operations that were; 0 means that the
+// form has no instruction for it.
+func dotBF16(acc *[256]float32, x, y uint32, steps int) int {
+	if !cpu.AVX512BF16 {
+		return 0
+	}
+	dotBF16AVX512(acc, x, y, steps)
+	return 16 * 16 * 2 * 2 * steps
+}
+
+// dotI8 is dotBF16 for int8: four products of uint8 by int8, or two of int16, which int8 is widened to.
+func dotI8(acc *[256]int32, x, y uint32, steps int) int {
+	switch {
+	case cpu.AVX512VNNI:
+		dotI8AVX512(acc, x, y, steps)
+		return 16 * 16 * 4 * 2 * steps
+	case cpu.AVX2:
+		dotI16AVX2(acc, x, y, steps)
+		return 12 * 8 * 2 * 2 * steps
+	}
+	return 0
+}
+
 // sum is sumGeneric, in another order.
 func sum(src []float32) float32 {
 	var lanes [16]float32
@@ -45,3 +68,12 @@ func sumAVX512(lanes *[16]float32, src *float32, n int)
 
 //go:noescape
 func sumAVX2(lanes *[16]float32, src *float32, n int)
+
+//go:noescape
+func dotBF16AVX512(acc *[256]float32, x, y uint32, steps int)
+
+//go:noescape
+func dotI8AVX512(acc *[256]int32, x, y uint32, steps int)
+
+//go:noescape
+func dotI16AVX2(acc *[256]int32, x, y uint32, steps int)

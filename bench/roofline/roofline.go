@@ -1,4 +1,4 @@
-// Package roofline measures what this machine can do at most: float32 multiply-adds, and reads from each level of memory.
+// Package roofline measures what this machine can do at most: multiply-adds in each precision, and reads from each level of memory.
 // Benchmarks report their rate as a part of that (the roofline model, Williams et al. 2009). Only tests import it.
 //
 // The ceilings are those of the form that package cpu selects: with AVX-512 switched off they are what AVX2 reaches, and
@@ -41,6 +41,8 @@ func Warm(bytes float64) Level {
 // A Roof has the ceilings for some number of threads, together.
 type Roof struct {
 	FMA  float64         // float32 operations a second, two for each multiply-add
+	BF16 float64         // the same with products of bfloat16, or FMA where no instruction multiplies them
+	I8   float64         // the same with products of int8 or of int16, or FMA where no instruction multiplies them
 	Read [levels]float64 // bytes a second, warm in L2 and L3
 }
 
@@ -49,6 +51,12 @@ type Roof struct {
 func (r Roof) Of(flops, bytes float64, from Level) time.Duration {
 	return time.Duration(max(flops/r.FMA, bytes/r.Read[from]) * 1e9)
 }
+
+// InBF16 is the roof of work in bfloat16.
+func (r Roof) InBF16() Roof { r.FMA = r.BF16; return r }
+
+// InI8 is the roof of work in int8.
+func (r Roof) InI8() Roof { r.FMA = r.I8; return r }
 
 // Report reports the rate of a benchmark that has done flops operations an iteration, on operands of so many bytes in
 // all, as GFLOP/s and as the part of r that it reached. Bytes should be counted once, however often they are read.
@@ -68,13 +76,17 @@ var known struct {
 	roofs map[setting]Roof
 }
 
-type setting struct{ lanes, threads int }
+type setting struct {
+	lanes      int
+	bf16, vnni bool
+	threads    int
+}
 
 // Measure returns the ceilings of so many goroutines together. The first call takes a second or two, and 1 GiB meanwhile.
 func Measure(threads int) Roof {
 	known.Lock()
 	defer known.Unlock()
-	key := setting{lanes(), threads}
+	key := setting{lanes(), cpu.AVX512BF16, cpu.AVX512VNNI, threads}
 	r, ok := known.roofs[key]
 	if !ok {
 		if known.roofs == nil {
@@ -104,18 +116,31 @@ func measure(threads int) Roof {
 	r.FMA = float64(threads*12*lanes()*2*steps) / fastest(threads, func(thread int) {
 		multiplyAdd(&accumulators[thread], 0.5, 1, steps) // tends to 2
 	})
+	r.BF16, r.I8 = r.FMA, r.FMA
+	sums, integers := make([][256]float32, threads), make([][256]int32, threads)
+	done := make([]int, threads)
+	if seconds := fastest(threads, func(thread int) {
+		done[thread] = dotBF16(&sums[thread], 0x3f803f80, 0x3f803f80, steps) // ones
+	}); done[0] > 0 {
+		r.BF16 = float64(threads*done[0]) / seconds
+	}
+	if seconds := fastest(threads, func(thread int) {
+		done[thread] = dotI8(&integers[thread], 0x01010101, 0x01010101, steps)
+	}); done[0] > 0 {
+		r.I8 = float64(threads*done[0]) / seconds
+	}
 	memory := make([]float32, sizes[DRAM]/4)
 	for i := range memory {
 		memory[i] = 1 // memory never written to need not exist
 	}
-	sums := make([]float32, threads)
+	totals := make([]float32, threads)
 	for level, size := range sizes {
 		share := size / 4 / threads &^ 127
 		passes := sizes[DRAM] / size
 		r.Read[level] = float64(4*share*threads*passes) / fastest(threads, func(thread int) {
 			part := memory[thread*share:][:share]
 			for range passes {
-				sums[thread] += sum(part)
+				totals[thread] += sum(part)
 			}
 		})
 	}

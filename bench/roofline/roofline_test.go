@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"netfusion/kernels/cpu"
 	"netfusion/kernels/cpu/cputest"
 )
 
@@ -34,6 +35,38 @@ func TestMultiplyAddDoesEveryStep(t *testing.T) {
 				if got != want {
 					t.Fatalf("%d steps: acc[%d] = %v, want %v", c.steps, i, got, want)
 				}
+			}
+		}
+	})
+}
+
+func TestDotsDoEveryStep(t *testing.T) {
+	cputest.EachForm(t, func(t *testing.T) {
+		const steps = 101
+		var acc [256]float32
+		if operations := dotBF16(&acc, 0x3fc0_4000, 0x4080_3f00, steps); operations > 0 {
+			for i, v := range acc {
+				if v != (2*0.5+1.5*4)*steps {
+					t.Fatalf("bfloat16: acc[%d] = %v", i, v)
+				}
+			}
+			if operations != 256*4*steps {
+				t.Errorf("bfloat16: %d operations", operations)
+			}
+		}
+		var sums [256]int32
+		if operations := dotI8(&sums, 0x04_03_02_01, 0xc8_07_06_05, steps); operations > 0 {
+			lanes, want := 256, int32(1*5+2*6+3*7+4*200)*steps
+			if !cpu.AVX512VNNI {
+				lanes, want = 96, (0x0201*0x0605+0x0403*(0xc807-0x10000))*steps
+			}
+			for i, v := range sums[:lanes] {
+				if v != want {
+					t.Fatalf("int8: sums[%d] = %v, want %v", i, v, want)
+				}
+			}
+			if perLane := operations / (lanes * steps); perLane != 8 && cpu.AVX512VNNI || perLane != 4 && !cpu.AVX512VNNI {
+				t.Errorf("int8: %d operations a lane and step", perLane)
 			}
 		}
 	})
@@ -80,7 +113,7 @@ func TestEveryCeilingIsMeasured(t *testing.T) {
 	}
 	for _, threads := range []int{1, 2} {
 		r := measure(threads)
-		if !(r.FMA > 0 && r.Read[DRAM] > 0 && r.Read[L3] > 0 && r.Read[L2] > 0) {
+		if !(r.FMA > 0 && r.BF16 > 0 && r.I8 > 0 && r.Read[DRAM] > 0 && r.Read[L3] > 0 && r.Read[L2] > 0) {
 			t.Errorf("%d threads: not all ceilings are positive: %+v", threads, r)
 		}
 	}
@@ -97,6 +130,8 @@ func BenchmarkRoof(b *testing.B) {
 				}
 				b.ReportMetric(0, "ns/op") // says nothing here
 				b.ReportMetric(r.FMA/1e9, "GFLOP/s")
+				b.ReportMetric(r.BF16/1e9, "bf16-GFLOP/s")
+				b.ReportMetric(r.I8/1e9, "int8-GOP/s")
 				b.ReportMetric(r.Read[DRAM]/1e9, "DRAM-GB/s")
 				b.ReportMetric(r.Read[L3]/1e9, "L3-GB/s")
 				b.ReportMetric(r.Read[L2]/1e9, "L2-GB/s")
