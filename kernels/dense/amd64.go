@@ -23,6 +23,7 @@ type tile struct {
 
 	bias  *float32 // [rows], or nil
 	add   int      // 1: the sums start from dst
+	gate  *float32 // as dst, or nil: where it is negative the sum is multiplied by slope
 	leaky int      // 1: LeakyReLU is applied
 	slope float32
 
@@ -38,7 +39,7 @@ type tile struct {
 //			for p := range k {
 //				sum = fma(a[r*lda+p*astep], b[p*ldb+j], sum)
 //			}
-//			dst[r*ldd+j] = sum, or max(sum, slope*sum)
+//			dst[r*ldd+j] = sum, or sum·slope where gate is negative, or max(sum, slope*sum)
 //		}
 //	}
 //
@@ -83,6 +84,9 @@ func (t *task) multiply() {
 			x.dst, x.a = &t.dst[i*t.ldd+j], &t.a[i*t.lda]
 			if t.bias != nil {
 				x.bias = &t.bias[i]
+			}
+			if t.gate != nil {
+				x.gate = &t.gate[i*t.ldd+j]
 			}
 			x.ahead, x.aheadStep = x.a, 0
 			switch {

@@ -16,10 +16,10 @@
 // 	CX b        R8 ldb·4
 // 	R9 steps of k left
 // 	R14 ahead   R13 aheadStep·4, fetched into L2 meanwhile
-// 	At the start and the end: R11 bias, R14 the tile
+// 	At the start and the end: R11 bias, dst or gate, R14 the tile
 // 	R15 the lanes of the last panel
 //
-// 	Y0-Y11 sums, Y12-Y13 b, Y14-Y15 a
+// 	Y0-Y11 sums, Y12-Y13 b, Y14-Y15 a; at the end Y12 the slope, Y13 sum·slope, Y14 the gate
 
 DATA lanes<>+0(SB)/4, $0xffffffff // lane0 = NaN
 DATA lanes<>+4(SB)/4, $0xffffffff // lane1 = NaN
@@ -129,9 +129,19 @@ tile1x1_loop:
 	DECQ             R9
 	JNZ              tile1x1_loop
 	MOVQ             t+0(FP), R14
+	VBROADCASTSS     tile_slope(R14), Y12
+	MOVQ             tile_gate(R14), R11
+	TESTQ            R11, R11
+	JZ               tile1x1_ungated
+	VMOVUPS          0(R11), Y14
+	VMULPS           Y12, Y0, Y13
+	VBLENDVPS        Y14, Y13, Y0, Y0                        // sum·slope where gate is negative
+	VMOVUPS          32(R11), Y14
+	VMULPS           Y12, Y1, Y13
+	VBLENDVPS        Y14, Y13, Y1, Y1                        // sum·slope where gate is negative
+tile1x1_ungated:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile1x1_store
-	VBROADCASTSS     tile_slope(R14), Y12
 	VMULPS           Y12, Y0, Y13
 	VMAXPS           Y0, Y13, Y0                             // max(sum, slope·sum)
 	VMULPS           Y12, Y1, Y13
@@ -197,9 +207,26 @@ tile2x1_loop:
 	DECQ             R9
 	JNZ              tile2x1_loop
 	MOVQ             t+0(FP), R14
+	VBROADCASTSS     tile_slope(R14), Y12
+	MOVQ             tile_gate(R14), R11
+	TESTQ            R11, R11
+	JZ               tile2x1_ungated
+	VMOVUPS          0(R11), Y14
+	VMULPS           Y12, Y0, Y13
+	VBLENDVPS        Y14, Y13, Y0, Y0                        // sum·slope where gate is negative
+	VMOVUPS          32(R11), Y14
+	VMULPS           Y12, Y1, Y13
+	VBLENDVPS        Y14, Y13, Y1, Y1                        // sum·slope where gate is negative
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Y14
+	VMULPS           Y12, Y2, Y13
+	VBLENDVPS        Y14, Y13, Y2, Y2                        // sum·slope where gate is negative
+	VMOVUPS          32(R11), Y14
+	VMULPS           Y12, Y3, Y13
+	VBLENDVPS        Y14, Y13, Y3, Y3                        // sum·slope where gate is negative
+tile2x1_ungated:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile2x1_store
-	VBROADCASTSS     tile_slope(R14), Y12
 	VMULPS           Y12, Y0, Y13
 	VMAXPS           Y0, Y13, Y0                             // max(sum, slope·sum)
 	VMULPS           Y12, Y1, Y13
@@ -289,9 +316,33 @@ tile3x1_loop:
 	DECQ             R9
 	JNZ              tile3x1_loop
 	MOVQ             t+0(FP), R14
+	VBROADCASTSS     tile_slope(R14), Y12
+	MOVQ             tile_gate(R14), R11
+	TESTQ            R11, R11
+	JZ               tile3x1_ungated
+	VMOVUPS          0(R11), Y14
+	VMULPS           Y12, Y0, Y13
+	VBLENDVPS        Y14, Y13, Y0, Y0                        // sum·slope where gate is negative
+	VMOVUPS          32(R11), Y14
+	VMULPS           Y12, Y1, Y13
+	VBLENDVPS        Y14, Y13, Y1, Y1                        // sum·slope where gate is negative
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Y14
+	VMULPS           Y12, Y2, Y13
+	VBLENDVPS        Y14, Y13, Y2, Y2                        // sum·slope where gate is negative
+	VMOVUPS          32(R11), Y14
+	VMULPS           Y12, Y3, Y13
+	VBLENDVPS        Y14, Y13, Y3, Y3                        // sum·slope where gate is negative
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Y14
+	VMULPS           Y12, Y4, Y13
+	VBLENDVPS        Y14, Y13, Y4, Y4                        // sum·slope where gate is negative
+	VMOVUPS          32(R11), Y14
+	VMULPS           Y12, Y5, Y13
+	VBLENDVPS        Y14, Y13, Y5, Y5                        // sum·slope where gate is negative
+tile3x1_ungated:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile3x1_store
-	VBROADCASTSS     tile_slope(R14), Y12
 	VMULPS           Y12, Y0, Y13
 	VMAXPS           Y0, Y13, Y0                             // max(sum, slope·sum)
 	VMULPS           Y12, Y1, Y13
@@ -408,9 +459,40 @@ tile4x1_loop:
 	DECQ             R9
 	JNZ              tile4x1_loop
 	MOVQ             t+0(FP), R14
+	VBROADCASTSS     tile_slope(R14), Y12
+	MOVQ             tile_gate(R14), R11
+	TESTQ            R11, R11
+	JZ               tile4x1_ungated
+	VMOVUPS          0(R11), Y14
+	VMULPS           Y12, Y0, Y13
+	VBLENDVPS        Y14, Y13, Y0, Y0                        // sum·slope where gate is negative
+	VMOVUPS          32(R11), Y14
+	VMULPS           Y12, Y1, Y13
+	VBLENDVPS        Y14, Y13, Y1, Y1                        // sum·slope where gate is negative
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Y14
+	VMULPS           Y12, Y2, Y13
+	VBLENDVPS        Y14, Y13, Y2, Y2                        // sum·slope where gate is negative
+	VMOVUPS          32(R11), Y14
+	VMULPS           Y12, Y3, Y13
+	VBLENDVPS        Y14, Y13, Y3, Y3                        // sum·slope where gate is negative
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Y14
+	VMULPS           Y12, Y4, Y13
+	VBLENDVPS        Y14, Y13, Y4, Y4                        // sum·slope where gate is negative
+	VMOVUPS          32(R11), Y14
+	VMULPS           Y12, Y5, Y13
+	VBLENDVPS        Y14, Y13, Y5, Y5                        // sum·slope where gate is negative
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Y14
+	VMULPS           Y12, Y6, Y13
+	VBLENDVPS        Y14, Y13, Y6, Y6                        // sum·slope where gate is negative
+	VMOVUPS          32(R11), Y14
+	VMULPS           Y12, Y7, Y13
+	VBLENDVPS        Y14, Y13, Y7, Y7                        // sum·slope where gate is negative
+tile4x1_ungated:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile4x1_store
-	VBROADCASTSS     tile_slope(R14), Y12
 	VMULPS           Y12, Y0, Y13
 	VMAXPS           Y0, Y13, Y0                             // max(sum, slope·sum)
 	VMULPS           Y12, Y1, Y13
@@ -551,9 +633,47 @@ tile5x1_loop:
 	DECQ             R9
 	JNZ              tile5x1_loop
 	MOVQ             t+0(FP), R14
+	VBROADCASTSS     tile_slope(R14), Y12
+	MOVQ             tile_gate(R14), R11
+	TESTQ            R11, R11
+	JZ               tile5x1_ungated
+	VMOVUPS          0(R11), Y14
+	VMULPS           Y12, Y0, Y13
+	VBLENDVPS        Y14, Y13, Y0, Y0                        // sum·slope where gate is negative
+	VMOVUPS          32(R11), Y14
+	VMULPS           Y12, Y1, Y13
+	VBLENDVPS        Y14, Y13, Y1, Y1                        // sum·slope where gate is negative
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Y14
+	VMULPS           Y12, Y2, Y13
+	VBLENDVPS        Y14, Y13, Y2, Y2                        // sum·slope where gate is negative
+	VMOVUPS          32(R11), Y14
+	VMULPS           Y12, Y3, Y13
+	VBLENDVPS        Y14, Y13, Y3, Y3                        // sum·slope where gate is negative
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Y14
+	VMULPS           Y12, Y4, Y13
+	VBLENDVPS        Y14, Y13, Y4, Y4                        // sum·slope where gate is negative
+	VMOVUPS          32(R11), Y14
+	VMULPS           Y12, Y5, Y13
+	VBLENDVPS        Y14, Y13, Y5, Y5                        // sum·slope where gate is negative
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Y14
+	VMULPS           Y12, Y6, Y13
+	VBLENDVPS        Y14, Y13, Y6, Y6                        // sum·slope where gate is negative
+	VMOVUPS          32(R11), Y14
+	VMULPS           Y12, Y7, Y13
+	VBLENDVPS        Y14, Y13, Y7, Y7                        // sum·slope where gate is negative
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Y14
+	VMULPS           Y12, Y8, Y13
+	VBLENDVPS        Y14, Y13, Y8, Y8                        // sum·slope where gate is negative
+	VMOVUPS          32(R11), Y14
+	VMULPS           Y12, Y9, Y13
+	VBLENDVPS        Y14, Y13, Y9, Y9                        // sum·slope where gate is negative
+tile5x1_ungated:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile5x1_store
-	VBROADCASTSS     tile_slope(R14), Y12
 	VMULPS           Y12, Y0, Y13
 	VMAXPS           Y0, Y13, Y0                             // max(sum, slope·sum)
 	VMULPS           Y12, Y1, Y13
@@ -718,9 +838,54 @@ tile6x1_loop:
 	DECQ             R9
 	JNZ              tile6x1_loop
 	MOVQ             t+0(FP), R14
+	VBROADCASTSS     tile_slope(R14), Y12
+	MOVQ             tile_gate(R14), R11
+	TESTQ            R11, R11
+	JZ               tile6x1_ungated
+	VMOVUPS          0(R11), Y14
+	VMULPS           Y12, Y0, Y13
+	VBLENDVPS        Y14, Y13, Y0, Y0                        // sum·slope where gate is negative
+	VMOVUPS          32(R11), Y14
+	VMULPS           Y12, Y1, Y13
+	VBLENDVPS        Y14, Y13, Y1, Y1                        // sum·slope where gate is negative
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Y14
+	VMULPS           Y12, Y2, Y13
+	VBLENDVPS        Y14, Y13, Y2, Y2                        // sum·slope where gate is negative
+	VMOVUPS          32(R11), Y14
+	VMULPS           Y12, Y3, Y13
+	VBLENDVPS        Y14, Y13, Y3, Y3                        // sum·slope where gate is negative
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Y14
+	VMULPS           Y12, Y4, Y13
+	VBLENDVPS        Y14, Y13, Y4, Y4                        // sum·slope where gate is negative
+	VMOVUPS          32(R11), Y14
+	VMULPS           Y12, Y5, Y13
+	VBLENDVPS        Y14, Y13, Y5, Y5                        // sum·slope where gate is negative
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Y14
+	VMULPS           Y12, Y6, Y13
+	VBLENDVPS        Y14, Y13, Y6, Y6                        // sum·slope where gate is negative
+	VMOVUPS          32(R11), Y14
+	VMULPS           Y12, Y7, Y13
+	VBLENDVPS        Y14, Y13, Y7, Y7                        // sum·slope where gate is negative
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Y14
+	VMULPS           Y12, Y8, Y13
+	VBLENDVPS        Y14, Y13, Y8, Y8                        // sum·slope where gate is negative
+	VMOVUPS          32(R11), Y14
+	VMULPS           Y12, Y9, Y13
+	VBLENDVPS        Y14, Y13, Y9, Y9                        // sum·slope where gate is negative
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Y14
+	VMULPS           Y12, Y10, Y13
+	VBLENDVPS        Y14, Y13, Y10, Y10                      // sum·slope where gate is negative
+	VMOVUPS          32(R11), Y14
+	VMULPS           Y12, Y11, Y13
+	VBLENDVPS        Y14, Y13, Y11, Y11                      // sum·slope where gate is negative
+tile6x1_ungated:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile6x1_store
-	VBROADCASTSS     tile_slope(R14), Y12
 	VMULPS           Y12, Y0, Y13
 	VMAXPS           Y0, Y13, Y0                             // max(sum, slope·sum)
 	VMULPS           Y12, Y1, Y13

@@ -16,10 +16,10 @@
 // 	CX b        R8 ldb·4
 // 	R9 steps of k left
 // 	R14 ahead   R13 aheadStep·4, fetched into L2 meanwhile
-// 	At the start and the end: R11 bias, R14 the tile
-// 	K1 the columns of the last panel
+// 	At the start and the end: R11 bias, dst or gate, R14 the tile
+// 	K1 the columns of the last panel, K2 where the gate is negative
 //
-// 	Z0-Z23 sums, Z24-Z27 b, Z28-Z29 a, Z30 the slope
+// 	Z0-Z23 sums, Z24-Z27 b, Z28-Z29 a; at the end Z29 the gate, Z30 the slope, Z31 sum·slope
 
 // func tileAVX512(t *tile)
 TEXT ·tileAVX512(SB), NOSPLIT, $0-8
@@ -167,9 +167,16 @@ tile1x1_loop:
 	DECQ             R9
 	JNZ              tile1x1_loop
 	MOVQ             t+0(FP), R14
+	VBROADCASTSS     tile_slope(R14), Z30
+	MOVQ             tile_gate(R14), R11
+	TESTQ            R11, R11
+	JZ               tile1x1_ungated
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z0, K2, Z0                         // sum·slope
+tile1x1_ungated:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile1x1_store
-	VBROADCASTSS     tile_slope(R14), Z30
 	VMULPS           Z30, Z0, Z31
 	VMAXPS           Z0, Z31, Z0                             // max(sum, slope·sum)
 tile1x1_store:
@@ -210,9 +217,20 @@ tile2x1_loop:
 	DECQ             R9
 	JNZ              tile2x1_loop
 	MOVQ             t+0(FP), R14
+	VBROADCASTSS     tile_slope(R14), Z30
+	MOVQ             tile_gate(R14), R11
+	TESTQ            R11, R11
+	JZ               tile2x1_ungated
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z0, K2, Z0                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z1, K2, Z1                         // sum·slope
+tile2x1_ungated:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile2x1_store
-	VBROADCASTSS     tile_slope(R14), Z30
 	VMULPS           Z30, Z0, Z31
 	VMAXPS           Z0, Z31, Z0                             // max(sum, slope·sum)
 	VMULPS           Z30, Z1, Z31
@@ -263,9 +281,24 @@ tile3x1_loop:
 	DECQ             R9
 	JNZ              tile3x1_loop
 	MOVQ             t+0(FP), R14
+	VBROADCASTSS     tile_slope(R14), Z30
+	MOVQ             tile_gate(R14), R11
+	TESTQ            R11, R11
+	JZ               tile3x1_ungated
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z0, K2, Z0                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z1, K2, Z1                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z2, K2, Z2                         // sum·slope
+tile3x1_ungated:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile3x1_store
-	VBROADCASTSS     tile_slope(R14), Z30
 	VMULPS           Z30, Z0, Z31
 	VMAXPS           Z0, Z31, Z0                             // max(sum, slope·sum)
 	VMULPS           Z30, Z1, Z31
@@ -329,9 +362,28 @@ tile4x1_loop:
 	DECQ             R9
 	JNZ              tile4x1_loop
 	MOVQ             t+0(FP), R14
+	VBROADCASTSS     tile_slope(R14), Z30
+	MOVQ             tile_gate(R14), R11
+	TESTQ            R11, R11
+	JZ               tile4x1_ungated
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z0, K2, Z0                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z1, K2, Z1                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z2, K2, Z2                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z3, K2, Z3                         // sum·slope
+tile4x1_ungated:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile4x1_store
-	VBROADCASTSS     tile_slope(R14), Z30
 	VMULPS           Z30, Z0, Z31
 	VMAXPS           Z0, Z31, Z0                             // max(sum, slope·sum)
 	VMULPS           Z30, Z1, Z31
@@ -405,9 +457,32 @@ tile5x1_loop:
 	DECQ             R9
 	JNZ              tile5x1_loop
 	MOVQ             t+0(FP), R14
+	VBROADCASTSS     tile_slope(R14), Z30
+	MOVQ             tile_gate(R14), R11
+	TESTQ            R11, R11
+	JZ               tile5x1_ungated
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z0, K2, Z0                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z1, K2, Z1                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z2, K2, Z2                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z3, K2, Z3                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z4, K2, Z4                         // sum·slope
+tile5x1_ungated:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile5x1_store
-	VBROADCASTSS     tile_slope(R14), Z30
 	VMULPS           Z30, Z0, Z31
 	VMAXPS           Z0, Z31, Z0                             // max(sum, slope·sum)
 	VMULPS           Z30, Z1, Z31
@@ -491,9 +566,36 @@ tile6x1_loop:
 	DECQ             R9
 	JNZ              tile6x1_loop
 	MOVQ             t+0(FP), R14
+	VBROADCASTSS     tile_slope(R14), Z30
+	MOVQ             tile_gate(R14), R11
+	TESTQ            R11, R11
+	JZ               tile6x1_ungated
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z0, K2, Z0                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z1, K2, Z1                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z2, K2, Z2                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z3, K2, Z3                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z4, K2, Z4                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z5, K2, Z5                         // sum·slope
+tile6x1_ungated:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile6x1_store
-	VBROADCASTSS     tile_slope(R14), Z30
 	VMULPS           Z30, Z0, Z31
 	VMAXPS           Z0, Z31, Z0                             // max(sum, slope·sum)
 	VMULPS           Z30, Z1, Z31
@@ -590,9 +692,40 @@ tile7x1_loop:
 	DECQ             R9
 	JNZ              tile7x1_loop
 	MOVQ             t+0(FP), R14
+	VBROADCASTSS     tile_slope(R14), Z30
+	MOVQ             tile_gate(R14), R11
+	TESTQ            R11, R11
+	JZ               tile7x1_ungated
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z0, K2, Z0                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z1, K2, Z1                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z2, K2, Z2                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z3, K2, Z3                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z4, K2, Z4                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z5, K2, Z5                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z6, K2, Z6                         // sum·slope
+tile7x1_ungated:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile7x1_store
-	VBROADCASTSS     tile_slope(R14), Z30
 	VMULPS           Z30, Z0, Z31
 	VMAXPS           Z0, Z31, Z0                             // max(sum, slope·sum)
 	VMULPS           Z30, Z1, Z31
@@ -699,9 +832,44 @@ tile8x1_loop:
 	DECQ             R9
 	JNZ              tile8x1_loop
 	MOVQ             t+0(FP), R14
+	VBROADCASTSS     tile_slope(R14), Z30
+	MOVQ             tile_gate(R14), R11
+	TESTQ            R11, R11
+	JZ               tile8x1_ungated
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z0, K2, Z0                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z1, K2, Z1                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z2, K2, Z2                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z3, K2, Z3                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z4, K2, Z4                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z5, K2, Z5                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z6, K2, Z6                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z7, K2, Z7                         // sum·slope
+tile8x1_ungated:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile8x1_store
-	VBROADCASTSS     tile_slope(R14), Z30
 	VMULPS           Z30, Z0, Z31
 	VMAXPS           Z0, Z31, Z0                             // max(sum, slope·sum)
 	VMULPS           Z30, Z1, Z31
@@ -818,9 +986,48 @@ tile9x1_loop:
 	DECQ             R9
 	JNZ              tile9x1_loop
 	MOVQ             t+0(FP), R14
+	VBROADCASTSS     tile_slope(R14), Z30
+	MOVQ             tile_gate(R14), R11
+	TESTQ            R11, R11
+	JZ               tile9x1_ungated
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z0, K2, Z0                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z1, K2, Z1                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z2, K2, Z2                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z3, K2, Z3                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z4, K2, Z4                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z5, K2, Z5                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z6, K2, Z6                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z7, K2, Z7                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z8, K2, Z8                         // sum·slope
+tile9x1_ungated:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile9x1_store
-	VBROADCASTSS     tile_slope(R14), Z30
 	VMULPS           Z30, Z0, Z31
 	VMAXPS           Z0, Z31, Z0                             // max(sum, slope·sum)
 	VMULPS           Z30, Z1, Z31
@@ -950,9 +1157,52 @@ tile10x1_loop:
 	DECQ             R9
 	JNZ              tile10x1_loop
 	MOVQ             t+0(FP), R14
+	VBROADCASTSS     tile_slope(R14), Z30
+	MOVQ             tile_gate(R14), R11
+	TESTQ            R11, R11
+	JZ               tile10x1_ungated
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z0, K2, Z0                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z1, K2, Z1                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z2, K2, Z2                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z3, K2, Z3                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z4, K2, Z4                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z5, K2, Z5                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z6, K2, Z6                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z7, K2, Z7                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z8, K2, Z8                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z9, K2, Z9                         // sum·slope
+tile10x1_ungated:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile10x1_store
-	VBROADCASTSS     tile_slope(R14), Z30
 	VMULPS           Z30, Z0, Z31
 	VMAXPS           Z0, Z31, Z0                             // max(sum, slope·sum)
 	VMULPS           Z30, Z1, Z31
@@ -1092,9 +1342,56 @@ tile11x1_loop:
 	DECQ             R9
 	JNZ              tile11x1_loop
 	MOVQ             t+0(FP), R14
+	VBROADCASTSS     tile_slope(R14), Z30
+	MOVQ             tile_gate(R14), R11
+	TESTQ            R11, R11
+	JZ               tile11x1_ungated
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z0, K2, Z0                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z1, K2, Z1                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z2, K2, Z2                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z3, K2, Z3                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z4, K2, Z4                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z5, K2, Z5                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z6, K2, Z6                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z7, K2, Z7                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z8, K2, Z8                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z9, K2, Z9                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z10, K2, Z10                       // sum·slope
+tile11x1_ungated:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile11x1_store
-	VBROADCASTSS     tile_slope(R14), Z30
 	VMULPS           Z30, Z0, Z31
 	VMAXPS           Z0, Z31, Z0                             // max(sum, slope·sum)
 	VMULPS           Z30, Z1, Z31
@@ -1244,9 +1541,60 @@ tile12x1_loop:
 	DECQ             R9
 	JNZ              tile12x1_loop
 	MOVQ             t+0(FP), R14
+	VBROADCASTSS     tile_slope(R14), Z30
+	MOVQ             tile_gate(R14), R11
+	TESTQ            R11, R11
+	JZ               tile12x1_ungated
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z0, K2, Z0                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z1, K2, Z1                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z2, K2, Z2                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z3, K2, Z3                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z4, K2, Z4                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z5, K2, Z5                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z6, K2, Z6                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z7, K2, Z7                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z8, K2, Z8                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z9, K2, Z9                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z10, K2, Z10                       // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z11, K2, Z11                       // sum·slope
+tile12x1_ungated:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile12x1_store
-	VBROADCASTSS     tile_slope(R14), Z30
 	VMULPS           Z30, Z0, Z31
 	VMAXPS           Z0, Z31, Z0                             // max(sum, slope·sum)
 	VMULPS           Z30, Z1, Z31
@@ -1330,9 +1678,19 @@ tile1x2_loop:
 	DECQ             R9
 	JNZ              tile1x2_loop
 	MOVQ             t+0(FP), R14
+	VBROADCASTSS     tile_slope(R14), Z30
+	MOVQ             tile_gate(R14), R11
+	TESTQ            R11, R11
+	JZ               tile1x2_ungated
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z0, K2, Z0                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z1, K2, Z1                         // sum·slope
+tile1x2_ungated:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile1x2_store
-	VBROADCASTSS     tile_slope(R14), Z30
 	VMULPS           Z30, Z0, Z31
 	VMAXPS           Z0, Z31, Z0                             // max(sum, slope·sum)
 	VMULPS           Z30, Z1, Z31
@@ -1385,9 +1743,26 @@ tile2x2_loop:
 	DECQ             R9
 	JNZ              tile2x2_loop
 	MOVQ             t+0(FP), R14
+	VBROADCASTSS     tile_slope(R14), Z30
+	MOVQ             tile_gate(R14), R11
+	TESTQ            R11, R11
+	JZ               tile2x2_ungated
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z0, K2, Z0                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z1, K2, Z1                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z2, K2, Z2                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z3, K2, Z3                         // sum·slope
+tile2x2_ungated:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile2x2_store
-	VBROADCASTSS     tile_slope(R14), Z30
 	VMULPS           Z30, Z0, Z31
 	VMAXPS           Z0, Z31, Z0                             // max(sum, slope·sum)
 	VMULPS           Z30, Z1, Z31
@@ -1457,9 +1832,33 @@ tile3x2_loop:
 	DECQ             R9
 	JNZ              tile3x2_loop
 	MOVQ             t+0(FP), R14
+	VBROADCASTSS     tile_slope(R14), Z30
+	MOVQ             tile_gate(R14), R11
+	TESTQ            R11, R11
+	JZ               tile3x2_ungated
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z0, K2, Z0                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z1, K2, Z1                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z2, K2, Z2                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z3, K2, Z3                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z4, K2, Z4                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z5, K2, Z5                         // sum·slope
+tile3x2_ungated:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile3x2_store
-	VBROADCASTSS     tile_slope(R14), Z30
 	VMULPS           Z30, Z0, Z31
 	VMAXPS           Z0, Z31, Z0                             // max(sum, slope·sum)
 	VMULPS           Z30, Z1, Z31
@@ -1549,9 +1948,40 @@ tile4x2_loop:
 	DECQ             R9
 	JNZ              tile4x2_loop
 	MOVQ             t+0(FP), R14
+	VBROADCASTSS     tile_slope(R14), Z30
+	MOVQ             tile_gate(R14), R11
+	TESTQ            R11, R11
+	JZ               tile4x2_ungated
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z0, K2, Z0                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z1, K2, Z1                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z2, K2, Z2                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z3, K2, Z3                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z4, K2, Z4                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z5, K2, Z5                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z6, K2, Z6                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z7, K2, Z7                         // sum·slope
+tile4x2_ungated:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile4x2_store
-	VBROADCASTSS     tile_slope(R14), Z30
 	VMULPS           Z30, Z0, Z31
 	VMAXPS           Z0, Z31, Z0                             // max(sum, slope·sum)
 	VMULPS           Z30, Z1, Z31
@@ -1658,9 +2088,47 @@ tile5x2_loop:
 	DECQ             R9
 	JNZ              tile5x2_loop
 	MOVQ             t+0(FP), R14
+	VBROADCASTSS     tile_slope(R14), Z30
+	MOVQ             tile_gate(R14), R11
+	TESTQ            R11, R11
+	JZ               tile5x2_ungated
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z0, K2, Z0                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z1, K2, Z1                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z2, K2, Z2                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z3, K2, Z3                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z4, K2, Z4                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z5, K2, Z5                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z6, K2, Z6                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z7, K2, Z7                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z8, K2, Z8                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z9, K2, Z9                         // sum·slope
+tile5x2_ungated:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile5x2_store
-	VBROADCASTSS     tile_slope(R14), Z30
 	VMULPS           Z30, Z0, Z31
 	VMAXPS           Z0, Z31, Z0                             // max(sum, slope·sum)
 	VMULPS           Z30, Z1, Z31
@@ -1784,9 +2252,54 @@ tile6x2_loop:
 	DECQ             R9
 	JNZ              tile6x2_loop
 	MOVQ             t+0(FP), R14
+	VBROADCASTSS     tile_slope(R14), Z30
+	MOVQ             tile_gate(R14), R11
+	TESTQ            R11, R11
+	JZ               tile6x2_ungated
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z0, K2, Z0                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z1, K2, Z1                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z2, K2, Z2                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z3, K2, Z3                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z4, K2, Z4                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z5, K2, Z5                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z6, K2, Z6                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z7, K2, Z7                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z8, K2, Z8                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z9, K2, Z9                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z10, K2, Z10                       // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z11, K2, Z11                       // sum·slope
+tile6x2_ungated:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile6x2_store
-	VBROADCASTSS     tile_slope(R14), Z30
 	VMULPS           Z30, Z0, Z31
 	VMAXPS           Z0, Z31, Z0                             // max(sum, slope·sum)
 	VMULPS           Z30, Z1, Z31
@@ -1930,9 +2443,61 @@ tile7x2_loop:
 	DECQ             R9
 	JNZ              tile7x2_loop
 	MOVQ             t+0(FP), R14
+	VBROADCASTSS     tile_slope(R14), Z30
+	MOVQ             tile_gate(R14), R11
+	TESTQ            R11, R11
+	JZ               tile7x2_ungated
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z0, K2, Z0                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z1, K2, Z1                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z2, K2, Z2                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z3, K2, Z3                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z4, K2, Z4                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z5, K2, Z5                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z6, K2, Z6                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z7, K2, Z7                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z8, K2, Z8                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z9, K2, Z9                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z10, K2, Z10                       // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z11, K2, Z11                       // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z12, K2, Z12                       // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z13, K2, Z13                       // sum·slope
+tile7x2_ungated:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile7x2_store
-	VBROADCASTSS     tile_slope(R14), Z30
 	VMULPS           Z30, Z0, Z31
 	VMAXPS           Z0, Z31, Z0                             // max(sum, slope·sum)
 	VMULPS           Z30, Z1, Z31
@@ -2093,9 +2658,68 @@ tile8x2_loop:
 	DECQ             R9
 	JNZ              tile8x2_loop
 	MOVQ             t+0(FP), R14
+	VBROADCASTSS     tile_slope(R14), Z30
+	MOVQ             tile_gate(R14), R11
+	TESTQ            R11, R11
+	JZ               tile8x2_ungated
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z0, K2, Z0                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z1, K2, Z1                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z2, K2, Z2                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z3, K2, Z3                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z4, K2, Z4                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z5, K2, Z5                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z6, K2, Z6                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z7, K2, Z7                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z8, K2, Z8                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z9, K2, Z9                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z10, K2, Z10                       // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z11, K2, Z11                       // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z12, K2, Z12                       // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z13, K2, Z13                       // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z14, K2, Z14                       // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z15, K2, Z15                       // sum·slope
+tile8x2_ungated:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile8x2_store
-	VBROADCASTSS     tile_slope(R14), Z30
 	VMULPS           Z30, Z0, Z31
 	VMAXPS           Z0, Z31, Z0                             // max(sum, slope·sum)
 	VMULPS           Z30, Z1, Z31
@@ -2273,9 +2897,75 @@ tile9x2_loop:
 	DECQ             R9
 	JNZ              tile9x2_loop
 	MOVQ             t+0(FP), R14
+	VBROADCASTSS     tile_slope(R14), Z30
+	MOVQ             tile_gate(R14), R11
+	TESTQ            R11, R11
+	JZ               tile9x2_ungated
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z0, K2, Z0                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z1, K2, Z1                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z2, K2, Z2                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z3, K2, Z3                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z4, K2, Z4                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z5, K2, Z5                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z6, K2, Z6                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z7, K2, Z7                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z8, K2, Z8                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z9, K2, Z9                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z10, K2, Z10                       // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z11, K2, Z11                       // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z12, K2, Z12                       // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z13, K2, Z13                       // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z14, K2, Z14                       // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z15, K2, Z15                       // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z16, K2, Z16                       // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z17, K2, Z17                       // sum·slope
+tile9x2_ungated:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile9x2_store
-	VBROADCASTSS     tile_slope(R14), Z30
 	VMULPS           Z30, Z0, Z31
 	VMAXPS           Z0, Z31, Z0                             // max(sum, slope·sum)
 	VMULPS           Z30, Z1, Z31
@@ -2473,9 +3163,82 @@ tile10x2_loop:
 	DECQ             R9
 	JNZ              tile10x2_loop
 	MOVQ             t+0(FP), R14
+	VBROADCASTSS     tile_slope(R14), Z30
+	MOVQ             tile_gate(R14), R11
+	TESTQ            R11, R11
+	JZ               tile10x2_ungated
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z0, K2, Z0                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z1, K2, Z1                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z2, K2, Z2                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z3, K2, Z3                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z4, K2, Z4                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z5, K2, Z5                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z6, K2, Z6                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z7, K2, Z7                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z8, K2, Z8                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z9, K2, Z9                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z10, K2, Z10                       // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z11, K2, Z11                       // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z12, K2, Z12                       // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z13, K2, Z13                       // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z14, K2, Z14                       // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z15, K2, Z15                       // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z16, K2, Z16                       // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z17, K2, Z17                       // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z18, K2, Z18                       // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z19, K2, Z19                       // sum·slope
+tile10x2_ungated:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile10x2_store
-	VBROADCASTSS     tile_slope(R14), Z30
 	VMULPS           Z30, Z0, Z31
 	VMAXPS           Z0, Z31, Z0                             // max(sum, slope·sum)
 	VMULPS           Z30, Z1, Z31
@@ -2690,9 +3453,89 @@ tile11x2_loop:
 	DECQ             R9
 	JNZ              tile11x2_loop
 	MOVQ             t+0(FP), R14
+	VBROADCASTSS     tile_slope(R14), Z30
+	MOVQ             tile_gate(R14), R11
+	TESTQ            R11, R11
+	JZ               tile11x2_ungated
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z0, K2, Z0                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z1, K2, Z1                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z2, K2, Z2                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z3, K2, Z3                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z4, K2, Z4                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z5, K2, Z5                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z6, K2, Z6                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z7, K2, Z7                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z8, K2, Z8                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z9, K2, Z9                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z10, K2, Z10                       // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z11, K2, Z11                       // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z12, K2, Z12                       // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z13, K2, Z13                       // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z14, K2, Z14                       // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z15, K2, Z15                       // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z16, K2, Z16                       // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z17, K2, Z17                       // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z18, K2, Z18                       // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z19, K2, Z19                       // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z20, K2, Z20                       // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z21, K2, Z21                       // sum·slope
+tile11x2_ungated:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile11x2_store
-	VBROADCASTSS     tile_slope(R14), Z30
 	VMULPS           Z30, Z0, Z31
 	VMAXPS           Z0, Z31, Z0                             // max(sum, slope·sum)
 	VMULPS           Z30, Z1, Z31
@@ -2924,9 +3767,96 @@ tile12x2_loop:
 	DECQ             R9
 	JNZ              tile12x2_loop
 	MOVQ             t+0(FP), R14
+	VBROADCASTSS     tile_slope(R14), Z30
+	MOVQ             tile_gate(R14), R11
+	TESTQ            R11, R11
+	JZ               tile12x2_ungated
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z0, K2, Z0                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z1, K2, Z1                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z2, K2, Z2                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z3, K2, Z3                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z4, K2, Z4                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z5, K2, Z5                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z6, K2, Z6                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z7, K2, Z7                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z8, K2, Z8                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z9, K2, Z9                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z10, K2, Z10                       // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z11, K2, Z11                       // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z12, K2, Z12                       // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z13, K2, Z13                       // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z14, K2, Z14                       // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z15, K2, Z15                       // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z16, K2, Z16                       // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z17, K2, Z17                       // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z18, K2, Z18                       // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z19, K2, Z19                       // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z20, K2, Z20                       // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z21, K2, Z21                       // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z22, K2, Z22                       // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z23, K2, Z23                       // sum·slope
+tile12x2_ungated:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile12x2_store
-	VBROADCASTSS     tile_slope(R14), Z30
 	VMULPS           Z30, Z0, Z31
 	VMAXPS           Z0, Z31, Z0                             // max(sum, slope·sum)
 	VMULPS           Z30, Z1, Z31
@@ -3051,9 +3981,22 @@ tile1x3_loop:
 	DECQ             R9
 	JNZ              tile1x3_loop
 	MOVQ             t+0(FP), R14
+	VBROADCASTSS     tile_slope(R14), Z30
+	MOVQ             tile_gate(R14), R11
+	TESTQ            R11, R11
+	JZ               tile1x3_ungated
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z0, K2, Z0                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z1, K2, Z1                         // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z2, K2, Z2                         // sum·slope
+tile1x3_ungated:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile1x3_store
-	VBROADCASTSS     tile_slope(R14), Z30
 	VMULPS           Z30, Z0, Z31
 	VMAXPS           Z0, Z31, Z0                             // max(sum, slope·sum)
 	VMULPS           Z30, Z1, Z31
@@ -3118,9 +4061,32 @@ tile2x3_loop:
 	DECQ             R9
 	JNZ              tile2x3_loop
 	MOVQ             t+0(FP), R14
+	VBROADCASTSS     tile_slope(R14), Z30
+	MOVQ             tile_gate(R14), R11
+	TESTQ            R11, R11
+	JZ               tile2x3_ungated
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z0, K2, Z0                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z1, K2, Z1                         // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z2, K2, Z2                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z3, K2, Z3                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z4, K2, Z4                         // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z5, K2, Z5                         // sum·slope
+tile2x3_ungated:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile2x3_store
-	VBROADCASTSS     tile_slope(R14), Z30
 	VMULPS           Z30, Z0, Z31
 	VMAXPS           Z0, Z31, Z0                             // max(sum, slope·sum)
 	VMULPS           Z30, Z1, Z31
@@ -3209,9 +4175,42 @@ tile3x3_loop:
 	DECQ             R9
 	JNZ              tile3x3_loop
 	MOVQ             t+0(FP), R14
+	VBROADCASTSS     tile_slope(R14), Z30
+	MOVQ             tile_gate(R14), R11
+	TESTQ            R11, R11
+	JZ               tile3x3_ungated
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z0, K2, Z0                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z1, K2, Z1                         // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z2, K2, Z2                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z3, K2, Z3                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z4, K2, Z4                         // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z5, K2, Z5                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z6, K2, Z6                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z7, K2, Z7                         // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z8, K2, Z8                         // sum·slope
+tile3x3_ungated:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile3x3_store
-	VBROADCASTSS     tile_slope(R14), Z30
 	VMULPS           Z30, Z0, Z31
 	VMAXPS           Z0, Z31, Z0                             // max(sum, slope·sum)
 	VMULPS           Z30, Z1, Z31
@@ -3327,9 +4326,52 @@ tile4x3_loop:
 	DECQ             R9
 	JNZ              tile4x3_loop
 	MOVQ             t+0(FP), R14
+	VBROADCASTSS     tile_slope(R14), Z30
+	MOVQ             tile_gate(R14), R11
+	TESTQ            R11, R11
+	JZ               tile4x3_ungated
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z0, K2, Z0                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z1, K2, Z1                         // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z2, K2, Z2                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z3, K2, Z3                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z4, K2, Z4                         // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z5, K2, Z5                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z6, K2, Z6                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z7, K2, Z7                         // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z8, K2, Z8                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z9, K2, Z9                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z10, K2, Z10                       // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z11, K2, Z11                       // sum·slope
+tile4x3_ungated:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile4x3_store
-	VBROADCASTSS     tile_slope(R14), Z30
 	VMULPS           Z30, Z0, Z31
 	VMAXPS           Z0, Z31, Z0                             // max(sum, slope·sum)
 	VMULPS           Z30, Z1, Z31
@@ -3469,9 +4511,62 @@ tile5x3_loop:
 	DECQ             R9
 	JNZ              tile5x3_loop
 	MOVQ             t+0(FP), R14
+	VBROADCASTSS     tile_slope(R14), Z30
+	MOVQ             tile_gate(R14), R11
+	TESTQ            R11, R11
+	JZ               tile5x3_ungated
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z0, K2, Z0                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z1, K2, Z1                         // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z2, K2, Z2                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z3, K2, Z3                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z4, K2, Z4                         // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z5, K2, Z5                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z6, K2, Z6                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z7, K2, Z7                         // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z8, K2, Z8                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z9, K2, Z9                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z10, K2, Z10                       // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z11, K2, Z11                       // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z12, K2, Z12                       // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z13, K2, Z13                       // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z14, K2, Z14                       // sum·slope
+tile5x3_ungated:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile5x3_store
-	VBROADCASTSS     tile_slope(R14), Z30
 	VMULPS           Z30, Z0, Z31
 	VMAXPS           Z0, Z31, Z0                             // max(sum, slope·sum)
 	VMULPS           Z30, Z1, Z31
@@ -3635,9 +4730,72 @@ tile6x3_loop:
 	DECQ             R9
 	JNZ              tile6x3_loop
 	MOVQ             t+0(FP), R14
+	VBROADCASTSS     tile_slope(R14), Z30
+	MOVQ             tile_gate(R14), R11
+	TESTQ            R11, R11
+	JZ               tile6x3_ungated
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z0, K2, Z0                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z1, K2, Z1                         // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z2, K2, Z2                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z3, K2, Z3                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z4, K2, Z4                         // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z5, K2, Z5                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z6, K2, Z6                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z7, K2, Z7                         // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z8, K2, Z8                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z9, K2, Z9                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z10, K2, Z10                       // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z11, K2, Z11                       // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z12, K2, Z12                       // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z13, K2, Z13                       // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z14, K2, Z14                       // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z15, K2, Z15                       // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z16, K2, Z16                       // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z17, K2, Z17                       // sum·slope
+tile6x3_ungated:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile6x3_store
-	VBROADCASTSS     tile_slope(R14), Z30
 	VMULPS           Z30, Z0, Z31
 	VMAXPS           Z0, Z31, Z0                             // max(sum, slope·sum)
 	VMULPS           Z30, Z1, Z31
@@ -3828,9 +4986,82 @@ tile7x3_loop:
 	DECQ             R9
 	JNZ              tile7x3_loop
 	MOVQ             t+0(FP), R14
+	VBROADCASTSS     tile_slope(R14), Z30
+	MOVQ             tile_gate(R14), R11
+	TESTQ            R11, R11
+	JZ               tile7x3_ungated
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z0, K2, Z0                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z1, K2, Z1                         // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z2, K2, Z2                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z3, K2, Z3                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z4, K2, Z4                         // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z5, K2, Z5                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z6, K2, Z6                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z7, K2, Z7                         // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z8, K2, Z8                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z9, K2, Z9                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z10, K2, Z10                       // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z11, K2, Z11                       // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z12, K2, Z12                       // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z13, K2, Z13                       // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z14, K2, Z14                       // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z15, K2, Z15                       // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z16, K2, Z16                       // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z17, K2, Z17                       // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z18, K2, Z18                       // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z19, K2, Z19                       // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z20, K2, Z20                       // sum·slope
+tile7x3_ungated:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile7x3_store
-	VBROADCASTSS     tile_slope(R14), Z30
 	VMULPS           Z30, Z0, Z31
 	VMAXPS           Z0, Z31, Z0                             // max(sum, slope·sum)
 	VMULPS           Z30, Z1, Z31
@@ -4045,9 +5276,92 @@ tile8x3_loop:
 	DECQ             R9
 	JNZ              tile8x3_loop
 	MOVQ             t+0(FP), R14
+	VBROADCASTSS     tile_slope(R14), Z30
+	MOVQ             tile_gate(R14), R11
+	TESTQ            R11, R11
+	JZ               tile8x3_ungated
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z0, K2, Z0                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z1, K2, Z1                         // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z2, K2, Z2                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z3, K2, Z3                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z4, K2, Z4                         // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z5, K2, Z5                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z6, K2, Z6                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z7, K2, Z7                         // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z8, K2, Z8                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z9, K2, Z9                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z10, K2, Z10                       // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z11, K2, Z11                       // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z12, K2, Z12                       // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z13, K2, Z13                       // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z14, K2, Z14                       // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z15, K2, Z15                       // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z16, K2, Z16                       // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z17, K2, Z17                       // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z18, K2, Z18                       // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z19, K2, Z19                       // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z20, K2, Z20                       // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z21, K2, Z21                       // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z22, K2, Z22                       // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z23, K2, Z23                       // sum·slope
+tile8x3_ungated:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile8x3_store
-	VBROADCASTSS     tile_slope(R14), Z30
 	VMULPS           Z30, Z0, Z31
 	VMAXPS           Z0, Z31, Z0                             // max(sum, slope·sum)
 	VMULPS           Z30, Z1, Z31
@@ -4173,9 +5487,25 @@ tile1x4_loop:
 	DECQ             R9
 	JNZ              tile1x4_loop
 	MOVQ             t+0(FP), R14
+	VBROADCASTSS     tile_slope(R14), Z30
+	MOVQ             tile_gate(R14), R11
+	TESTQ            R11, R11
+	JZ               tile1x4_ungated
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z0, K2, Z0                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z1, K2, Z1                         // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z2, K2, Z2                         // sum·slope
+	VMOVUPS          192(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z3, K2, Z3                         // sum·slope
+tile1x4_ungated:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile1x4_store
-	VBROADCASTSS     tile_slope(R14), Z30
 	VMULPS           Z30, Z0, Z31
 	VMAXPS           Z0, Z31, Z0                             // max(sum, slope·sum)
 	VMULPS           Z30, Z1, Z31
@@ -4252,9 +5582,38 @@ tile2x4_loop:
 	DECQ             R9
 	JNZ              tile2x4_loop
 	MOVQ             t+0(FP), R14
+	VBROADCASTSS     tile_slope(R14), Z30
+	MOVQ             tile_gate(R14), R11
+	TESTQ            R11, R11
+	JZ               tile2x4_ungated
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z0, K2, Z0                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z1, K2, Z1                         // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z2, K2, Z2                         // sum·slope
+	VMOVUPS          192(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z3, K2, Z3                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z4, K2, Z4                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z5, K2, Z5                         // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z6, K2, Z6                         // sum·slope
+	VMOVUPS          192(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z7, K2, Z7                         // sum·slope
+tile2x4_ungated:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile2x4_store
-	VBROADCASTSS     tile_slope(R14), Z30
 	VMULPS           Z30, Z0, Z31
 	VMAXPS           Z0, Z31, Z0                             // max(sum, slope·sum)
 	VMULPS           Z30, Z1, Z31
@@ -4362,9 +5721,51 @@ tile3x4_loop:
 	DECQ             R9
 	JNZ              tile3x4_loop
 	MOVQ             t+0(FP), R14
+	VBROADCASTSS     tile_slope(R14), Z30
+	MOVQ             tile_gate(R14), R11
+	TESTQ            R11, R11
+	JZ               tile3x4_ungated
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z0, K2, Z0                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z1, K2, Z1                         // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z2, K2, Z2                         // sum·slope
+	VMOVUPS          192(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z3, K2, Z3                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z4, K2, Z4                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z5, K2, Z5                         // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z6, K2, Z6                         // sum·slope
+	VMOVUPS          192(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z7, K2, Z7                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z8, K2, Z8                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z9, K2, Z9                         // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z10, K2, Z10                       // sum·slope
+	VMOVUPS          192(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z11, K2, Z11                       // sum·slope
+tile3x4_ungated:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile3x4_store
-	VBROADCASTSS     tile_slope(R14), Z30
 	VMULPS           Z30, Z0, Z31
 	VMAXPS           Z0, Z31, Z0                             // max(sum, slope·sum)
 	VMULPS           Z30, Z1, Z31
@@ -4506,9 +5907,64 @@ tile4x4_loop:
 	DECQ             R9
 	JNZ              tile4x4_loop
 	MOVQ             t+0(FP), R14
+	VBROADCASTSS     tile_slope(R14), Z30
+	MOVQ             tile_gate(R14), R11
+	TESTQ            R11, R11
+	JZ               tile4x4_ungated
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z0, K2, Z0                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z1, K2, Z1                         // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z2, K2, Z2                         // sum·slope
+	VMOVUPS          192(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z3, K2, Z3                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z4, K2, Z4                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z5, K2, Z5                         // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z6, K2, Z6                         // sum·slope
+	VMOVUPS          192(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z7, K2, Z7                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z8, K2, Z8                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z9, K2, Z9                         // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z10, K2, Z10                       // sum·slope
+	VMOVUPS          192(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z11, K2, Z11                       // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z12, K2, Z12                       // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z13, K2, Z13                       // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z14, K2, Z14                       // sum·slope
+	VMOVUPS          192(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z15, K2, Z15                       // sum·slope
+tile4x4_ungated:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile4x4_store
-	VBROADCASTSS     tile_slope(R14), Z30
 	VMULPS           Z30, Z0, Z31
 	VMAXPS           Z0, Z31, Z0                             // max(sum, slope·sum)
 	VMULPS           Z30, Z1, Z31
@@ -4681,9 +6137,77 @@ tile5x4_loop:
 	DECQ             R9
 	JNZ              tile5x4_loop
 	MOVQ             t+0(FP), R14
+	VBROADCASTSS     tile_slope(R14), Z30
+	MOVQ             tile_gate(R14), R11
+	TESTQ            R11, R11
+	JZ               tile5x4_ungated
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z0, K2, Z0                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z1, K2, Z1                         // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z2, K2, Z2                         // sum·slope
+	VMOVUPS          192(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z3, K2, Z3                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z4, K2, Z4                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z5, K2, Z5                         // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z6, K2, Z6                         // sum·slope
+	VMOVUPS          192(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z7, K2, Z7                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z8, K2, Z8                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z9, K2, Z9                         // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z10, K2, Z10                       // sum·slope
+	VMOVUPS          192(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z11, K2, Z11                       // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z12, K2, Z12                       // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z13, K2, Z13                       // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z14, K2, Z14                       // sum·slope
+	VMOVUPS          192(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z15, K2, Z15                       // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z16, K2, Z16                       // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z17, K2, Z17                       // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z18, K2, Z18                       // sum·slope
+	VMOVUPS          192(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z19, K2, Z19                       // sum·slope
+tile5x4_ungated:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile5x4_store
-	VBROADCASTSS     tile_slope(R14), Z30
 	VMULPS           Z30, Z0, Z31
 	VMAXPS           Z0, Z31, Z0                             // max(sum, slope·sum)
 	VMULPS           Z30, Z1, Z31
@@ -4887,9 +6411,90 @@ tile6x4_loop:
 	DECQ             R9
 	JNZ              tile6x4_loop
 	MOVQ             t+0(FP), R14
+	VBROADCASTSS     tile_slope(R14), Z30
+	MOVQ             tile_gate(R14), R11
+	TESTQ            R11, R11
+	JZ               tile6x4_ungated
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z0, K2, Z0                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z1, K2, Z1                         // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z2, K2, Z2                         // sum·slope
+	VMOVUPS          192(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z3, K2, Z3                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z4, K2, Z4                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z5, K2, Z5                         // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z6, K2, Z6                         // sum·slope
+	VMOVUPS          192(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z7, K2, Z7                         // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z8, K2, Z8                         // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z9, K2, Z9                         // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z10, K2, Z10                       // sum·slope
+	VMOVUPS          192(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z11, K2, Z11                       // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z12, K2, Z12                       // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z13, K2, Z13                       // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z14, K2, Z14                       // sum·slope
+	VMOVUPS          192(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z15, K2, Z15                       // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z16, K2, Z16                       // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z17, K2, Z17                       // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z18, K2, Z18                       // sum·slope
+	VMOVUPS          192(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z19, K2, Z19                       // sum·slope
+	ADDQ             SI, R11                                 // next row
+	VMOVUPS          0(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z20, K2, Z20                       // sum·slope
+	VMOVUPS          64(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z21, K2, Z21                       // sum·slope
+	VMOVUPS          128(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z22, K2, Z22                       // sum·slope
+	VMOVUPS          192(R11), Z29
+	VPMOVD2M         Z29, K2                                 // where gate is negative
+	VMULPS           Z30, Z23, K2, Z23                       // sum·slope
+tile6x4_ungated:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile6x4_store
-	VBROADCASTSS     tile_slope(R14), Z30
 	VMULPS           Z30, Z0, Z31
 	VMAXPS           Z0, Z31, Z0                             // max(sum, slope·sum)
 	VMULPS           Z30, Z1, Z31

@@ -34,8 +34,12 @@ func benchmarkLayer(b *testing.B, n, k, m int) {
 		bytes float64
 		run   func(w []float32)
 	}{
-		{"Forward", w, 4, func(w []float32) { strips(n, func(o0, o1 int) { Forward(l.y, w, l.bias, l.x, n, k, l.ld, o0, o1, true, w[o0*k:o1*k]) }) }},
-		{"Inputs", w, 4, func(w []float32) { Inputs(l.dx, w, l.dy, n, k, l.ld, 0, k) }},
+		{"Forward", w, 4, func(w []float32) {
+			strips(n, func(o0, o1 int) {
+				Forward(l.y, w, l.bias, l.x, n, k, l.ld, o0, o1, true, w[min(n, o1)*k:min(n, 2*o1-o0)*k])
+			})
+		}},
+		{"Inputs", w, 4, func(w []float32) { Inputs(l.dx, w, l.dy, l.h, n, k, l.ld, 0, k, false) }},
 		{"Weights", dw, 8, func(w []float32) { strips(n, func(o0, o1 int) { Weights(w, l.dy, l.turned, n, k, l.ld, m, o0, o1) }) }},
 	} {
 		b.Run(fmt.Sprintf("%s/m=%d,n=%d,k=%d", product.name, m, n, k), func(b *testing.B) {

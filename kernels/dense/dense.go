@@ -11,7 +11,11 @@
 // well, so it differs from them in the last bits.
 package dense
 
-import "netfusion/kernels/activation"
+import (
+	"math"
+
+	"netfusion/kernels/activation"
+)
 
 // Width is what ld is a multiple of.
 const Width = 16
@@ -53,12 +57,13 @@ func Forward(y, w, bias, x []float32, n, k, ld, o0, o1 int, leaky bool, next []f
 
 // Inputs computes, for i0 <= i < i1 and all columns j,
 //
-//	dx[i][j] = Σ_o w[o][i]·dy[o][j]
+//	dx[i][j] = slope(h[i][j])·Σ_o w[o][i]·dy[o][j]
 //
-// where w is [n][k], dy [n][ld] and dx [k][ld].
-func Inputs(dx, w, dy []float32, n, k, ld, i0, i1 int) {
+// where w is [n][k], dy [n][ld] and dx and h [k][ld]; slope is that of a LeakyReLU that left h: 1, or 0.01 where h has a negative
+// sign. h may be nil, and slope then is 1. With add the sum starts from dx.
+func Inputs(dx, w, dy, h []float32, n, k, ld, i0, i1 int, add bool) {
 	check(n, k, ld, i0, i1, k)
-	if len(w) < n*k || len(dy) < n*ld || len(dx) < i1*ld {
+	if len(w) < n*k || len(dy) < n*ld || len(dx) < i1*ld || h != nil && len(h) < i1*ld {
 		panic("dense: operand too short")
 	}
 	if i0 == i1 || ld == 0 {
@@ -68,10 +73,13 @@ func Inputs(dx, w, dy []float32, n, k, ld, i0, i1 int) {
 	for p := 0; p < n || p == 0; p += steps {
 		m := min(steps, n-p)
 		t := task{
-			dst: dx[i0*ld:], ldd: ld, a: w[p*k+i0:], lda: 1, astep: k, b: dy[p*ld:], ldb: ld, rows: i1 - i0, cols: ld, k: m, add: p > 0,
+			dst: dx[i0*ld:], ldd: ld, a: w[p*k+i0:], lda: 1, astep: k, b: dy[p*ld:], ldb: ld, rows: i1 - i0, cols: ld, k: m,
+			add: add || p > 0,
 		}
 		if p+m < n {
 			t.shift = m * k
+		} else if h != nil {
+			t.gate = h[i0*ld:]
 		}
 		t.multiply()
 	}
@@ -135,7 +143,7 @@ func check(n, k, ld, from, to, of int) {
 //
 //	dst[r·ldd+j] = act(start + Σ_p a[r·lda+p·astep]·b[p·ldb+j])
 //
-// where start is bias[r], or dst with add, or 0. Rows of b may be read up to the next multiple of 16 columns.
+// where start is bias[r], or dst with add, or 0; act is LeakyReLU, or its slope at gate[r·ldd+j] times the sum, or nothing. Rows of b may be read up to the next multiple of 16 columns.
 type task struct {
 	dst           []float32
 	ldd           int
@@ -146,6 +154,7 @@ type task struct {
 	rows, cols, k int
 	bias          []float32 // or nil
 	add, leaky    bool
+	gate          []float32 // or nil
 	next          []float32 // is fetched into the cache meanwhile
 	shift         int       // so far behind each value of a that is read, another is fetched; 0 is off
 }
@@ -168,11 +177,19 @@ func (t *task) multiplyGeneric() {
 				dst[j] += float32(a * b)
 			}
 		}
+		if t.gate != nil {
+			for j, h := range t.gate[r*t.ldd:][:t.cols] {
+				dst[j] *= slopes[math.Float32bits(h)>>31]
+			}
+		}
 		if t.leaky {
 			activation.LeakyReLU(dst, dst)
 		}
 	}
 }
+
+// slopes are those of LeakyReLU by the sign bit: signs are as good as random, so a branch would be taken wrongly half the time.
+var slopes = [2]float32{1, activation.Slope}
 
 // turnGeneric writes dst[j·ldd+i] = src[i·lds+j] for i < rows, and 0 for rows <= i < 16, for all j < cols.
 func turnGeneric(dst []float32, ldd int, src []float32, lds, rows, cols int) {

@@ -17,7 +17,7 @@ one value of each row of a into every lane.
 	CX b        R8 ldb·4
 	R9 steps of k left
 	R14 ahead   R13 aheadStep·4, fetched into L2 meanwhile
-	At the start and the end: R11 bias, R14 the tile
+	At the start and the end: R11 bias, dst or gate, R14 the tile
 `
 
 // An isa is a vector width and the shapes of tile that its registers hold.
@@ -35,12 +35,12 @@ var (
 	avx512 = isa{
 		name: "AVX512", reg: "Z", lanes: 16, rows: []int{12, 12, 8, 6}, weights: 24, spread: 28,
 		about: "tileAVX512: up to 6 rows × 4 panels, 8 × 3, 12 × 2 or 12 × 1, 24 sums of 16 lanes.\n" + registers +
-			"\tK1 the columns of the last panel\n\n\tZ0-Z23 sums, Z24-Z27 b, Z28-Z29 a, Z30 the slope",
+			"\tK1 the columns of the last panel, K2 where the gate is negative\n\n\tZ0-Z23 sums, Z24-Z27 b, Z28-Z29 a; at the end Z29 the gate, Z30 the slope, Z31 sum·slope",
 	}
 	avx2 = isa{
 		name: "AVX2", reg: "Y", lanes: 8, rows: []int{6}, weights: 12, spread: 14,
 		about: "tileAVX2: up to 6 rows × 1 panel, 12 sums of 8 lanes.\n" + registers +
-			"\tR15 the lanes of the last panel\n\n\tY0-Y11 sums, Y12-Y13 b, Y14-Y15 a",
+			"\tR15 the lanes of the last panel\n\n\tY0-Y11 sums, Y12-Y13 b, Y14-Y15 a; at the end Y12 the slope, Y13 sum·slope, Y14 the gate",
 	}
 )
 
@@ -216,16 +216,37 @@ func (t tile) step() {
 	t.Op("", "ADDQ", "R8", "CX")
 }
 
-// finish applies LeakyReLU where it is asked for and stores the sums to dst, cutting the last panel.
+// finish applies LeakyReLU or its slopes where they are asked for and stores the sums to dst, cutting the last panel.
 func (t tile) finish() {
+	slope, scaled, gate := t.register(30), t.register(31), t.register(29)
+	if t.lanes == 8 {
+		slope, scaled, gate = t.register(12), t.register(13), t.register(14)
+	}
 	t.Op("", "MOVQ", "t+0(FP)", "R14")
+	t.Op("", "VBROADCASTSS", "tile_slope(R14)", slope)
+	t.Op("", "MOVQ", "tile_gate(R14)", "R11")
+	t.Op("", "TESTQ", "R11", "R11")
+	t.Op("", "JZ", t.label("_ungated"))
+	for r := range t.r {
+		for v := range t.vectors() {
+			mem := fmt.Sprintf("%d(R11)", v*t.lanes*4)
+			if t.lanes == 16 {
+				t.Op("", "VMOVUPS", mem, gate)
+				t.Op("where gate is negative", "VPMOVD2M", gate, "K2")
+				t.Op("sum·slope", "VMULPS", slope, t.sum(r, v), "K2", t.sum(r, v))
+				continue
+			}
+			t.Op("", "VMOVUPS", mem, gate)
+			t.Op("", "VMULPS", slope, t.sum(r, v), scaled)
+			t.Op("sum·slope where gate is negative", "VBLENDVPS", gate, scaled, t.sum(r, v), t.sum(r, v))
+		}
+		if r < t.r-1 {
+			t.Op("next row", "ADDQ", "SI", "R11")
+		}
+	}
+	t.Label(t.label("_ungated"))
 	t.Op("", "CMPQ", "tile_leaky(R14)", "$0")
 	t.Op("", "JEQ", t.label("_store"))
-	slope, scaled := t.register(30), t.register(31)
-	if t.lanes == 8 {
-		slope, scaled = t.register(12), t.register(13)
-	}
-	t.Op("", "VBROADCASTSS", "tile_slope(R14)", slope)
 	for r := range t.r {
 		for v := range t.vectors() {
 			t.Op("", "VMULPS", slope, t.sum(r, v), scaled)
