@@ -29,6 +29,20 @@ const (
 	ReLU          // x, or 0 below zero
 )
 
+// Apply computes the function of each value of x in place.
+func (a Act) Apply(x []float32) {
+	switch a {
+	case GELU:
+		activation.GELU(x, x)
+	case Tanh:
+		activation.Tanh(x, x)
+	case LeakyReLU:
+		activation.LeakyReLU(x, x)
+	case ReLU:
+		activation.ReLU(x, x)
+	}
+}
+
 // Epilogue is what F32 does to each output after the product. A nil *Epilogue does nothing.
 type Epilogue struct {
 	Bias     []float32 // [n], or nil
@@ -88,16 +102,7 @@ func begin(ldd, lenDst, m, n, k, j0, j1 int, e *Epilogue) bool {
 // finish applies the rest of e to one row of outputs, j0 <= j < j0+len(sum), whose sums (with the bias)
 // are in sum, and stores them in dst. sum and dst may be the same slice.
 func (e *Epilogue) finish(dst, sum []float32, i, j0 int) {
-	switch e.Act {
-	case GELU:
-		activation.GELU(sum, sum)
-	case Tanh:
-		activation.Tanh(sum, sum)
-	case LeakyReLU:
-		activation.LeakyReLU(sum, sum)
-	case ReLU:
-		activation.ReLU(sum, sum)
-	}
+	e.Act.Apply(sum)
 	if e.Residual != nil {
 		r := e.Residual[i*e.LdRes+j0:][:len(sum)]
 		d := dst[:len(sum)]

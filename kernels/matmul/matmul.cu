@@ -1,0 +1,259 @@
+// Package matmul on the GPU: dst = epilogue(x·Wᵀ), x [m][k] with row stride ldx, W [n][k] ("out, in") with row stride ldw, dst
+// float32 [m][n] with row stride ldd. Strides count values. Row i belongs to image i/pixels of the epilogue.
+//
+// Rows of x and of W begin at multiples of 16 bytes, in their strides too. What lies behind k in a row of x is never used; in a
+// row of W it is zero up to the next multiple of 16 bytes. Every n, m > 0 and k > 0 is possible.
+//
+//	matmul_f32            float32 operands. Each sum is one chain of fused multiply-adds over k in order, as on the CPU
+//	matmul_f32_m1 … _m16  the same for at most so many rows, where reading W takes the time
+//	matmul_tf32_t64, _t128   float32 operands, rounded to tf32 on the way into tensor cores
+//	matmul_bf16_t64, _t128   bfloat16 operands (quantize_bf16)
+//	matmul_bf16_m16       W in bfloat16, at most 16 rows of x in float32, rounded on the way
+//	matmul_int8_t64, _t128   x uint8 with scale and zero point per row (quantize_u8_rows), W int8 with scale and sum per output:
+//	                      the sums are exact, and the result has the bits of matmul.I8
+//	matmul_int8_m16       the same for at most 16 rows
+//
+// _t64 computes tiles of 64×64 outputs in blocks of 128 threads, _t128 of 128×128 in blocks of 256, both with grid x =
+// ceil(n/tile), y = ceil(m/tile); matmul_f32 is launched as a _t64. The _m entries have blocks of 128 threads and grid
+// ceil(n/4), except bf16 and int8: ceil(n/8).
+#include "epilogue.cuh"
+#include "tile.cuh"
+
+// Where a product's results go.
+struct Output {
+	float *dst;
+	int ldd, m, n, pixels;
+	Epilogue e;
+
+	// store finishes the sum of output (i, j) and writes it, if there is such an output.
+	void store(int i, int j, float sum) const {
+		if (i < m && j < n) dst[u64(i) * ldd + j] = e.finish(sum, j, n, i / pixels, i);
+	}
+};
+
+// What makes a float32 of an integer sum: matmul.Uint8's scales and zero points, matmul.Int8's scales and sums.
+struct Dequantise {
+	const float *x_scale;
+	const int *x_zero;
+	const float *w_scale;
+	const int *w_sum;
+
+	float operator()(int sum, int i, int j) const {
+		return __fmul_rn(float(sum - x_zero[i] * w_sum[j]), __fmul_rn(x_scale[i], w_scale[j]));
+	}
+};
+
+// In float32 there is nothing to do.
+struct Same {
+	float operator()(float sum, int, int) const { return sum; }
+};
+
+enum : int { stages = 3 }; // steps of k that are in shared memory at a time
+
+// pipeline runs multiply(stage, x rows, w rows) for every step of k, while the copies of the next two steps are on their way.
+template <int tile, int threads, class Multiply>
+void pipeline(const void *x, u64 ldx, const void *w, u64 ldw, int m, int n, int k_bytes, Multiply multiply) {
+	__shared__ __align__(128) u32 xs[stages][tile * step_words], ws[stages][tile * step_words];
+	int i0 = blockIdx.y * tile, j0 = blockIdx.x * tile, steps = (k_bytes + step_bytes - 1) / step_bytes;
+	auto copy = [&](int step) {
+		if (step < steps) {
+			copy_rows<tile, threads>(xs[step % stages], (const char *)x + i0 * ldx, ldx, m - i0, step * step_bytes, k_bytes);
+			copy_rows<tile, threads>(ws[step % stages], (const char *)w + j0 * ldw, ldw, n - j0, step * step_bytes, k_bytes);
+		}
+		commit_copies(); // an empty group keeps the count
+	};
+	for (int step = 0; step < stages - 1; step++) copy(step);
+	for (int step = 0; step < steps; step++) {
+		wait_copies<stages - 2>();
+		__syncthreads(); // this step is here, and all have finished the one before, whose place the next copy takes
+		copy(step + stages - 1);
+		multiply(xs[step % stages], ws[step % stages]);
+	}
+}
+
+// tiled is the product on tensor cores. Each warp computes 16·down × 8·across outputs.
+template <class Format, int tile, int down, int across, class Finish>
+void tiled(const void *x, int ldx, const void *w, int ldw, int k, const Output &out, Finish finish) {
+	constexpr int warps_across = tile / (8 * across), threads = 32 * tile / (16 * down) * warps_across;
+	constexpr int bytes = 4 / Format::per_word;
+	int warp = threadIdx.x / warp_size, row = warp / warps_across * 16 * down, column = warp % warps_across * 8 * across;
+	WarpTile<Format, down, across> sums;
+	pipeline<tile, threads>(x, u64(ldx) * bytes, w, u64(ldw) * bytes, out.m, out.n, k * bytes,
+		[&](u32 *xs, u32 *ws) { sums.step(xs, row, ws, column); });
+	row += blockIdx.y * tile;
+	column += blockIdx.x * tile;
+	sums.each([&](int i, int j, typename Format::Sum sum) {
+		i += row;
+		j += column;
+		if (i < out.m && j < out.n) out.store(i, j, finish(sum, i, j));
+	});
+}
+
+extern "C" __global__ void __launch_bounds__(128)
+matmul_tf32_t64(const float *x, int ldx, const float *w, int ldw, int k, Output out) {
+	tiled<TF32, 64, 2, 4>(x, ldx, w, ldw, k, out, Same());
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+matmul_tf32_t128(const float *x, int ldx, const float *w, int ldw, int k, Output out) {
+	tiled<TF32, 128, 4, 4>(x, ldx, w, ldw, k, out, Same());
+}
+
+extern "C" __global__ void __launch_bounds__(128)
+matmul_bf16_t64(const u16 *x, int ldx, const u16 *w, int ldw, int k, Output out) {
+	tiled<BF16, 64, 2, 4>(x, ldx, w, ldw, k, out, Same());
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+matmul_bf16_t128(const u16 *x, int ldx, const u16 *w, int ldw, int k, Output out) {
+	tiled<BF16, 128, 4, 4>(x, ldx, w, ldw, k, out, Same());
+}
+
+extern "C" __global__ void __launch_bounds__(128)
+matmul_int8_t64(const u8 *x, int ldx, const i8 *w, int ldw, int k, Dequantise d, Output out) {
+	tiled<Int8, 64, 2, 4>(x, ldx, w, ldw, k, out, d);
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+matmul_int8_t128(const u8 *x, int ldx, const i8 *w, int ldw, int k, Dequantise d, Output out) {
+	tiled<Int8, 128, 4, 4>(x, ldx, w, ldw, k, out, d);
+}
+
+// Each thread computes 8×4 outputs, 8 rows and 16 columns apart: a warp reads two rows of x, and eight rows of W at a time.
+extern "C" __global__ void __launch_bounds__(128)
+matmul_f32(const float *x, int ldx, const float *w, int ldw, int k, Output out) {
+	constexpr int tile = 64, down = 8, across = 4;
+	int row = threadIdx.x / 16, column = threadIdx.x % 16, i0 = blockIdx.y * tile + row, j0 = blockIdx.x * tile + column;
+	float sum[down][across];
+#pragma unroll
+	for (int j = 0; j < across; j++) {
+		int c = j0 + 16 * j;
+		float bias = out.e.bias && c < out.n ? out.e.bias[c] : 0;
+#pragma unroll
+		for (int i = 0; i < down; i++) sum[i][j] = bias;
+	}
+	pipeline<tile, 128>(x, u64(ldx) * 4, w, u64(ldw) * 4, out.m, out.n, k * 4, [&](u32 *xs, u32 *ws) {
+#pragma unroll
+		for (int chunk = 0; chunk < chunks; chunk++) {
+			float4 a[down], b[across];
+#pragma unroll
+			for (int i = 0; i < down; i++) a[i] = *(float4 *)chunk_at(xs, row + 8 * i, chunk);
+#pragma unroll
+			for (int j = 0; j < across; j++) b[j] = *(float4 *)chunk_at(ws, column + 16 * j, chunk);
+#pragma unroll
+			for (int i = 0; i < down; i++)
+#pragma unroll
+				for (int j = 0; j < across; j++) {
+					float s = sum[i][j];
+					s = fmaf(a[i].x, b[j].x, s);
+					s = fmaf(a[i].y, b[j].y, s);
+					s = fmaf(a[i].z, b[j].z, s);
+					sum[i][j] = fmaf(a[i].w, b[j].w, s);
+				}
+		}
+	});
+	out.e.bias = nullptr; // the sums began with it
+#pragma unroll
+	for (int i = 0; i < down; i++)
+#pragma unroll
+		for (int j = 0; j < across; j++) out.store(i0 + 8 * i, j0 + 16 * j, sum[i][j]);
+}
+
+// The chunk of 4 values of a row of x that begins at p < k, zero from k on.
+float4 chunk_of(const float *row, int p, int k) {
+	if (p + 4 <= k) return *(const float4 *)(row + p);
+	return make_float4(row[p], p + 1 < k ? row[p + 1] : 0, p + 2 < k ? row[p + 2] : 0, 0);
+}
+
+enum : int { skinny_warps = 4 }; // they share k
+
+// skinny_f32: a block computes 4 columns of at most rows rows. Each lane takes every 128th chunk of 4 values of k.
+template <int rows> void skinny_f32(const float *x, int ldx, const float *w, int ldw, int k, const Output &out) {
+	constexpr int columns = 4;
+	__shared__ float parts[skinny_warps][rows][columns];
+	int j0 = blockIdx.x * columns;
+	float sum[rows][columns] = {};
+	for (int p = 4 * threadIdx.x; p < k; p += 4 * warp_size * skinny_warps) {
+		float4 b[columns];
+#pragma unroll
+		for (int j = 0; j < columns; j++)
+			b[j] = j0 + j < out.n ? *(const float4 *)(w + u64(j0 + j) * ldw + p) : make_float4(0, 0, 0, 0);
+#pragma unroll
+		for (int i = 0; i < rows; i++) {
+			float4 a = i < out.m ? chunk_of(x + u64(i) * ldx, p, k) : make_float4(0, 0, 0, 0);
+#pragma unroll
+			for (int j = 0; j < columns; j++)
+				sum[i][j] = fmaf(a.w, b[j].w, fmaf(a.z, b[j].z, fmaf(a.y, b[j].y, fmaf(a.x, b[j].x, sum[i][j]))));
+		}
+	}
+#pragma unroll
+	for (int i = 0; i < rows; i++)
+#pragma unroll
+		for (int j = 0; j < columns; j++) {
+			float s = warp_sum(sum[i][j]);
+			if (lane() == 0) parts[threadIdx.x / warp_size][i][j] = s;
+		}
+	__syncthreads();
+	int i = threadIdx.x / columns, j = threadIdx.x % columns;
+	if (i >= rows) return;
+	float s = 0;
+#pragma unroll
+	for (int part = 0; part < skinny_warps; part++) s += parts[part][i][j];
+	out.store(i, j0 + j, s);
+}
+
+extern "C" __global__ void __launch_bounds__(128)
+matmul_f32_m1(const float *x, int ldx, const float *w, int ldw, int k, Output out) { skinny_f32<1>(x, ldx, w, ldw, k, out); }
+extern "C" __global__ void __launch_bounds__(128)
+matmul_f32_m2(const float *x, int ldx, const float *w, int ldw, int k, Output out) { skinny_f32<2>(x, ldx, w, ldw, k, out); }
+extern "C" __global__ void __launch_bounds__(128)
+matmul_f32_m4(const float *x, int ldx, const float *w, int ldw, int k, Output out) { skinny_f32<4>(x, ldx, w, ldw, k, out); }
+extern "C" __global__ void __launch_bounds__(128)
+matmul_f32_m8(const float *x, int ldx, const float *w, int ldw, int k, Output out) { skinny_f32<8>(x, ldx, w, ldw, k, out); }
+extern "C" __global__ void __launch_bounds__(128)
+matmul_f32_m16(const float *x, int ldx, const float *w, int ldw, int k, Output out) { skinny_f32<16>(x, ldx, w, ldw, k, out); }
+
+// The four words of row i of x whose values begin at p < k, as skinny multiplies them.
+uint4 words_of(const float *x, int ldx, int i, int p, int k) { // 8 values, rounded to bfloat16
+	const float *row = x + u64(i) * ldx;
+	float4 a = chunk_of(row, p, k), b = p + 4 < k ? chunk_of(row, p + 4, k) : make_float4(0, 0, 0, 0);
+	return make_uint4(bf16x2(a.x, a.y), bf16x2(a.z, a.w), bf16x2(b.x, b.y), bf16x2(b.z, b.w));
+}
+uint4 words_of(const u8 *x, int ldx, int i, int p, int) { return *(const uint4 *)(x + u64(i) * ldx + p); } // 16 values
+
+// skinny multiplies 8 columns by at most 16 rows on tensor cores, with operands straight from memory. A warp's step is 16 words
+// of k, of which a lane holds 4 neighbours: the words t and t+4 of a product may be any, as long as they are the same of x and W.
+template <class Format, class X, class Finish>
+void skinny(const X *x, int ldx, const void *w, int ldw, int k, const Output &out, Finish finish) {
+	using Sum = typename Format::Sum;
+	constexpr int columns = 8, values = 4 * Format::per_word; // that a lane holds
+	__shared__ Sum parts[skinny_warps][16][columns];
+	int warp = threadIdx.x / warp_size, g = lane() / 4, t = lane() % 4, j0 = blockIdx.x * columns;
+	const uint4 none = make_uint4(0, 0, 0, 0);
+	Sum sum[4] = {};
+	const char *row = (const char *)w + u64(j0 + g) * ldw * 4 / Format::per_word;
+	for (int p0 = warp * 4 * values; p0 < k; p0 += skinny_warps * 4 * values) {
+		int p = p0 + t * values;
+		uint4 b = p < k && j0 + g < out.n ? *(const uint4 *)(row + p * 4 / Format::per_word) : none;
+		uint4 low = p < k && g < out.m ? words_of(x, ldx, g, p, k) : none;
+		uint4 high = p < k && g + 8 < out.m ? words_of(x, ldx, g + 8, p, k) : none;
+		Format::multiply(sum, {low.x, high.x, low.y, high.y}, b.x, b.y);
+		Format::multiply(sum, {low.z, high.z, low.w, high.w}, b.z, b.w);
+	}
+#pragma unroll
+	for (int e = 0; e < 4; e++) parts[warp][g + e / 2 * 8][2 * t + e % 2] = sum[e];
+	__syncthreads();
+	int i = threadIdx.x / columns, j = threadIdx.x % columns;
+	Sum s = 0;
+#pragma unroll
+	for (int part = 0; part < skinny_warps; part++) s += parts[part][i][j];
+	if (i < out.m && j0 + j < out.n) out.store(i, j0 + j, finish(s, i, j0 + j));
+}
+
+extern "C" __global__ void __launch_bounds__(128)
+matmul_bf16_m16(const float *x, int ldx, const u16 *w, int ldw, int k, Output out) { skinny<BF16>(x, ldx, w, ldw, k, out, Same()); }
+
+extern "C" __global__ void __launch_bounds__(128)
+matmul_int8_m16(const u8 *x, int ldx, const i8 *w, int ldw, int k, Dequantise d, Output out) {
+	skinny<Int8>(x, ldx, w, ldw, k, out, d);
+}
