@@ -74,8 +74,8 @@ func open(f *safetensors.File, o Options) (*Model, error) {
 }
 
 func load(f *safetensors.File, o Options) (*Model, error) {
-	if o.Workers < 0 {
-		return nil, fmt.Errorf("cinn: %d workers", o.Workers)
+	if o.Workers < 0 || o.Precision > Int8 {
+		return nil, fmt.Errorf("cinn: %d workers in precision %d: no such thing", o.Workers, o.Precision)
 	}
 	about, err := ReadFusion(f)
 	if err != nil {
@@ -90,12 +90,12 @@ func load(f *safetensors.File, o Options) (*Model, error) {
 	var loading sync.WaitGroup
 	loading.Go(func() {
 		source, config := part(sourcePrefix)
-		m.source, errs[0] = bert.LoadExpert(source, config, tensor.F32)
+		m.source, errs[0] = bert.LoadExpert(source, config, o.Precision)
 		errs[0] = inPart(sourcePrefix, errs[0])
 	})
 	loading.Go(func() {
 		source, config := part(flowPrefix)
-		m.flow, errs[1] = flow.LoadExpert(source, config)
+		m.flow, errs[1] = flow.LoadPacked(source, config, o.Precision)
 		errs[1] = inPart(flowPrefix, errs[1])
 	})
 	loading.Go(func() {

@@ -17,12 +17,25 @@ import (
 	"errors"
 	"image"
 	"time"
+
+	"netfusion/tensor"
 )
 
 // Options say how a Model computes. The zero value works.
 type Options struct {
-	Workers int // goroutines that share the work of one Session; 0 means GOMAXPROCS
+	Workers   int       // goroutines that share the work of one Session; 0 means GOMAXPROCS
+	Precision Precision // of the experts' and the flow's products, whatever the pack stores; 0 means F32
 }
+
+// Precision is how weights are kept in memory and multiplied. What lies between the products is float32 in any case, and
+// the same request draws the same bytes on any number of workers in each, but not the same in one as in another.
+type Precision = tensor.Precision
+
+const (
+	F32  = tensor.F32  // float32
+	BF16 = tensor.BF16 // weights and rows in bfloat16, sums in float32
+	Int8 = tensor.Int8 // weights in int8 with a scale per output, rows in uint8 with a scale each, exact sums
+)
 
 // Request is one image to draw. Zero values mean the pack's own defaults.
 type Request struct {

@@ -45,6 +45,7 @@ pictures are of the right class, and how much they differ from each other.
 			f.Var((*scalar)(&e.guidance), "guidance", "pull `G` of the caption on samples; 0 is the pack's default")
 			f.BoolVar(&e.snap, "snap", false, "samples take the nearest class itself")
 			f.Uint64Var(&e.seed, "seed", 1, "`NUMBER` of all noise (default 1)")
+			f.Var((*precision)(&e.precision), "precision", "the flow that is judged multiplies in `TYPE`: f32, bf16 or int8 (default f32)")
 			f.BoolVar(&e.json, "json", false, "print one JSON object")
 			return e.run
 		},
@@ -58,6 +59,7 @@ type evaluator struct {
 	temperature, guidance      float32
 	snap                       bool
 	seed                       uint64
+	precision                  cinn.Precision
 	json                       bool
 	options                    train.Options // of training the unconditional flow
 }
@@ -99,6 +101,7 @@ func (e *evaluator) run(ctx context.Context, s stdio, words []string) error {
 		return err
 	}
 	bar.Clear()
+	report.Precision = e.precision.String()
 	return e.print(s.out, report)
 }
 
@@ -144,9 +147,9 @@ func (e *evaluator) flows(ctx context.Context, l *lesson, run *train.Eval, log i
 
 func (e *evaluator) judged(l *lesson) (*flow.Flow, error) {
 	if e.flow != "" {
-		return flow.Open(e.flow)
+		return flow.OpenPacked(e.flow, e.precision)
 	}
-	return flow.LoadExpert(nn.Under(l.pack, "flow."), []byte(l.pack.Metadata()["flow.config"]))
+	return flow.LoadPacked(nn.Under(l.pack, "flow."), []byte(l.pack.Metadata()["flow.config"]), e.precision)
 }
 
 // trainUnconditional trains a flow of the shape c without captions, or takes the one that an earlier call left in the cache.

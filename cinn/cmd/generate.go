@@ -29,8 +29,8 @@ func generateCommand() command {
   cinn -o - -n 1 -scale 1 sun >sun.png   the bare picture, to standard output
   cinn                                   in a terminal: ask for prompts
 
-The same seed draws the same pictures, whatever the number of workers. A file that exists is never replaced, unless
--o names it and -f says so.
+The same seed draws the same pictures, whatever the number of workers; -precision bf16 or int8 draws nearly the same.
+A file that exists is never replaced, unless -o names it and -f says so.
 `,
 		setup: func(f *flag.FlagSet) action {
 			g := new(generator)
@@ -138,12 +138,13 @@ func checkPrompt(prompt string) error {
 type drawing struct {
 	cinn.Request // of sample 0, with the pack's defaults filled in
 	pictures     []*image.NRGBA
+	precision    cinn.Precision
 	spent        cinn.Timings // of all pictures together
 }
 
 func (g *generator) draw(ctx context.Context, a *artist, prompt string) (*drawing, error) {
 	info := a.model.Info()
-	d := &drawing{Request: cinn.Request{Prompt: prompt, Seed: g.seed, Temperature: g.temperature, Guidance: g.guidance, Snap: g.snap}}
+	d := &drawing{Request: cinn.Request{Prompt: prompt, Seed: g.seed, Temperature: g.temperature, Guidance: g.guidance, Snap: g.snap}, precision: g.precision}
 	if d.Temperature == 0 {
 		d.Temperature = info.Temperature
 	}
@@ -240,6 +241,7 @@ func (d *drawing) notes() []note {
 		{"temperature", number(d.Temperature)},
 		{"guidance", number(d.Guidance)},
 		{"snap", strconv.FormatBool(d.Snap)},
+		{"precision", d.precision.String()},
 	}
 }
 
@@ -254,6 +256,7 @@ type report struct {
 	Temperature float32 `json:"temperature"`
 	Guidance    float32 `json:"guidance"`
 	Snap        bool    `json:"snap"`
+	Precision   string  `json:"precision"`
 	EncodeMS    float64 `json:"encode_ms"`
 	FlowMS      float64 `json:"flow_ms"`
 	DecodeMS    float64 `json:"decode_ms"`
@@ -263,7 +266,7 @@ func (d *drawing) report(file string, size image.Point) report {
 	return report{
 		File: file, Width: size.X, Height: size.Y,
 		Prompt: d.Prompt, Pictures: len(d.pictures), Seed: d.Seed,
-		Temperature: d.Temperature, Guidance: d.Guidance, Snap: d.Snap,
+		Temperature: d.Temperature, Guidance: d.Guidance, Snap: d.Snap, Precision: d.precision.String(),
 		EncodeMS: 1e3 * d.spent.Encode.Seconds(), FlowMS: 1e3 * d.spent.Flow.Seconds(), DecodeMS: 1e3 * d.spent.Decode.Seconds(),
 	}
 }

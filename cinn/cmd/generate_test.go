@@ -84,7 +84,7 @@ func TestGenerate(t *testing.T) {
 	}
 
 	// What must matter does.
-	for _, args := range [][]string{{"-seed", "2"}, {"-temperature", "0.5"}, {"-snap"}, {"-n", "7"}, {"w1"}} {
+	for _, args := range [][]string{{"-seed", "2"}, {"-temperature", "0.5"}, {"-snap"}, {"-precision", "bf16"}, {"-precision", "int8"}, {"-n", "7"}, {"w1"}} {
 		if code, out, stderr := draw(append(args, "-o", "-", "red heart")...); code != exitOK || bytes.Equal([]byte(out), first) {
 			t.Errorf("%q: exit %d, %s, or the same picture", args, code, stderr)
 		}
@@ -96,10 +96,10 @@ func TestGenerate(t *testing.T) {
 		t.Errorf("exit %d, %v, %q", code, err, stderr)
 	}
 
-	code, stdout, _ = draw("-json", "-n", "3", "-seed", "18446744073709551615", "-guidance", "2", "-o", "three.png", "größe <b>")
+	code, stdout, _ = draw("-json", "-n", "3", "-seed", "18446744073709551615", "-guidance", "2", "-precision", "bf16", "-o", "three.png", "größe <b>")
 	var r report
 	if err := json.Unmarshal([]byte(stdout), &r); err != nil || code != exitOK || strings.Count(stdout, "\n") != 1 ||
-		r.File != "three.png" || r.Pictures != 3 || r.Seed != 1<<64-1 || r.Guidance != 2 || r.Temperature != 1 || r.Prompt != "größe <b>" || r.DecodeMS <= 0 {
+		r.File != "three.png" || r.Pictures != 3 || r.Seed != 1<<64-1 || r.Guidance != 2 || r.Temperature != 1 || r.Precision != "bf16" || r.Prompt != "größe <b>" || r.DecodeMS <= 0 {
 		t.Errorf("exit %d, %v, %q", code, err, stdout)
 	}
 	if three := content(t, "three.png"); !strings.Contains(three, "größe <b>") || !strings.Contains(three, "seed\x0018446744073709551615") {

@@ -90,6 +90,8 @@ func TestWrongCommandLinesExitWithTwoAndTeach(t *testing.T) {
 		{[]string{"-scale", "-1", "x"}, "-scale -1"},
 		{[]string{"-scale", "65", "x"}, "-scale 65"},
 		{[]string{"-workers", "-1", "x"}, "-workers -1"},
+		{[]string{"-precision", "fp8", "x"}, "f32, bf16 or int8"},
+		{[]string{"eval", "-precision", ""}, "f32, bf16 or int8"},
 		{[]string{"-temperature", "-1", "x"}, "temperature"},
 		{[]string{"-temperature", "nan", "x"}, "temperature"},
 		{[]string{"-guidance", "inf", "x"}, "guidance"},

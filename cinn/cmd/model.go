@@ -1,23 +1,27 @@
 package main
 
 import (
+	"errors"
 	"flag"
 
 	"netfusion/cinn"
 	"netfusion/cinn/pack"
+	"netfusion/tensor"
 )
 
 const maxWorkers = 1024
 
 // modelFlags are the flags of every command that runs a fusion.
 type modelFlags struct {
-	path    string
-	workers int
+	path      string
+	workers   int
+	precision cinn.Precision
 }
 
 func (m *modelFlags) declare(f *flag.FlagSet) {
 	f.StringVar(&m.path, "model", "", "a pack `FILE` to use instead of the built-in one")
 	f.IntVar(&m.workers, "workers", 0, "goroutines, `N`; 0 is one per processor; the picture does not depend on it")
+	f.Var((*precision)(&m.precision), "precision", "multiply in `TYPE`: f32, bf16 or int8, each faster and less exact than the one before (default f32)")
 }
 
 func (m *modelFlags) check() error {
@@ -27,6 +31,20 @@ func (m *modelFlags) check() error {
 	return nil
 }
 
+// precision is a flag for cinn.Precision.
+type precision cinn.Precision
+
+func (p *precision) Set(text string) error {
+	v, err := tensor.ParsePrecision(text)
+	if err != nil || text == "" {
+		return errors.New("want f32, bf16 or int8")
+	}
+	*p = precision(v)
+	return nil
+}
+
+func (p *precision) String() string { return cinn.Precision(*p).String() }
+
 // artist is an open fusion and the buffers to run it.
 type artist struct {
 	*cinn.Session
@@ -34,7 +52,7 @@ type artist struct {
 }
 
 func (m *modelFlags) open() (*artist, error) {
-	o := cinn.Options{Workers: m.workers}
+	o := cinn.Options{Workers: m.workers, Precision: m.precision}
 	var model *cinn.Model
 	var err error
 	if m.path == "" {

@@ -192,13 +192,20 @@ func (f *Flow) Save(path string, half bool) error {
 }
 
 // Open reads a file that Save wrote.
-func Open(path string) (*Flow, error) {
+func Open(path string) (*Flow, error) { return open(path, LoadExpert) }
+
+// OpenPacked is Open for a Flow that only Sessions use; see LoadPacked.
+func OpenPacked(path string, p tensor.Precision) (*Flow, error) {
+	return open(path, func(source nn.Source, config []byte) (*Flow, error) { return LoadPacked(source, config, p) })
+}
+
+func open(path string, load func(source nn.Source, config []byte) (*Flow, error)) (*Flow, error) {
 	file, err := safetensors.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
-	return LoadExpert(file, []byte(file.Metadata()[configKey]))
+	return load(file, []byte(file.Metadata()[configKey]))
 }
 
 // LoadExpert reads the Flow that is all of source, with its Config as JSON.

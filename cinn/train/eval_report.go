@@ -19,6 +19,8 @@ type Report struct {
 	Class    int    `json:"class"`  // dimensions of the class part
 	Draws    int    `json:"draws"`  // noise draws per image, samples per concept
 
+	Precision string `json:"precision,omitempty"` // of the flow's products
+
 	Likelihoods []Likelihood `json:"likelihoods"`
 	Agreement   Agreement    `json:"class_agreement"`
 	Nearest     Nearest      `json:"nearest_image"`
