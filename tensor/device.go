@@ -9,10 +9,13 @@ type Device struct {
 	// One Job per operation, reused by every call.
 	matmul    matmulJob
 	roundRows roundJob
-	conv      convJob
+	patches   patchesJob
+	winograd  winogradJob
+	taps      tapsJob
 	affine    affineJob
 	groupNorm groupNormJob
 	layerNorm layerNormJob
+	attention attentionJob
 	prelu     preluJob
 	poolKeys  poolKeysJob
 	pooled    pooledJob

@@ -4,33 +4,8 @@ import (
 	"math"
 
 	"netfusion/kernels/activation"
-	"netfusion/kernels/attention"
 	"netfusion/tensor"
 )
-
-// attendJob is self-attention over the packed sequences; a tile is one head of one sequence.
-type attendJob struct {
-	s        *Session
-	dst, qkv tensor.Tensor
-}
-
-// attention sets dst [tokens][Hidden] from qkv [tokens][3·Hidden].
-func (s *Session) attention(dst, qkv tensor.Tensor) {
-	s.attend.dst, s.attend.qkv = dst, qkv
-	s.dev.Run(&s.attend, (len(s.starts)-1)*s.m.Config.Heads)
-}
-
-func (j *attendJob) Tile(i int) {
-	s := j.s
-	heads, hidden := s.m.Config.Heads, s.m.Config.Hidden
-	sequence, head := i/heads, i%heads
-	d := hidden / heads
-	begin, end := int(s.starts[sequence]), int(s.starts[sequence+1])
-	room := s.workLen(end - begin)
-	work := s.work.Row(head)[s.workLen(begin)+sequence*s.workLen(1):]
-	rows := j.qkv.Slice(begin, end).Data[head*d:]
-	attention.F32(j.dst.Slice(begin, end).Data[head*d:], hidden, rows, rows[hidden:], rows[2*hidden:], 3*hidden, end-begin, d, work[:room])
-}
 
 // layerNorm sets x to the normalised x + residual.
 func (s *Session) layerNorm(x, residual tensor.Tensor, n norm) {

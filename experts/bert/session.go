@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"netfusion/kernels/attention"
 	"netfusion/kernels/embedding"
 	"netfusion/kernels/matmul"
 	"netfusion/nn"
@@ -29,10 +28,8 @@ type Session struct {
 	a     tensor.Tensor // [room][Hidden]
 	qkv   tensor.Tensor // [room][3·Hidden]
 	inner tensor.Tensor // [room][Intermediate]
-	work  tensor.Tensor // attention's
 
-	attend attendJob
-	gelu   geluJob
+	gelu geluJob
 }
 
 // SessionOptions size a Session; the zero value suits one text at a time.
@@ -71,21 +68,15 @@ func (m *Model) NewSession(dev *tensor.Device, o SessionOptions) (*Session, erro
 		s.a = a.Take(o.Tokens, c.Hidden)
 		s.qkv = a.Take(o.Tokens, 3*c.Hidden)
 		s.inner = a.Take(o.Tokens, c.Intermediate)
-		s.work = a.Take(c.Heads, s.workLen(o.Tokens)+o.Texts*s.workLen(1))
 	})
 	for _, l := range m.layers {
 		for _, w := range []nn.Linear{l.qkv, l.out, l.up, l.down} {
 			w.Reserve(dev, o.Tokens)
 		}
 	}
-	s.attend.s, s.gelu.s = s, s
+	dev.ReserveAttention(min(o.Tokens, c.MaxPositions), c.Hidden/c.Heads)
+	s.gelu.s = s
 	return s, nil
-}
-
-// workLen is attention's room for one head of a sequence. Several sequences together take at most that of one as long
-// as all of them, and workLen(1) for each, since panels of keys are rounded up.
-func (s *Session) workLen(tokens int) int {
-	return attention.WorkLen(tokens, s.m.Config.Hidden/s.m.Config.Heads)
 }
 
 // Embed writes the embedding of text to dst [Width]. A text of more than Config.MaxTokens tokens is cut.
@@ -211,7 +202,7 @@ func (s *Session) forward(ctx context.Context, last int) (tensor.Tensor, error) 
 		}
 		l := &m.layers[i]
 		l.qkv.Forward(s.dev, qkv, x, 0)
-		s.attention(a, qkv)
+		s.dev.Attention(a, qkv, s.starts, m.Config.Heads)
 		out := qkv.Front(n, x.Cols)
 		l.out.Forward(s.dev, out, a, matmul.None)
 		s.layerNorm(x, out, l.outNorm)

@@ -3,6 +3,7 @@ package activation
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"netfusion/kernels/cpu/cputest"
@@ -164,6 +165,64 @@ func TestSoftmax(t *testing.T) {
 					tol := want * (float64(cols) + 8 + math.Min(top-float64(v), 110)) * 0x1p-23
 					if got := float64(x[i*ld+j]); !(math.Abs(got-want) <= tol+0x1p-140) {
 						t.Fatalf("cols %d: [%d][%d] = %v, want %v", cols, i, j, got, want)
+					}
+				}
+				for j := cols; j < ld; j++ {
+					if x[i*ld+j] != src[i*ld+j] {
+						t.Fatalf("cols %d: wrote between rows", cols)
+					}
+				}
+			}
+		}
+	})
+}
+
+// A softmax over rows in parts, of one to three pieces, is that over whole rows.
+func TestSoftmaxPart(t *testing.T) {
+	r := rand.New(rand.NewPCG(13, 14))
+	cputest.EachForm(t, func(t *testing.T) {
+		for cols := 1; cols < 70; cols++ {
+			const rows = 3
+			ld := cols + 2
+			src := make([]float32, rows*ld)
+			for i := range src {
+				src[i] = float32(r.NormFloat64() * 20)
+			}
+			x := slices.Clone(src)
+			peak, sum := slices.Repeat([]float32{float32(math.Inf(-1))}, rows), make([]float32, rows)
+			var ends []int
+			for _, end := range []int{r.IntN(cols + 1), r.IntN(cols + 1), cols} {
+				begin := 0
+				if len(ends) > 0 {
+					begin = ends[len(ends)-1]
+				}
+				if end <= begin {
+					continue
+				}
+				keep := slices.Repeat([]float32{float32(math.NaN())}, rows)
+				SoftmaxPart(x[begin:], rows, end-begin, ld, peak, sum, keep)
+				for i := range rows {
+					for j := range begin {
+						x[i*ld+j] *= keep[i]
+					}
+				}
+				ends = append(ends, end)
+			}
+			for i := range rows {
+				row, top, total := src[i*ld:][:cols], math.Inf(-1), 0.0
+				for _, v := range row {
+					top = max(top, float64(v))
+				}
+				for _, v := range row {
+					total += math.Exp(float64(v) - top)
+				}
+				if float64(peak[i]) != top || !(math.Abs(float64(sum[i])-total) <= total*(float64(cols)+200)*0x1p-23) {
+					t.Fatalf("cols %d in parts up to %v: peak %v and sum %v, want %v and %v", cols, ends, peak[i], sum[i], top, total)
+				}
+				for j, v := range row {
+					want := math.Exp(float64(v) - top)
+					if got := float64(x[i*ld+j]); !(math.Abs(got-want) <= want*(8+2*math.Min(top-float64(v), 110))*0x1p-23+0x1p-140) {
+						t.Fatalf("cols %d in parts up to %v: [%d][%d] = %v, want %v", cols, ends, i, j, got, want)
 					}
 				}
 				for j := cols; j < ld; j++ {

@@ -44,6 +44,12 @@ func softmaxAVX512(row *float32, n int)
 //go:noescape
 func softmaxAVX2(row *float32, n int)
 
+//go:noescape
+func softmaxPartAVX512(x *float32, rows, cols, ld int, peak, sum, keep *float32)
+
+//go:noescape
+func softmaxPartAVX2(x *float32, rows, cols, ld int, peak, sum, keep *float32)
+
 func exp(dst, src []float32) {
 	if len(src) == 0 {
 		return
@@ -116,5 +122,15 @@ func softmax(row []float32) {
 		softmaxAVX2(&row[0], len(row))
 	} else {
 		softmaxGeneric(row)
+	}
+}
+
+func softmaxPart(x []float32, rows, cols, ld int, peak, sum, keep []float32) {
+	if cpu.AVX512 {
+		softmaxPartAVX512(&x[0], rows, cols, ld, &peak[0], &sum[0], &keep[0])
+	} else if cpu.AVX2 {
+		softmaxPartAVX2(&x[0], rows, cols, ld, &peak[0], &sum[0], &keep[0])
+	} else {
+		softmaxPartGeneric(x, rows, cols, ld, peak, sum, keep)
 	}
 }

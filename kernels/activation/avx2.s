@@ -665,3 +665,207 @@ scale_tail:
 scale_end:
 	VZEROUPPER
 	RET
+
+// func softmaxPartAVX2(x *float32, rows, cols, ld int, peak, sum, keep *float32)
+TEXT ·softmaxPartAVX2(SB), NOSPLIT, $0-56
+	MOVQ             x+0(FP), BX
+	MOVQ             rows+8(FP), R8
+	MOVQ             ld+24(FP), R9
+	MOVQ             peak+32(FP), R10
+	MOVQ             sum+40(FP), R11
+	MOVQ             keep+48(FP), R12
+	SHLQ             $2, R9
+part_row:
+	MOVQ             BX, SI
+	MOVQ             cols+16(FP), CX
+	VBROADCASTSS     (R10), Y12                              // max = peak
+	VMOVAPS          Y12, Y1
+	SUBQ             $8, CX
+	JLT              part_max_tail
+part_max_loop:
+	VMOVUPS          (SI), Y0
+	VMAXPS           Y0, Y12, Y12
+	ADDQ             $32, SI
+	SUBQ             $8, CX
+	JGE              part_max_loop
+part_max_tail:
+	ADDQ             $8, CX
+	JZ               part_max_end
+	LEAQ             lanes<>+32(SB), AX
+	SHLQ             $2, CX
+	SUBQ             CX, AX
+	VMOVUPS          (AX), Y14                               // the first CX lanes
+	VMASKMOVPS       (SI), Y14, Y0
+	VBLENDVPS        Y14, Y0, Y1, Y0
+	VMAXPS           Y0, Y12, Y12
+part_max_end:
+	VEXTRACTF128     $1, Y12, X4
+	VMAXPS           X4, X12, X12                            // 4 lanes
+	VMOVHLPS         X12, X12, X4
+	VMAXPS           X4, X12, X12                            // 2 lanes
+	VMOVSHDUP        X12, X4
+	VMAXPS           X4, X12, X12                            // 1 lane
+	VBROADCASTSS     X12, Y12
+	VBROADCASTSS     (R10), Y0
+	VMOVSS           X12, (R10)                              // peak = max
+	VSUBPS           Y12, Y0, Y0                             // the old peak - max
+	VBROADCASTSS     const<>+0(SB), Y15                      // Y15 = expMax
+	VMINPS           Y0, Y15, Y0                             // min(x, expMax)
+	VBROADCASTSS     const<>+4(SB), Y15                      // Y15 = expMin
+	VMAXPS           Y0, Y15, Y0                             // max(x, expMin)
+	VBROADCASTSS     const<>+20(SB), Y1                      // Y1 = shifter
+	VBROADCASTSS     const<>+8(SB), Y15                      // Y15 = log2e
+	VFMADD231PS      Y15, Y0, Y1                             // k = shifter + round(x/ln 2)
+	VBROADCASTSS     const<>+20(SB), Y15                     // Y15 = shifter
+	VSUBPS           Y15, Y1, Y2                             // n = round(x/ln 2)
+	VBROADCASTSS     const<>+12(SB), Y15                     // Y15 = ln2High
+	VFNMADD231PS     Y15, Y2, Y0                             // r = x - n·ln 2
+	VBROADCASTSS     const<>+16(SB), Y15                     // Y15 = ln2Low
+	VFNMADD231PS     Y15, Y2, Y0
+	VBROADCASTSS     const<>+24(SB), Y3                      // Y3 = exp0
+	VBROADCASTSS     const<>+28(SB), Y15                     // Y15 = exp1
+	VFMADD213PS      Y15, Y0, Y3                             // · t + exp1
+	VBROADCASTSS     const<>+32(SB), Y15                     // Y15 = exp2
+	VFMADD213PS      Y15, Y0, Y3                             // · t + exp2
+	VBROADCASTSS     const<>+36(SB), Y15                     // Y15 = exp3
+	VFMADD213PS      Y15, Y0, Y3                             // · t + exp3
+	VBROADCASTSS     const<>+40(SB), Y15                     // Y15 = exp4
+	VFMADD213PS      Y15, Y0, Y3                             // · t + exp4
+	VBROADCASTSS     const<>+44(SB), Y15                     // Y15 = exp5
+	VFMADD213PS      Y15, Y0, Y3                             // · t + exp5
+	VMULPS           Y0, Y0, Y4                              // t = r²
+	VFMADD213PS      Y0, Y4, Y3                              // y = y·r² + r
+	VBROADCASTSS     const<>+140(SB), Y15                    // Y15 = one
+	VADDPS           Y15, Y3, Y3                             // y = eʳ
+	VCVTPS2DQ        Y2, Y2                                  // integer n
+	VPSRAD           $1, Y2, Y4                              // h = n/2
+	VPSUBD           Y4, Y2, Y2                              // n - h
+	VBROADCASTSS     const<>+164(SB), Y15                    // Y15 = bias
+	VPADDD           Y15, Y4, Y4
+	VPADDD           Y15, Y2, Y2
+	VPSLLD           $23, Y4, Y4                             // 2ʰ
+	VPSLLD           $23, Y2, Y2                             // 2ⁿ⁻ʰ
+	VMULPS           Y4, Y3, Y3                              // y·2ʰ
+	VMULPS           Y2, Y3, Y0                              // y·2ⁿ
+	VMOVSS           X0, (R12)
+	MOVQ             BX, SI
+	MOVQ             cols+16(FP), CX
+	VXORPS           Y13, Y13, Y13
+	SUBQ             $8, CX
+	JLT              part_exp_tail
+part_exp_loop:
+	VMOVUPS          (SI), Y0
+	VSUBPS           Y12, Y0, Y0                             // x - max
+	VBROADCASTSS     const<>+0(SB), Y15                      // Y15 = expMax
+	VMINPS           Y0, Y15, Y0                             // min(x, expMax)
+	VBROADCASTSS     const<>+4(SB), Y15                      // Y15 = expMin
+	VMAXPS           Y0, Y15, Y0                             // max(x, expMin)
+	VBROADCASTSS     const<>+20(SB), Y1                      // Y1 = shifter
+	VBROADCASTSS     const<>+8(SB), Y15                      // Y15 = log2e
+	VFMADD231PS      Y15, Y0, Y1                             // k = shifter + round(x/ln 2)
+	VBROADCASTSS     const<>+20(SB), Y15                     // Y15 = shifter
+	VSUBPS           Y15, Y1, Y2                             // n = round(x/ln 2)
+	VBROADCASTSS     const<>+12(SB), Y15                     // Y15 = ln2High
+	VFNMADD231PS     Y15, Y2, Y0                             // r = x - n·ln 2
+	VBROADCASTSS     const<>+16(SB), Y15                     // Y15 = ln2Low
+	VFNMADD231PS     Y15, Y2, Y0
+	VBROADCASTSS     const<>+24(SB), Y3                      // Y3 = exp0
+	VBROADCASTSS     const<>+28(SB), Y15                     // Y15 = exp1
+	VFMADD213PS      Y15, Y0, Y3                             // · t + exp1
+	VBROADCASTSS     const<>+32(SB), Y15                     // Y15 = exp2
+	VFMADD213PS      Y15, Y0, Y3                             // · t + exp2
+	VBROADCASTSS     const<>+36(SB), Y15                     // Y15 = exp3
+	VFMADD213PS      Y15, Y0, Y3                             // · t + exp3
+	VBROADCASTSS     const<>+40(SB), Y15                     // Y15 = exp4
+	VFMADD213PS      Y15, Y0, Y3                             // · t + exp4
+	VBROADCASTSS     const<>+44(SB), Y15                     // Y15 = exp5
+	VFMADD213PS      Y15, Y0, Y3                             // · t + exp5
+	VMULPS           Y0, Y0, Y4                              // t = r²
+	VFMADD213PS      Y0, Y4, Y3                              // y = y·r² + r
+	VBROADCASTSS     const<>+140(SB), Y15                    // Y15 = one
+	VADDPS           Y15, Y3, Y3                             // y = eʳ
+	VCVTPS2DQ        Y2, Y2                                  // integer n
+	VPSRAD           $1, Y2, Y4                              // h = n/2
+	VPSUBD           Y4, Y2, Y2                              // n - h
+	VBROADCASTSS     const<>+164(SB), Y15                    // Y15 = bias
+	VPADDD           Y15, Y4, Y4
+	VPADDD           Y15, Y2, Y2
+	VPSLLD           $23, Y4, Y4                             // 2ʰ
+	VPSLLD           $23, Y2, Y2                             // 2ⁿ⁻ʰ
+	VMULPS           Y4, Y3, Y3                              // y·2ʰ
+	VMULPS           Y2, Y3, Y0                              // y·2ⁿ
+	VMOVUPS          Y0, (SI)
+	VADDPS           Y0, Y13, Y13
+	ADDQ             $32, SI
+	SUBQ             $8, CX
+	JGE              part_exp_loop
+part_exp_tail:
+	ADDQ             $8, CX
+	JZ               part_exp_end
+	LEAQ             lanes<>+32(SB), AX
+	SHLQ             $2, CX
+	SUBQ             CX, AX
+	VMOVUPS          (AX), Y14                               // the first CX lanes
+	VMASKMOVPS       (SI), Y14, Y0
+	VSUBPS           Y12, Y0, Y0                             // x - max
+	VBROADCASTSS     const<>+0(SB), Y15                      // Y15 = expMax
+	VMINPS           Y0, Y15, Y0                             // min(x, expMax)
+	VBROADCASTSS     const<>+4(SB), Y15                      // Y15 = expMin
+	VMAXPS           Y0, Y15, Y0                             // max(x, expMin)
+	VBROADCASTSS     const<>+20(SB), Y1                      // Y1 = shifter
+	VBROADCASTSS     const<>+8(SB), Y15                      // Y15 = log2e
+	VFMADD231PS      Y15, Y0, Y1                             // k = shifter + round(x/ln 2)
+	VBROADCASTSS     const<>+20(SB), Y15                     // Y15 = shifter
+	VSUBPS           Y15, Y1, Y2                             // n = round(x/ln 2)
+	VBROADCASTSS     const<>+12(SB), Y15                     // Y15 = ln2High
+	VFNMADD231PS     Y15, Y2, Y0                             // r = x - n·ln 2
+	VBROADCASTSS     const<>+16(SB), Y15                     // Y15 = ln2Low
+	VFNMADD231PS     Y15, Y2, Y0
+	VBROADCASTSS     const<>+24(SB), Y3                      // Y3 = exp0
+	VBROADCASTSS     const<>+28(SB), Y15                     // Y15 = exp1
+	VFMADD213PS      Y15, Y0, Y3                             // · t + exp1
+	VBROADCASTSS     const<>+32(SB), Y15                     // Y15 = exp2
+	VFMADD213PS      Y15, Y0, Y3                             // · t + exp2
+	VBROADCASTSS     const<>+36(SB), Y15                     // Y15 = exp3
+	VFMADD213PS      Y15, Y0, Y3                             // · t + exp3
+	VBROADCASTSS     const<>+40(SB), Y15                     // Y15 = exp4
+	VFMADD213PS      Y15, Y0, Y3                             // · t + exp4
+	VBROADCASTSS     const<>+44(SB), Y15                     // Y15 = exp5
+	VFMADD213PS      Y15, Y0, Y3                             // · t + exp5
+	VMULPS           Y0, Y0, Y4                              // t = r²
+	VFMADD213PS      Y0, Y4, Y3                              // y = y·r² + r
+	VBROADCASTSS     const<>+140(SB), Y15                    // Y15 = one
+	VADDPS           Y15, Y3, Y3                             // y = eʳ
+	VCVTPS2DQ        Y2, Y2                                  // integer n
+	VPSRAD           $1, Y2, Y4                              // h = n/2
+	VPSUBD           Y4, Y2, Y2                              // n - h
+	VBROADCASTSS     const<>+164(SB), Y15                    // Y15 = bias
+	VPADDD           Y15, Y4, Y4
+	VPADDD           Y15, Y2, Y2
+	VPSLLD           $23, Y4, Y4                             // 2ʰ
+	VPSLLD           $23, Y2, Y2                             // 2ⁿ⁻ʰ
+	VMULPS           Y4, Y3, Y3                              // y·2ʰ
+	VMULPS           Y2, Y3, Y0                              // y·2ⁿ
+	VMASKMOVPS       Y0, Y14, (SI)
+	VXORPS           Y4, Y4, Y4
+	VBLENDVPS        Y14, Y0, Y4, Y0
+	VADDPS           Y0, Y13, Y13
+part_exp_end:
+	VEXTRACTF128     $1, Y13, X4
+	VADDPS           X4, X13, X13                            // 4 lanes
+	VMOVHLPS         X13, X13, X4
+	VADDPS           X4, X13, X13                            // 2 lanes
+	VMOVSHDUP        X13, X4
+	VADDPS           X4, X13, X13                            // 1 lane
+	VBROADCASTSS     X13, Y13
+	VMOVSS           (R12), X4
+	VFMADD231SS      (R11), X4, X13                          // sum += keep · the old sum
+	VMOVSS           X13, (R11)
+	ADDQ             $4, R10
+	ADDQ             $4, R11
+	ADDQ             $4, R12
+	ADDQ             R9, BX                                  // next row
+	DECQ             R8
+	JNZ              part_row
+	VZEROUPPER
+	RET

@@ -495,3 +495,154 @@ scale_tail:
 scale_end:
 	VZEROUPPER
 	RET
+
+// func softmaxPartAVX512(x *float32, rows, cols, ld int, peak, sum, keep *float32)
+TEXT ·softmaxPartAVX512(SB), NOSPLIT, $0-56
+	MOVQ             x+0(FP), BX
+	MOVQ             rows+8(FP), R8
+	MOVQ             ld+24(FP), R9
+	MOVQ             peak+32(FP), R10
+	MOVQ             sum+40(FP), R11
+	MOVQ             keep+48(FP), R12
+	SHLQ             $2, R9
+part_row:
+	MOVQ             BX, SI
+	MOVQ             cols+16(FP), CX
+	VBROADCASTSS     (R10), Z12                              // max = peak
+	VMOVAPS          Z12, Z1
+	SUBQ             $16, CX
+	JLT              part_max_tail
+part_max_loop:
+	VMOVUPS          (SI), Z0
+	VMAXPS           Z0, Z12, Z12
+	ADDQ             $64, SI
+	SUBQ             $16, CX
+	JGE              part_max_loop
+part_max_tail:
+	ADDQ             $16, CX
+	JZ               part_max_end
+	MOVL             $-1, AX
+	BZHIL            CX, AX, AX
+	KMOVW            AX, K1                                  // the first CX lanes
+	VMOVUPS.Z        (SI), K1, Z0
+	VMOVAPS          Z0, K1, Z1
+	VMOVAPS          Z1, Z0
+	VMAXPS           Z0, Z12, Z12
+part_max_end:
+	VEXTRACTF64X4    $1, Z12, Y4
+	VMAXPS           Y4, Y12, Y12                            // 8 lanes
+	VEXTRACTF128     $1, Y12, X4
+	VMAXPS           X4, X12, X12                            // 4 lanes
+	VMOVHLPS         X12, X12, X4
+	VMAXPS           X4, X12, X12                            // 2 lanes
+	VMOVSHDUP        X12, X4
+	VMAXPS           X4, X12, X12                            // 1 lane
+	VBROADCASTSS     X12, Z12
+	VBROADCASTSS     (R10), Z0
+	VMOVSS           X12, (R10)                              // peak = max
+	VSUBPS           Z12, Z0, Z0                             // the old peak - max
+	VBROADCASTSS     const<>+0(SB), Z15                      // Z15 = expMax
+	VMINPS           Z0, Z15, Z0                             // min(x, expMax)
+	VBROADCASTSS     const<>+4(SB), Z15                      // Z15 = expMin
+	VMAXPS           Z0, Z15, Z0                             // max(x, expMin)
+	VBROADCASTSS     const<>+20(SB), Z1                      // Z1 = shifter
+	VFMADD231PS.BCST const<>+8(SB), Z0, Z1                   // k = shifter + round(x/ln 2)
+	VSUBPS.BCST      const<>+20(SB), Z1, Z2                  // n = round(x/ln 2)
+	VFNMADD231PS.BCST const<>+12(SB), Z2, Z0                 // r = x - n·ln 2
+	VFNMADD231PS.BCST const<>+16(SB), Z2, Z0
+	VBROADCASTSS     const<>+24(SB), Z3                      // Z3 = exp0
+	VFMADD213PS.BCST const<>+28(SB), Z0, Z3                  // · t + exp1
+	VFMADD213PS.BCST const<>+32(SB), Z0, Z3                  // · t + exp2
+	VFMADD213PS.BCST const<>+36(SB), Z0, Z3                  // · t + exp3
+	VFMADD213PS.BCST const<>+40(SB), Z0, Z3                  // · t + exp4
+	VFMADD213PS.BCST const<>+44(SB), Z0, Z3                  // · t + exp5
+	VMULPS           Z0, Z0, Z4                              // t = r²
+	VFMADD213PS      Z0, Z4, Z3                              // y = y·r² + r
+	VADDPS.BCST      const<>+140(SB), Z3, Z3                 // y = eʳ
+	VSCALEFPS        Z2, Z3, Z0                              // y·2ⁿ
+	VMOVSS           X0, (R12)
+	MOVQ             BX, SI
+	MOVQ             cols+16(FP), CX
+	VXORPS           Z13, Z13, Z13
+	SUBQ             $16, CX
+	JLT              part_exp_tail
+part_exp_loop:
+	VMOVUPS          (SI), Z0
+	VSUBPS           Z12, Z0, Z0                             // x - max
+	VBROADCASTSS     const<>+0(SB), Z15                      // Z15 = expMax
+	VMINPS           Z0, Z15, Z0                             // min(x, expMax)
+	VBROADCASTSS     const<>+4(SB), Z15                      // Z15 = expMin
+	VMAXPS           Z0, Z15, Z0                             // max(x, expMin)
+	VBROADCASTSS     const<>+20(SB), Z1                      // Z1 = shifter
+	VFMADD231PS.BCST const<>+8(SB), Z0, Z1                   // k = shifter + round(x/ln 2)
+	VSUBPS.BCST      const<>+20(SB), Z1, Z2                  // n = round(x/ln 2)
+	VFNMADD231PS.BCST const<>+12(SB), Z2, Z0                 // r = x - n·ln 2
+	VFNMADD231PS.BCST const<>+16(SB), Z2, Z0
+	VBROADCASTSS     const<>+24(SB), Z3                      // Z3 = exp0
+	VFMADD213PS.BCST const<>+28(SB), Z0, Z3                  // · t + exp1
+	VFMADD213PS.BCST const<>+32(SB), Z0, Z3                  // · t + exp2
+	VFMADD213PS.BCST const<>+36(SB), Z0, Z3                  // · t + exp3
+	VFMADD213PS.BCST const<>+40(SB), Z0, Z3                  // · t + exp4
+	VFMADD213PS.BCST const<>+44(SB), Z0, Z3                  // · t + exp5
+	VMULPS           Z0, Z0, Z4                              // t = r²
+	VFMADD213PS      Z0, Z4, Z3                              // y = y·r² + r
+	VADDPS.BCST      const<>+140(SB), Z3, Z3                 // y = eʳ
+	VSCALEFPS        Z2, Z3, Z0                              // y·2ⁿ
+	VMOVUPS          Z0, (SI)
+	VADDPS           Z0, Z13, Z13
+	ADDQ             $64, SI
+	SUBQ             $16, CX
+	JGE              part_exp_loop
+part_exp_tail:
+	ADDQ             $16, CX
+	JZ               part_exp_end
+	MOVL             $-1, AX
+	BZHIL            CX, AX, AX
+	KMOVW            AX, K1                                  // the first CX lanes
+	VMOVUPS.Z        (SI), K1, Z0
+	VSUBPS           Z12, Z0, Z0                             // x - max
+	VBROADCASTSS     const<>+0(SB), Z15                      // Z15 = expMax
+	VMINPS           Z0, Z15, Z0                             // min(x, expMax)
+	VBROADCASTSS     const<>+4(SB), Z15                      // Z15 = expMin
+	VMAXPS           Z0, Z15, Z0                             // max(x, expMin)
+	VBROADCASTSS     const<>+20(SB), Z1                      // Z1 = shifter
+	VFMADD231PS.BCST const<>+8(SB), Z0, Z1                   // k = shifter + round(x/ln 2)
+	VSUBPS.BCST      const<>+20(SB), Z1, Z2                  // n = round(x/ln 2)
+	VFNMADD231PS.BCST const<>+12(SB), Z2, Z0                 // r = x - n·ln 2
+	VFNMADD231PS.BCST const<>+16(SB), Z2, Z0
+	VBROADCASTSS     const<>+24(SB), Z3                      // Z3 = exp0
+	VFMADD213PS.BCST const<>+28(SB), Z0, Z3                  // · t + exp1
+	VFMADD213PS.BCST const<>+32(SB), Z0, Z3                  // · t + exp2
+	VFMADD213PS.BCST const<>+36(SB), Z0, Z3                  // · t + exp3
+	VFMADD213PS.BCST const<>+40(SB), Z0, Z3                  // · t + exp4
+	VFMADD213PS.BCST const<>+44(SB), Z0, Z3                  // · t + exp5
+	VMULPS           Z0, Z0, Z4                              // t = r²
+	VFMADD213PS      Z0, Z4, Z3                              // y = y·r² + r
+	VADDPS.BCST      const<>+140(SB), Z3, Z3                 // y = eʳ
+	VSCALEFPS        Z2, Z3, Z0                              // y·2ⁿ
+	VMOVUPS          Z0, K1, (SI)
+	VXORPS           Z4, Z4, Z4
+	VMOVAPS          Z0, K1, Z4
+	VMOVAPS          Z4, Z0
+	VADDPS           Z0, Z13, Z13
+part_exp_end:
+	VEXTRACTF64X4    $1, Z13, Y4
+	VADDPS           Y4, Y13, Y13                            // 8 lanes
+	VEXTRACTF128     $1, Y13, X4
+	VADDPS           X4, X13, X13                            // 4 lanes
+	VMOVHLPS         X13, X13, X4
+	VADDPS           X4, X13, X13                            // 2 lanes
+	VMOVSHDUP        X13, X4
+	VADDPS           X4, X13, X13                            // 1 lane
+	VBROADCASTSS     X13, Z13
+	VMOVSS           (R12), X4
+	VFMADD231SS      (R11), X4, X13                          // sum += keep · the old sum
+	VMOVSS           X13, (R11)
+	ADDQ             $4, R10
+	ADDQ             $4, R11
+	ADDQ             $4, R12
+	ADDQ             R9, BX                                  // next row
+	DECQ             R8
+	JNZ              part_row
+	VZEROUPPER
+	RET

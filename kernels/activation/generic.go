@@ -134,3 +134,19 @@ func softmaxGeneric(x []float32) {
 		x[i] *= scale
 	}
 }
+
+func softmaxPartGeneric(x []float32, rows, cols, ld int, peak, sum, keep []float32) {
+	for i := range rows {
+		row, m := x[i*ld:][:cols], peak[i]
+		for _, v := range row {
+			m = max(m, v)
+		}
+		keep[i], peak[i] = exp1(peak[i]-m), m
+		var s float32
+		for j, v := range row {
+			row[j] = exp1(v - m)
+			s += row[j]
+		}
+		sum[i] = float32(sum[i]*keep[i]) + s
+	}
+}

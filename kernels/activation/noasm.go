@@ -8,3 +8,7 @@ func gelu(dst, src []float32)      { geluGeneric(dst, src) }
 func relu(dst, src []float32)      { reluGeneric(dst, src) }
 func leakyReLU(dst, src []float32) { leakyReLUGeneric(dst, src) }
 func softmax(row []float32)        { softmaxGeneric(row) }
+
+func softmaxPart(x []float32, rows, cols, ld int, peak, sum, keep []float32) {
+	softmaxPartGeneric(x, rows, cols, ld, peak, sum, keep)
+}

@@ -1,86 +1,103 @@
 // Package attention computes softmax(Q·Kᵀ)·V, one head at a time (Vaswani et al. 2017).
-//
-// Both products are those of kernels/matmul: keys and values are packed into its panels as a weight matrix would be, so
-// every vector form of it serves here, and the assembly stays in one place. Packing reads each key and value once,
-// where the products read them once for every query.
 package attention
 
 import (
+	"math"
+
 	"netfusion/kernels/activation"
-	"netfusion/kernels/matmul"
 )
 
-// block is how many queries have their scores in work at a time: their rows stay in the first-level cache.
-const block = 32
+const (
+	// Queries is the most queries of one call.
+	Queries = 64
 
-// WorkLen is the room that F32 needs for n keys of d channels.
+	block = 128 // keys whose scores are in work at a time; they and their keys stay in the second-level cache
+	group = 12  // queries that pass a block together, at most
+)
+
+// WorkLen is the room that F32 needs for n keys of d channels. It does not grow beyond that of 128 keys.
 func WorkLen(n, d int) int {
-	return matmul.PackedLen(n, d) + matmul.PackedLen(d, n) + min(n, block)*n
+	n = min(n, block)
+	return roundUp(n)*roundUp(d) + group*n
 }
 
-// F32 computes one head of one sequence of n tokens, every token attending to all:
+// roundUp is n rounded up to whole panels of 16.
+func roundUp(n int) int { return (n + 15) &^ 15 }
+
+// F32 computes one head of up to Queries of the queries of a sequence of n keys:
 //
 //	dst[i] = Σ_j softmax_j(q[i]·k[j])·v[j]
 //
-// q, k, v [n][d] have row stride ld, dst [n][d] has row stride ldd. The usual 1/√d is not applied: fold it into the
-// weights that make q. work [WorkLen(n, d)] is overwritten. The softmax takes two passes over whole rows of scores. dst
-// must not overlap the others.
-func F32(dst []float32, ldd int, q, k, v []float32, ld, n, d int, work []float32) {
-	if n < 0 || d <= 0 || ld < d || ldd < d {
+// q [m][d], k and v [n][d] have row stride ld, dst [m][d] has row stride ldd. The usual 1/√d is not applied: fold it into
+// the weights that make q. work [WorkLen(n, d)] is overwritten. dst must not overlap the others.
+//
+// Keys are streamed: a block of them is turned into panels once, all queries pass it, a few at a time, and what they got
+// from blocks before is scaled to the new largest score (online softmax, Milakov and Gimelshein 2018). So it takes 4·m·n·d
+// operations, m·n exponentials, and memory that does not depend on n. A result does not depend on which queries share a call.
+func F32(dst []float32, ldd int, q, k, v []float32, ld, m, n, d int, work []float32) {
+	if m < 0 || m > Queries || n < 0 || d <= 0 || ld < d || ldd < d {
 		panic("attention: bad size")
 	}
-	if n == 0 {
+	if m == 0 || n == 0 {
 		return
 	}
-	if need := (n-1)*ld + d; len(q) < need || len(k) < need || len(v) < need {
+	if need := (n-1)*ld + d; len(q) < (m-1)*ld+d || len(k) < need || len(v) < need {
 		panic("attention: q, k or v too short")
 	}
-	if len(dst) < (n-1)*ldd+d {
+	if len(dst) < (m-1)*ldd+d {
 		panic("attention: dst too short")
 	}
 	if len(work) < WorkLen(n, d) {
 		panic("attention: work too short")
 	}
-	keys, work := work[:matmul.PackedLen(n, d)], work[matmul.PackedLen(n, d):]
-	values, scores := work[:matmul.PackedLen(d, n)], work[matmul.PackedLen(d, n):]
-	packKeys(keys, k, ld, n, d)
-	packValues(values, v, ld, n, d)
-	for i := 0; i < n; i += block {
-		m := min(block, n-i)
-		matmul.F32(scores, n, q[i*ld:], ld, keys, m, n, d, 0, n, nil)
-		activation.Softmax(scores, m, n, n)
-		matmul.F32(dst[i*ldd:], ldd, scores, n, values, m, d, n, 0, d, nil)
+	panel := 16 * roundUp(d)
+	packed := roundUp(min(n, block)) / 16 * panel
+	keys, scores := work[:packed], work[packed:]
+	var peak, sum [Queries]float32 // of each query's scores so far
+	for i := range m {
+		peak[i] = float32(math.Inf(-1))
 	}
-}
-
-// packKeys packs k [n][d] as the weight matrix of n outputs and d inputs: panels [ceil(n/16)][d][16].
-func packKeys(dst, k []float32, ld, n, d int) {
-	const w = matmul.Width
-	for j := 0; j < n; j += w {
-		panel := dst[j*d:][:w*d]
-		if n-j < w {
-			clear(panel)
-		}
-		for r := range min(w, n-j) {
-			out := panel[r:]
-			for p, v := range k[(j+r)*ld:][:d] {
-				out[p*w] = v
+	for j := 0; j < n; j += block {
+		b := min(block, n-j)
+		packKeys(keys, k[j*ld:], ld, b, d)
+		for i, rows := 0, 0; i < m; i += rows {
+			passes := (m - i + group - 1) / group
+			rows = (m - i + passes - 1) / passes // shared out evenly
+			multiply(&product{dst: scores, ldd: b, x: q[i*ld:], ldx: ld, w: keys, step: 16, panel: panel, rows: rows, cols: b, k: d})
+			var keep, scale [group]float32
+			activation.SoftmaxPart(scores, rows, b, b, peak[i:], sum[i:], keep[:])
+			p := product{dst: dst[i*ldd:], ldd: ldd, x: scores, ldx: b, w: v[j*ld:], step: ld, panel: 16, rows: rows, cols: d, k: b}
+			if j > 0 {
+				p.keep = keep[:]
 			}
+			if j+b == n {
+				for r := range rows {
+					scale[r] = 1 / sum[i+r]
+				}
+				p.scale = scale[:]
+			}
+			multiply(&p)
 		}
 	}
 }
 
-// packValues packs v [n][d] as the weight matrix of d outputs and n inputs: panels [ceil(d/16)][n][16].
-func packValues(dst, v []float32, ld, n, d int) {
-	const w = matmul.Width
-	for c := 0; c < d; c += w {
-		panel := dst[c*n:][:w*n]
-		width := min(w, d-c)
-		if width < w {
-			clear(panel)
-		}
-		for p := range n {
-			copy(panel[p*w:], v[p*ld+c:][:width])
-		}
+// packKeys turns k [n][d] into panels [ceil(n/16)][d rounded up][16]; what lies beyond n and d is of no use.
+func packKeys(dst, k []float32, ld, n, d int) {
+	panel := 16 * roundUp(d)
+	for j := 0; j < n; j += 16 {
+		packPanel(dst[j/16*panel:][:panel], k[j*ld:], ld, min(16, n-j), d)
 	}
+}
+
+// product is dst = (keep·dst + x·w)·scale: x [rows][k] and dst [rows][cols], rows at strides ldx and ldd, and column j of
+// step p of w at p·step + j/16·panel + j%16. keep and scale have one value per row; without keep, dst is not read.
+type product struct {
+	dst           []float32
+	ldd           int
+	x             []float32
+	ldx           int
+	w             []float32
+	step, panel   int
+	rows, cols, k int
+	keep, scale   []float32
 }

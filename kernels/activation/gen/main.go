@@ -65,6 +65,7 @@ func main() {
 		v.elementwise("relu", v.relu)
 		v.elementwise("leakyReLU", v.leakyReLU)
 		v.softmax()
+		v.softmaxPart()
 		v.Write(path)
 	}
 }
@@ -286,23 +287,7 @@ func (v vector) softmax() {
 
 	v.restart()
 	v.op("", "VXORPS", sum, sum, sum)
-	v.loop("exp_sum", func(tail bool) {
-		if tail {
-			v.load("(SI)")
-		} else {
-			v.Op("", "VMOVUPS", "(SI)", v.r(x))
-		}
-		v.op("x - max", "VSUBPS", top, x, x)
-		v.exp()
-		if tail {
-			v.store("(SI)")
-			v.op("", "VXORPS", t, t, t)
-			v.keep(t)
-		} else {
-			v.Op("", "VMOVUPS", v.r(x), "(SI)")
-		}
-		v.op("", "VADDPS", x, sum, sum)
-	})
+	v.loop("exp_sum", func(tail bool) { v.expSum(tail) })
 	v.across("VADDPS", sum)
 	v.splat("one", t)
 	v.op("1/sum", "VDIVPS", sum, t, sum)
@@ -325,9 +310,77 @@ func (v vector) softmax() {
 	v.Op("", "RET")
 }
 
+// expSum replaces a vector of the row by its exponentials, less max, and adds them to sum.
+func (v vector) expSum(tail bool) {
+	if tail {
+		v.load("(SI)")
+	} else {
+		v.Op("", "VMOVUPS", "(SI)", v.r(x))
+	}
+	v.op("x - max", "VSUBPS", top, x, x)
+	v.exp()
+	if tail {
+		v.store("(SI)")
+		v.op("", "VXORPS", t, t, t)
+		v.keep(t)
+	} else {
+		v.Op("", "VMOVUPS", v.r(x), "(SI)")
+	}
+	v.op("", "VADDPS", x, sum, sum)
+}
+
 func (v vector) restart() {
 	v.Op("", "MOVQ", "row+0(FP)", "SI")
 	v.Op("", "MOVQ", "n+8(FP)", "CX")
+}
+
+// softmaxPart writes softmaxPartGeneric, with R8 rows left, BX the row, R9 its stride, R10 peak, R11 sum and R12 keep.
+func (v vector) softmaxPart() {
+	v.Func("softmaxPart"+v.name+"(x *float32, rows, cols, ld int, peak, sum, keep *float32)", 56)
+	for _, arg := range [][2]string{{"x+0", "BX"}, {"rows+8", "R8"}, {"ld+24", "R9"}, {"peak+32", "R10"}, {"sum+40", "R11"}, {"keep+48", "R12"}} {
+		v.Op("", "MOVQ", arg[0]+"(FP)", arg[1])
+	}
+	v.Op("", "SHLQ", "$2", "R9")
+	v.Label("part_row")
+	row := func() {
+		v.Op("", "MOVQ", "BX", "SI")
+		v.Op("", "MOVQ", "cols+16(FP)", "CX")
+	}
+	row()
+	v.Op("max = peak", "VBROADCASTSS", "(R10)", v.r(top))
+	v.op("", "VMOVAPS", top, k)
+	v.loop("part_max", func(tail bool) {
+		if tail {
+			v.load("(SI)")
+			v.keep(k)
+		} else {
+			v.Op("", "VMOVUPS", "(SI)", v.r(x))
+		}
+		v.op("", "VMAXPS", x, top, top)
+	})
+	v.across("VMAXPS", top)
+
+	v.Op("", "VBROADCASTSS", "(R10)", v.r(x))
+	v.Op("peak = max", "VMOVSS", fmt.Sprint("X", top), "(R10)")
+	v.op("the old peak - max", "VSUBPS", top, x, x)
+	v.exp()
+	v.Op("", "VMOVSS", fmt.Sprint("X", x), "(R12)")
+
+	row()
+	v.op("", "VXORPS", sum, sum, sum)
+	v.loop("part_exp", func(tail bool) { v.expSum(tail) })
+	v.across("VADDPS", sum)
+	v.Op("", "VMOVSS", "(R12)", fmt.Sprint("X", t))
+	v.Op("sum += keep · the old sum", "VFMADD231SS", "(R11)", fmt.Sprint("X", t), fmt.Sprint("X", sum))
+	v.Op("", "VMOVSS", fmt.Sprint("X", sum), "(R11)")
+	for _, state := range []string{"R10", "R11", "R12"} {
+		v.Op("", "ADDQ", "$4", state)
+	}
+	v.Op("next row", "ADDQ", "R9", "BX")
+	v.Op("", "DECQ", "R8")
+	v.Op("", "JNZ", "part_row")
+	v.Op("", "VZEROUPPER")
+	v.Op("", "RET")
 }
 
 // across combines all lanes of reg into every lane of it.
