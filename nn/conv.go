@@ -8,13 +8,13 @@ type Conv struct {
 	Bias   []float32 // [out]
 }
 
-// Conv reads name.weight [out][3][3][in] and name.bias [out].
-func (w Weights) Conv(name string, in, out, stride int) Conv {
+// Conv reads name.weight [out][3][3][in] and name.bias [out]. The images that it reads have side×side pixels.
+func (w Weights) Conv(name string, in, out, stride, side int) Conv {
 	v, bias := w.F32(name+".weight", out, 3, 3, in), w.F32(name+".bias", out)
 	if v == nil {
 		return Conv{}
 	}
-	return Conv{tensor.NewFilter(v, out, in, 3, stride), bias}
+	return Conv{tensor.NewFilter(v, tensor.ConvShape{Out: out, In: in, Size: 3, Stride: stride, H: side, W: side}), bias}
 }
 
 // Forward computes dst [images·⌈h/stride⌉·⌈w/stride⌉][out] from x [images·h·w][in]. dev must have reserved the scratch

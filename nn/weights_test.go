@@ -74,7 +74,7 @@ func TestTheFirstFailureSticksAndNamesFileTensorWantedAndFound(t *testing.T) {
 		{func(w Weights) { w.F32("bytes", 2) }, []string{"bytes", "U8", "F32, F16 or BF16"}},
 		{func(w Weights) { w.F32("unscaled", 2) }, []string{"unscaled.scale", "missing"}},
 		{func(w Weights) { w.Table("unscaled2", 2, 1) }, []string{"unscaled2.scale", "missing"}},
-		{func(w Weights) { w.Conv("conv", 3, 2, 1) }, []string{"conv.weight", "[2 3 3 4]", "[2 3 3 3]"}},
+		{func(w Weights) { w.Conv("conv", 3, 2, 1, 4) }, []string{"conv.weight", "[2 3 3 4]", "[2 3 3 3]"}},
 		{func(w Weights) { w.GroupNorm("a", 2, 1, 1e-5) }, []string{"a.weight", "[2 3]", "[2]"}},
 	} {
 		w := Load(Memory("model.safetensors", append(sample(),

@@ -23,6 +23,13 @@ var convCases = []convCase{
 	{name: "1x1 skip", images: 2, h: 8, w: 4, in: 16, out: 70, size: 1, stride: 1, bias: true, skip: true, skipChannels: 80},
 	{name: "1x1 skip up", images: 3, h: 8, w: 6, in: 16, out: 70, size: 1, stride: 1, bias: true, skip: true, skipUp: true, skipChannels: 80},
 	{name: "3x3", images: 3, h: 7, w: 5, in: 20, out: 200, size: 3, stride: 1, after: true},
+	{name: "3x3, F2", images: 2, h: 3, w: 8, in: 64, out: 70, size: 3, stride: 1, bias: true},
+	{name: "3x3, F4", images: 3, h: 18, w: 15, in: 24, out: 72, size: 3, stride: 1, after: true},
+	{name: "3x3, patches", images: 3, h: 4, w: 4, in: 24, out: 72, size: 3, stride: 1, after: true},
+	{name: "3x3, taps", images: 2, h: 17, w: 5, in: 20, out: 3, size: 3, stride: 1, before: true, bias: true},
+	{name: "3x3, taps after", images: 2, h: 1, w: 1, in: 20, out: 5, size: 3, stride: 1, after: true},
+	{name: "3x3 up, UpF4", images: 2, h: 11, w: 9, in: 24, out: 90, size: 3, stride: 1, up: true, after: true},
+	{name: "3x3 up, bias", images: 2, h: 3, w: 3, in: 12, out: 40, size: 3, stride: 1, up: true, bias: true},
 	{name: "3x3 stride 2", images: 2, h: 8, w: 8, in: 5, out: 24, size: 3, stride: 2, bias: true},
 	{name: "3x3 up", images: 2, h: 4, w: 5, in: 24, out: 160, size: 3, stride: 1, up: true, after: true},
 	{name: "3x3 up, tiles across images", images: 3, h: 8, w: 8, in: 512, out: 16, size: 3, stride: 1, up: true, after: true},
@@ -61,17 +68,18 @@ func (c *convCase) operands() convOperands {
 func (c *convCase) run(o convOperands, workers int) Tensor {
 	d := CPU(workers)
 	defer d.Close()
-	f := NewFilter(o.w.Data, c.out, c.in, c.size, c.stride)
-	if c.up {
-		f = NewUpFilter(o.w.Data, c.out, c.in)
-	}
-	d.Reserve(f.Scratch())
+	f := NewFilter(o.w.Data, c.shape())
+	d.Reserve(f.Scratch(c.h, c.w))
 	dst := New(c.outputs(), c.out)
 	for i := range dst.Data {
 		dst.Data[i] = float32(math.NaN())
 	}
 	d.Conv(dst, o.x, c.h, c.w, &f, ConvEpilogue{Before: o.before, After: o.after, Bias: o.bias.Data, Skip: o.skip, SkipUp: c.skipUp})
 	return dst
+}
+
+func (c *convCase) shape() ConvShape {
+	return ConvShape{Out: c.out, In: c.in, Size: c.size, Stride: c.stride, Up: c.up, H: c.h, W: c.w}
 }
 
 func (c *convCase) scale() (up int) {
@@ -156,8 +164,8 @@ func TestConvDoesNotAllocate(t *testing.T) {
 	d := CPU(2)
 	defer d.Close()
 	x, dst, a := random(64, 32, 1), New(256, 48), Affine{random(1, 48, 2), random(1, 48, 3)}
-	f := NewUpFilter(random(48, 9*32, 4).Data, 48, 32)
-	d.Reserve(f.Scratch())
+	f := NewFilter(random(48, 9*32, 4).Data, ConvShape{Out: 48, In: 32, Size: 3, Stride: 1, Up: true, H: 8, W: 8})
+	d.Reserve(f.Scratch(8, 8))
 	if n := testing.AllocsPerRun(20, func() { d.Conv(dst, x, 8, 8, &f, ConvEpilogue{After: a}) }); n != 0 {
 		t.Errorf("%v allocations a call", n)
 	}
@@ -166,21 +174,27 @@ func TestConvDoesNotAllocate(t *testing.T) {
 func TestConvRefusesWrongShapes(t *testing.T) {
 	d := CPU(1)
 	defer d.Close()
-	f, up := NewFilter(make([]float32, 4*9*3), 4, 3, 3, 1), NewUpFilter(make([]float32, 4*9*3), 4, 3)
-	d.Reserve(f.Scratch() + up.Scratch())
+	f := NewFilter(make([]float32, 16*9*3), ConvShape{Out: 16, In: 3, Size: 3, Stride: 1, H: 4, W: 4})
+	point := NewFilter(make([]float32, 4*3), ConvShape{Out: 4, In: 3, Size: 1, Stride: 1, H: 4, W: 4})
+	d.Reserve(max(f.Scratch(4, 4), point.Scratch(4, 4)))
 	a := func(rows, cols int) Affine { return Affine{New(rows, cols), New(rows, cols)} }
+	conv := func(f *Filter, x int, e ConvEpilogue) { d.Conv(New(16, f.Out), New(16, x), 4, 4, f, e) }
 	for name, call := range map[string]func(){
-		"dst":      func() { d.Conv(New(15, 4), New(16, 3), 4, 4, &f, ConvEpilogue{}) },
-		"channels": func() { d.Conv(New(16, 4), New(16, 4), 4, 4, &f, ConvEpilogue{}) },
-		"bias":     func() { d.Conv(New(16, 4), New(16, 3), 4, 4, &f, ConvEpilogue{Bias: make([]float32, 3)}) },
-		"images":   func() { d.Conv(New(16, 4), New(16, 3), 4, 4, &f, ConvEpilogue{After: a(2, 4)}) },
-		"before":   func() { d.Conv(New(16, 4), New(16, 3), 4, 4, &f, ConvEpilogue{Before: a(1, 3)}) },
-		"bias after": func() {
-			d.Conv(New(16, 4), New(16, 3), 4, 4, &f, ConvEpilogue{After: a(1, 4), Bias: make([]float32, 4)})
-		},
-		"skip":              func() { d.Conv(New(16, 4), New(16, 3), 4, 4, &f, ConvEpilogue{Skip: New(16, 3)}) },
-		"act after":         func() { d.Conv(New(16, 4), New(16, 3), 4, 4, &f, ConvEpilogue{After: a(1, 4), Act: matmul.Tanh}) },
-		"up without affine": func() { d.Conv(New(64, 4), New(16, 3), 4, 4, &up, ConvEpilogue{}) },
+		"dst":           func() { d.Conv(New(15, 16), New(16, 3), 4, 4, &f, ConvEpilogue{}) },
+		"channels":      func() { conv(&f, 4, ConvEpilogue{}) },
+		"bias":          func() { conv(&f, 3, ConvEpilogue{Bias: make([]float32, 15)}) },
+		"images":        func() { conv(&f, 3, ConvEpilogue{After: a(2, 16)}) },
+		"before":        func() { conv(&f, 3, ConvEpilogue{Before: a(1, 3)}) },
+		"before images": func() { conv(&point, 3, ConvEpilogue{Before: a(2, 3)}) },
+		"bias after":    func() { conv(&f, 3, ConvEpilogue{After: a(1, 16), Bias: make([]float32, 16)}) },
+		"act":           func() { conv(&f, 3, ConvEpilogue{Act: matmul.Tanh}) },
+		"act after":     func() { conv(&point, 3, ConvEpilogue{After: a(1, 4), Act: matmul.Tanh}) },
+		"skip":          func() { conv(&f, 3, ConvEpilogue{Skip: New(16, 16)}) },
+		"skip channels": func() { conv(&point, 3, ConvEpilogue{Skip: New(16, 3)}) },
+		"skip rows":     func() { conv(&point, 3, ConvEpilogue{Skip: New(16, 4), SkipUp: true}) },
+		"size":          func() { NewFilter(make([]float32, 100), ConvShape{Out: 2, In: 2, Size: 5, Stride: 1}) },
+		"stride":        func() { NewFilter(make([]float32, 36), ConvShape{Out: 2, In: 2, Size: 3, Stride: 2, Up: true}) },
+		"weights":       func() { NewFilter(make([]float32, 35), ConvShape{Out: 2, In: 2, Size: 3, Stride: 1}) },
 		"scratch": func() {
 			small := CPU(1)
 			small.Conv(New(16, 4), New(16, 3), 4, 4, &f, ConvEpilogue{})

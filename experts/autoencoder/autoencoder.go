@@ -54,14 +54,14 @@ func Load(s nn.Source, cfg Config) (*Model, error) {
 	}
 	w := nn.Load(s)
 	m := &Model{Config: cfg}
-	in := 3
+	in, side := 3, cfg.Resolution
 	for i, out := range cfg.Widths {
 		p := w.In(fmt.Sprintf("stages.%d", i))
 		m.stages = append(m.stages, stage{
-			first: p.Conv("conv_0", in, out, stride(i)), norm: p.GroupNorm("norm", out, cfg.Groups, eps),
-			second: p.Conv("conv_1", out, out, 1),
+			first: p.Conv("conv_0", in, out, stride(i), side), norm: p.GroupNorm("norm", out, cfg.Groups, eps),
+			second: p.Conv("conv_1", out, out, 1, side/stride(i)),
 		})
-		in = out
+		in, side = out, side/stride(i)
 	}
 	m.head = w.Linear("head", cfg.features(), 2*cfg.Latent)
 	if err := w.Err(); err != nil {

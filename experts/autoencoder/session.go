@@ -31,8 +31,9 @@ func (m *Model) NewSession(dev *tensor.Device, batch int) *Session {
 	}
 	s := &Session{m: m, dev: dev, batch: batch}
 	for i := range m.stages {
-		dev.Reserve(m.stages[i].first.Filter.Scratch())
-		dev.Reserve(m.stages[i].second.Filter.Scratch())
+		for _, f := range []*tensor.Filter{&m.stages[i].first.Filter, &m.stages[i].second.Filter} {
+			dev.Reserve(f.Scratch(f.H, f.W))
+		}
 	}
 	tensor.Plan(s.layout)
 	return s

@@ -80,6 +80,7 @@ func Load(s nn.Source, cfg Config) (*Model, error) {
 		}
 	}
 	m.first = w.Linear("gen_z", cond, 16*firstMult*ch)
+	size := firstSize
 	for i, l := range cfg.Layers {
 		if cfg.hasAttention(i) {
 			n, a := l.In*ch, w.In("attention")
@@ -88,10 +89,13 @@ func Load(s nn.Source, cfg Config) (*Model, error) {
 				output:      a.Projection("output", n/2, n).W,
 			}
 		}
-		m.blocks = append(m.blocks, m.block(w.In(fmt.Sprintf("blocks.%d", i)), l, norms[i]))
+		m.blocks = append(m.blocks, m.block(w.In(fmt.Sprintf("blocks.%d", i)), l, norms[i], size))
+		if l.Up {
+			size *= 2
+		}
 	}
 	m.gain, m.shift = w.F32("bn.weight", ch), w.F32("bn.bias", ch)
-	m.rgb = filter(w, "conv_to_rgb", 3, 3, ch, false)
+	m.rgb = filter(w, "conv_to_rgb", tensor.ConvShape{Out: 3, In: ch, Size: 3, Stride: 1, H: size, W: size})
 	m.rgbBias = w.F32("conv_to_rgb.bias", 3)
 
 	if err := w.Err(); err != nil {
@@ -103,14 +107,18 @@ func Load(s nn.Source, cfg Config) (*Model, error) {
 	return m, nil
 }
 
-func (m *Model) block(w nn.Weights, l Layer, norms [4]norm) block {
+// block reads a block whose input has size×size pixels.
+func (m *Model) block(w nn.Weights, l Layer, norms [4]norm, size int) block {
 	b := block{Layer: l, norms: norms}
-	in, mid, out := l.In*m.Width, l.In*m.Width/reduction, l.Out*m.Width
+	in, mid, out, large := l.In*m.Width, l.In*m.Width/reduction, l.Out*m.Width, size
+	if l.Up {
+		large *= 2
+	}
 	b.filters = [4]tensor.Filter{
-		filter(w, "conv_0", 1, mid, in, false),
-		filter(w, "conv_1", 3, mid, mid, l.Up),
-		filter(w, "conv_2", 3, mid, mid, false),
-		filter(w, "conv_3", 1, out, mid, false),
+		filter(w, "conv_0", tensor.ConvShape{Out: mid, In: in, Size: 1, Stride: 1, H: size, W: size}),
+		filter(w, "conv_1", tensor.ConvShape{Out: mid, In: mid, Size: 3, Stride: 1, Up: l.Up, H: size, W: size}),
+		filter(w, "conv_2", tensor.ConvShape{Out: mid, In: mid, Size: 3, Stride: 1, H: large, W: large}),
+		filter(w, "conv_3", tensor.ConvShape{Out: out, In: mid, Size: 1, Stride: 1, H: large, W: large}),
 	}
 	for i, n := range norms[1:] {
 		copy(m.biases[n.at:], w.F32(fmt.Sprintf("conv_%d.bias", i), n.channels))
@@ -120,19 +128,16 @@ func (m *Model) block(w nn.Weights, l Layer, norms [4]norm) block {
 }
 
 // filter reads name.weight, [out][in] or [out][3][3][in].
-func filter(w nn.Weights, name string, size, out, in int, up bool) tensor.Filter {
-	shape := []int{out, in}
-	if size == 3 {
-		shape = []int{out, 3, 3, in}
+func filter(w nn.Weights, name string, s tensor.ConvShape) tensor.Filter {
+	shape := []int{s.Out, s.In}
+	if s.Size == 3 {
+		shape = []int{s.Out, 3, 3, s.In}
 	}
 	v := w.F32(name+".weight", shape...)
-	switch {
-	case v == nil:
+	if v == nil {
 		return tensor.Filter{}
-	case up:
-		return tensor.NewUpFilter(v, out, in)
 	}
-	return tensor.NewFilter(v, out, in, size, 1)
+	return tensor.NewFilter(v, s)
 }
 
 type part struct {

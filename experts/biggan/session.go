@@ -44,10 +44,11 @@ func (m *Model) NewSession(dev *tensor.Device, batch int) *Session {
 	s := &Session{m: m, dev: dev, batch: batch}
 	s.mean, s.invStd = make([]float32, m.channels+m.Width), make([]float32, m.channels+m.Width)
 	tensor.Plan(s.layout)
-	dev.Reserve(m.rgb.Scratch())
+	dev.Reserve(m.rgb.Scratch(m.rgb.H, m.rgb.W))
 	for i := range m.blocks {
 		for k := range m.blocks[i].filters {
-			dev.Reserve(m.blocks[i].filters[k].Scratch())
+			f := &m.blocks[i].filters[k]
+			dev.Reserve(f.Scratch(f.H, f.W))
 		}
 	}
 	if m.attention != nil {
@@ -118,9 +119,8 @@ func (s *Session) Generate(z, class tensor.Tensor, t Truncation) (tensor.Tensor,
 		x, size = s.block(b, s.streams[(i+1)%2], x, n, size, m.key(i))
 	}
 	last := tensor.Affine{Scale: s.last.Scale.Slice(0, n), Offset: s.last.Offset.Slice(0, n)}
-	s.dev.ReLUAffine(x, x, last)
 	image := s.image.Slice(0, n*size*size)
-	s.dev.Conv(image, x, size, size, &m.rgb, tensor.ConvEpilogue{Bias: m.rgbBias, Act: matmul.Tanh})
+	s.dev.Conv(image, x, size, size, &m.rgb, tensor.ConvEpilogue{Before: last, Bias: m.rgbBias, Act: matmul.Tanh})
 	s.show("image", image)
 	return image, nil
 }

@@ -27,6 +27,23 @@ func ReLU(dst []float32, ldd int, x []float32, ldx int, scale, offset []float32,
 	relu(dst, ldd, x, ldx, scale, offset, rows, cols)
 }
 
+// Add adds x [rows][cols], with row stride ldx, to dst.
+func Add(dst []float32, ldd int, x []float32, ldx int, rows, cols int) {
+	if rows < 0 || cols < 0 || ldd < cols || ldx < cols {
+		panic("affine: bad size")
+	}
+	if rows == 0 || cols == 0 {
+		return
+	}
+	if len(dst) < (rows-1)*ldd+cols {
+		panic("affine: dst too short")
+	}
+	if len(x) < (rows-1)*ldx+cols {
+		panic("affine: x too short")
+	}
+	add(dst, ldd, x, ldx, rows, cols)
+}
+
 // Fold turns a conditional batch normalisation that follows a layer with a bias,
 //
 //	y = (x + bias - mean)·invStd·(1 + gain) + shift

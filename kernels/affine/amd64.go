@@ -27,3 +27,7 @@ func relu(dst []float32, ldd int, x []float32, ldx int, scale, offset []float32,
 		reluGeneric(dst, ldd, x, ldx, scale, offset, rows, cols)
 	}
 }
+
+func add(dst []float32, ldd int, x []float32, ldx int, rows, cols int) {
+	addGeneric(dst, ldd, x, ldx, rows, cols)
+}

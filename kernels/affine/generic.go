@@ -9,3 +9,12 @@ func reluGeneric(dst []float32, ldd int, x []float32, ldx int, scale, offset []f
 		}
 	}
 }
+
+func addGeneric(dst []float32, ldd int, x []float32, ldx int, rows, cols int) {
+	for i := range rows {
+		d := dst[i*ldd:][:cols]
+		for j, v := range x[i*ldx:][:cols] {
+			d[j] += v
+		}
+	}
+}

@@ -91,12 +91,13 @@ func (s Scheme) input(dst []float32, ld int, win *window, r *room) {
 		}
 		t.dst = &dst[c]
 		for i := range in {
-			for j := range in {
-				if pixel := win.at(i, j); pixel != nil {
-					t.src[i*in+j] = &pixel[c]
-				} else {
-					t.src[i*in+j] = &beyond[0]
-				}
+			src := t.src[i*in:][:in]
+			row, j0, j1 := win.row(i, in)
+			for j := range src {
+				src[j] = &beyond[0]
+			}
+			for j := j0; j < j1; j++ {
+				src[j] = &row[(j-j0)*win.c+c]
 			}
 		}
 		switch {
@@ -124,9 +125,10 @@ func (s Scheme) output(dst *patch, m []float32, ld int, r *room) {
 	t := outputTile{src: &m[0], ld: 4 * ld, cols: dst.cols, scale: &dst.scale[0], offset: &dst.offset[0], low: dst.low, tmp: &r.tmp[0]}
 	side := s.Tile()
 	for i := range side {
+		row, j1 := dst.row(i, side)
 		for j := range side {
-			if pixel := dst.at(i, j); pixel != nil {
-				t.dst[i*side+j] = &pixel[0]
+			if j < j1 {
+				t.dst[i*side+j] = &row[j*dst.ldd]
 			} else {
 				t.dst[i*side+j] = &r.beyond[0]
 			}

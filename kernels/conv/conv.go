@@ -111,3 +111,44 @@ func AddUpsampled(dst []float32, ldd int, x []float32, h, w, c, p0, p1, j0, j1 i
 		}
 	}
 }
+
+// SumTaps adds up a 3×3 convolution, padding 1, of one image of h×w pixels from the products of its pixels with each tap:
+// taps is [bottom-top][w][3][3][out], the rows top <= y < bottom, and dst the rows y0 <= y < y1 of the output, [y1-y0][w][out].
+// The rows above and below each output row must be among those of taps, unless they are beyond the border. bias is [out] or nil.
+func SumTaps(dst, taps []float32, top, bottom, h, w, out, y0, y1 int, bias []float32) {
+	if h <= 0 || w <= 0 || out <= 0 || y0 < 0 || y1 < y0 || y1 > h || top > max(0, y0-1) || top < 0 || bottom < min(y1+1, h) || bottom > h {
+		panic("conv: bad size")
+	}
+	if len(dst) < (y1-y0)*w*out {
+		panic("conv: dst too short")
+	}
+	if len(taps) < (bottom-top)*w*9*out {
+		panic("conv: taps too short")
+	}
+	if bias != nil && len(bias) < out {
+		panic("conv: bias too short")
+	}
+	for y := y0; y < y1; y++ {
+		row := dst[(y-y0)*w*out:][:w*out]
+		clear(row)
+		for x := 0; bias != nil && x < w; x++ {
+			copy(row[x*out:], bias[:out])
+		}
+		for ky := range 3 {
+			from := y + ky - 1
+			if from < 0 || from >= h {
+				continue
+			}
+			products := taps[(from-top)*w*9*out:][:w*9*out]
+			for kx := range 3 {
+				x0, x1 := max(0, 1-kx), min(w, w+1-kx) // pixels that have a neighbour there
+				for x := x0; x < x1; x++ {
+					d := row[x*out:][:out]
+					for o, v := range products[((x+kx-1)*9+ky*3+kx)*out:][:out] {
+						d[o] += v
+					}
+				}
+			}
+		}
+	}
+}

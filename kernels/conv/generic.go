@@ -7,10 +7,9 @@ func (s Scheme) inputGeneric(dst []float32, ld int, win *window) {
 	for c := range win.c {
 		var d [maxIn][maxIn]float32
 		for i := range in {
-			for j := range in {
-				if pixel := win.at(i, j); pixel != nil {
-					d[j][i] = pixel[c]
-				}
+			row, j0, j1 := win.row(i, in)
+			for j := j0; j < j1; j++ {
+				d[j][i] = row[(j-j0)*win.c+c]
 			}
 		}
 		var half [maxPoints][maxIn]float32
@@ -43,10 +42,9 @@ func (s Scheme) outputGeneric(dst *patch, m []float32, ld int) {
 			}
 		}
 		for i := range out {
-			for j := range out {
-				if pixel := dst.at(i, j); pixel != nil {
-					pixel[c] = max(dst.low, float32(dst.scale[c]*dot(a[j], half[i][:points]))+dst.offset[c])
-				}
+			row, j1 := dst.row(i, out)
+			for j := range j1 {
+				row[j*dst.ldd+c] = max(dst.low, float32(dst.scale[c]*dot(a[j], half[i][:points]))+dst.offset[c])
 			}
 		}
 	}

@@ -271,13 +271,14 @@ type window struct {
 	y, x0   int
 }
 
-// at returns pixel (i, j) of the window, or nil.
-func (win *window) at(i, j int) []float32 {
-	y, x := win.y+i, win.x0+j
-	if uint(y) >= uint(win.h) || uint(x) >= uint(win.w) {
-		return nil
+// row returns the pixels of row i of the window that lie in the image, those of columns j0 <= j < j1.
+func (win *window) row(i, in int) (pixels []float32, j0, j1 int) {
+	y := win.y + i
+	if y < 0 || y >= win.h {
+		return nil, 0, 0
 	}
-	return win.x[(y*win.w+x)*win.c:][:win.c]
+	j0, j1 = max(0, -win.x0), min(in, win.w-win.x0)
+	return win.x[(y*win.w+win.x0+j0)*win.c:][:(j1-j0)*win.c], j0, j1
 }
 
 // patch is one tile of an output image [h][w][ldd], from the pixel (y, x) and the channel j on.
@@ -290,11 +291,11 @@ type patch struct {
 	low           float32
 }
 
-// at returns pixel (i, j) of the tile, or nil beyond the border.
-func (p *patch) at(i, j int) []float32 {
-	y, x := p.y+i, p.x+j
-	if y >= p.h || x >= p.w {
-		return nil
+// row returns the pixels of row i of the tile that lie in the image, those of columns j < j1: pixel j is row[j*ldd:][:cols].
+func (p *patch) row(i, out int) (row []float32, j1 int) {
+	if p.y+i >= p.h {
+		return nil, 0
 	}
-	return p.dst[(y*p.w+x)*p.ldd+p.j:][:p.cols]
+	j1 = min(out, p.w-p.x)
+	return p.dst[((p.y+i)*p.w+p.x)*p.ldd+p.j:][:(j1-1)*p.ldd+p.cols], j1
 }

@@ -1,0 +1,137 @@
+package tensor
+
+import (
+	"netfusion/kernels/affine"
+	"netfusion/kernels/conv"
+	"netfusion/kernels/matmul"
+)
+
+type patchesJob struct {
+	dev          *Device
+	dst, x       Tensor
+	f            *Filter
+	e            ConvEpilogue
+	h, w         int // of the input
+	oh, ow       int // of the grid of windows: the output, or the input where it is upsampled
+	m            int // windows
+	rows, cols   int // of a tile
+	across, down int // tiles
+}
+
+// patch is the length of a patch.
+func (f *Filter) patch() int { return f.patches[0].K }
+
+// patchRows is the height of a tile: as many patches as half of a common second-level cache holds, the other half being
+// for the weights that stream by, but not so few that streaming them is what takes the time. Multiples of 12 and of 8
+// suit the microkernels.
+func (f *Filter) patchRows() int {
+	const patches = 1 << 17 // values
+	return min(max(patches/f.patch()/24*24, 24), 192)
+}
+
+func (f *Filter) patchesScratch() int {
+	n := f.patchRows() * f.patch()
+	if f.Up {
+		n += f.patchRows() * f.Out
+	}
+	return n
+}
+
+func (d *Device) patchesConv(dst, x Tensor, h, w int, f *Filter, e *ConvEpilogue) {
+	j := &d.patches
+	*j = patchesJob{dev: d, dst: dst, x: x, f: f, e: *e, h: h, w: w, oh: (h + f.Stride - 1) / f.Stride, ow: (w + f.Stride - 1) / f.Stride}
+	j.m = x.Rows / (h * w) * j.oh * j.ow
+	j.split(d.Workers())
+	d.pool.Run(j, len(f.patches)*j.down*j.across)
+	*j = patchesJob{}
+}
+
+// split cuts the windows into tiles, and the channels too where there are too few windows to keep the workers busy.
+func (j *patchesJob) split(workers int) {
+	j.rows = min(j.f.patchRows(), j.m)
+	j.down = (j.m + j.rows - 1) / j.rows
+	j.across, j.cols = 1, j.f.Out
+	if tiles := j.down * len(j.f.patches); workers > 1 && tiles < 2*workers {
+		panels := (j.f.Out + 63) / 64
+		j.across = min((2*workers+tiles-1)/tiles, panels)
+		j.cols = (panels + j.across - 1) / j.across * 64
+		j.across = (j.f.Out + j.cols - 1) / j.cols
+	}
+}
+
+// Tile computes rows windows of one phase in cols channels.
+func (j *patchesJob) Tile(i int) {
+	f, e := j.f, &j.e
+	j0 := i % j.across * j.cols
+	j1 := min(j0+j.cols, f.Out)
+	phase, p := i/j.across/j.down, i/j.across%j.down*j.rows
+	m := min(j.rows, j.m-p)
+
+	buf := j.dev.Scratch(j.scratch())
+	x := j.gather(buf, phase, p, m)
+	w := f.patches[phase]
+	product := matmul.Epilogue{Bias: e.Bias, Act: e.Act}
+	if f.Up {
+		y := buf[j.rows*w.K:]
+		matmul.F32(y, w.N, x, w.K, w.Panels, m, w.N, w.K, j0, j1, &product)
+		j.scatter(y, phase, p, m, j0, j1)
+		j.dev.Return(buf)
+		return
+	}
+	dst := j.dst.Data[p*w.N:]
+	matmul.F32(dst, w.N, x, w.K, w.Panels, m, w.N, w.K, j0, j1, &product)
+	switch {
+	case e.Skip.Cols != 0 && e.SkipUp:
+		conv.AddUpsampled(dst, w.N, e.Skip.Data, j.oh/2, j.ow/2, e.Skip.Cols, p, p+m, j0, j1)
+	case e.Skip.Cols != 0:
+		affine.Add(dst[j0:], w.N, e.Skip.Data[p*e.Skip.Cols+j0:], e.Skip.Cols, m, j1-j0)
+	case !e.After.none():
+		e.After.apply(dst, w.N, dst, w.N, m, p, j.oh*j.ow, j0, j1)
+	}
+	j.dev.Return(buf)
+}
+
+// scratch is what a tile needs: nothing where the windows are the pixels as they are.
+func (j *patchesJob) scratch() int {
+	if j.f.Size == 1 && j.e.Before.none() {
+		return 0
+	}
+	return j.f.patchesScratch()
+}
+
+// gather returns the m patches from p on, [m][patch].
+func (j *patchesJob) gather(buf []float32, phase, p, m int) []float32 {
+	c := j.f.In
+	switch {
+	case j.f.Up:
+		conv.UpPatches(buf, j.x.Data, j.h, j.w, c, phase/2, phase%2, p, p+m)
+	case j.f.Size == 3:
+		conv.Patches(buf, j.x.Data, j.h, j.w, c, j.f.Stride, p, p+m)
+	case !j.e.Before.none():
+		j.e.Before.apply(buf, c, j.x.Data[p*c:], c, m, p, j.h*j.w, 0, c)
+	default:
+		return j.x.Data[p*c:]
+	}
+	return buf
+}
+
+// scatter writes y, the windows p … p+m-1 of one phase, to every second pixel of every second row.
+func (j *patchesJob) scatter(y []float32, phase, p, m, j0, j1 int) {
+	n, ldd := j.f.Out, 2*j.f.Out
+	for m > 0 {
+		image, row, col := p/(j.h*j.w), p/j.w%j.h, p%j.w
+		run := min(m, j.w-col)
+		at := (image*2*j.h+2*row+phase/2)*2*j.w + 2*col + phase%2
+		if dst := j.dst.Data[at*n:]; j.e.After.none() {
+			for i := range run {
+				copy(dst[i*ldd+j0:i*ldd+j1], y[i*n+j0:])
+			}
+		} else {
+			j.e.After.apply(dst, ldd, y, n, run, p, j.h*j.w, j0, j1)
+		}
+		m, p = m-run, p+run
+		if m > 0 {
+			y = y[run*n:]
+		}
+	}
+}
