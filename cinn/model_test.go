@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
+	"runtime/metrics"
 	"slices"
 	"strings"
 	"sync"
@@ -25,7 +27,12 @@ import (
 // open opens a model and a session of it for as long as the test runs.
 func open(t testing.TB, path string, workers int) (*cinn.Model, *cinn.Session) {
 	t.Helper()
-	m, err := cinn.Open(path, cinn.Options{Workers: workers})
+	return openIn(t, path, cinn.Options{Workers: workers})
+}
+
+func openIn(t testing.TB, path string, o cinn.Options) (*cinn.Model, *cinn.Session) {
+	t.Helper()
+	m, err := cinn.Open(path, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,23 +85,40 @@ func TestTheSameRequestDrawsTheSameBytesForAnyNumberOfWorkers(t *testing.T) {
 	}
 }
 
-func TestGenerateDoesNotAllocate(t *testing.T) {
-	m, s := open(t, tiny.Pack(t), 2)
-	dst := image.NewNRGBA(m.Bounds())
-	generate := func(r cinn.Request) {
-		if err := s.Generate(t.Context(), dst, r); err != nil {
-			t.Fatal(err)
+func TestGenerateAllocatesNothingAndStartsNoGoroutine(t *testing.T) {
+	path := tiny.Pack(t)
+	for _, precision := range precisions {
+		m, s := openIn(t, path, cinn.Options{Workers: 2, Precision: precision})
+		dst := image.NewNRGBA(m.Bounds())
+		generate := func(r cinn.Request) {
+			if err := s.Generate(t.Context(), dst, r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r := cinn.Request{Prompt: "red heart"}
+		generate(r) // t.Context() starts what it needs
+		running, started := runtime.NumGoroutine(), goroutines()
+		if n := testing.AllocsPerRun(20, func() { r.Sample++; generate(r) }); n != 0 {
+			t.Errorf("%v, the prompt of before: %v allocations", precision, n)
+		}
+		prompts := []string{"w1 w2 w3", "red hearts"}
+		if n := testing.AllocsPerRun(20, func() { r.Sample++; r.Prompt = prompts[r.Sample%2]; generate(r) }); n != 0 {
+			t.Errorf("%v, another prompt each time: %v allocations", precision, n)
+		}
+		if n, total := runtime.NumGoroutine(), goroutines(); n != running || total != started {
+			t.Errorf("%v: %d goroutines after 42 calls, %d before; %d were started", precision, n, running, total-started)
 		}
 	}
-	r := cinn.Request{Prompt: "red heart"}
-	if n := testing.AllocsPerRun(20, func() { r.Sample++; generate(r) }); n != 0 {
-		t.Errorf("the prompt of before: %v allocations", n)
-	}
-	prompts := []string{"w1 w2 w3", "red hearts"}
-	if n := testing.AllocsPerRun(20, func() { r.Sample++; r.Prompt = prompts[r.Sample%2]; generate(r) }); n != 0 {
-		t.Errorf("another prompt each time: %v allocations", n)
-	}
 }
+
+// goroutines is how many were ever started.
+func goroutines() uint64 {
+	s := []metrics.Sample{{Name: "/sched/goroutines-created:goroutines"}}
+	metrics.Read(s)
+	return s[0].Value.Uint64()
+}
+
+var precisions = []cinn.Precision{cinn.F32, cinn.BF16, cinn.Int8}
 
 func TestTimingsAreThoseOfTheLastCall(t *testing.T) {
 	m, s := open(t, tiny.Pack(t), 1)
@@ -107,33 +131,38 @@ func TestTimingsAreThoseOfTheLastCall(t *testing.T) {
 	}
 }
 
-func TestSessionsOfOneModelRunSideBySide(t *testing.T) {
-	m, s := open(t, tiny.Pack(t), 2)
-	prompts := []string{"red heart", "w1 w2"}
-	var want [2][]uint8
-	for i, p := range prompts {
-		want[i] = draw(t, s, m.Bounds(), cinn.Request{Prompt: p})
-	}
-	var group sync.WaitGroup
-	for i, p := range prompts {
-		group.Go(func() {
-			s, err := m.NewSession()
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			defer s.Close()
-			dst := image.NewNRGBA(m.Bounds())
-			for range 10 {
-				clear(dst.Pix)
-				if err := s.Generate(context.Background(), dst, cinn.Request{Prompt: p}); err != nil || !slices.Equal(dst.Pix, want[i]) {
-					t.Errorf("%s: %v, or another picture than alone", p, err)
+func TestEightSessionsOfOneModelRunSideBySide(t *testing.T) {
+	path := tiny.Pack(t)
+	for _, precision := range precisions {
+		m, s := openIn(t, path, cinn.Options{Workers: 2, Precision: precision})
+		prompts := []string{"red heart", "w1 w2"}
+		var want [2][]uint8
+		for i, p := range prompts {
+			want[i] = draw(t, s, m.Bounds(), cinn.Request{Prompt: p})
+		}
+		var group sync.WaitGroup
+		for i := range 8 {
+			group.Go(func() {
+				s, err := m.NewSession()
+				if err != nil {
+					t.Error(err)
 					return
 				}
-			}
-		})
+				defer s.Close()
+				dst := image.NewNRGBA(m.Bounds())
+				for k := range 10 {
+					which := (i + k/4) % 2 // several calls of one prompt, then another
+					clear(dst.Pix)
+					err := s.Generate(context.Background(), dst, cinn.Request{Prompt: prompts[which]})
+					if err != nil || !slices.Equal(dst.Pix, want[which]) {
+						t.Errorf("%v, %s: %v, or another picture than alone", precision, prompts[which], err)
+						return
+					}
+				}
+			})
+		}
+		group.Wait()
 	}
-	group.Wait()
 }
 
 func TestPartOfALargerImageIsDrawnInto(t *testing.T) {
@@ -248,6 +277,9 @@ func TestInfoIsThatOfThePack(t *testing.T) {
 	}
 	if _, err := cinn.Open(filepath.Join(t.TempDir(), "none"), cinn.Options{}); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("%v", err)
+	}
+	if _, err := cinn.Open(tiny.Pack(t), cinn.Options{Precision: cinn.Int8 + 1}); err == nil {
+		t.Error("a precision that there is not was accepted")
 	}
 	if _, err := cinn.Open(tiny.Pack(t), cinn.Options{Workers: -1}); err == nil {
 		t.Error("-1 workers: no error")

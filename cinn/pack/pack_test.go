@@ -23,9 +23,9 @@ func cacheless(t *testing.T) {
 	t.Setenv("LocalAppData", cache) // where Windows looks
 }
 
-func open(t *testing.T, workers int) (*cinn.Model, *cinn.Session) {
+func open(t *testing.T, o cinn.Options) (*cinn.Model, *cinn.Session) {
 	t.Helper()
-	m, err := pack.Open(cinn.Options{Workers: workers})
+	m, err := pack.Open(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,19 +38,76 @@ func open(t *testing.T, workers int) (*cinn.Model, *cinn.Session) {
 	return m, s
 }
 
+var precisions = []cinn.Precision{cinn.F32, cinn.BF16, cinn.Int8}
+
 func TestTheSameBytesForAnyNumberOfWorkers(t *testing.T) {
 	cacheless(t)
-	var first []uint8
-	for _, workers := range []int{1, 2, 7} {
-		m, s := open(t, workers)
-		img := image.NewNRGBA(m.Bounds())
-		if err := s.Generate(t.Context(), img, cinn.Request{Prompt: "red heart", Seed: 1}); err != nil {
-			t.Fatal(err)
+	for _, precision := range precisions {
+		var first []uint8
+		for _, workers := range []int{1, 2, 7} {
+			m, s := open(t, cinn.Options{Workers: workers, Precision: precision})
+			img := image.NewNRGBA(m.Bounds())
+			if err := s.Generate(t.Context(), img, cinn.Request{Prompt: "red heart", Seed: 1}); err != nil {
+				t.Fatal(err)
+			}
+			if first == nil {
+				first = img.Pix
+			} else if !slices.Equal(img.Pix, first) {
+				t.Errorf("%v: %d workers draw another picture than 1", precision, workers)
+			}
 		}
-		if first == nil {
-			first = img.Pix
-		} else if !slices.Equal(img.Pix, first) {
-			t.Errorf("%d workers draw another picture than 1", workers)
+	}
+}
+
+// What a lower precision does to pictures, against those of float32: the median PSNR, and how many are another picture, since a
+// class is drawn by lot and a rounded embedding may move the edge between two of them across the lot.
+var pictureError = map[cinn.Precision]struct{ psnr, other float64 }{cinn.BF16: {40, 0.02}, cinn.Int8: {30, 0.05}}
+
+func TestPicturesInEveryPrecision(t *testing.T) {
+	cacheless(t)
+	prompts := []string{"red heart", "a dog in the rain", "sunflower", "police car", "an old wizard with a long beard", "rocket", "happy", "ten o'clock"}
+	draws := 8
+	if testing.Short() {
+		draws = 2
+	}
+	m, exact := open(t, cinn.Options{})
+	want, got := image.NewNRGBA(m.Bounds()), image.NewNRGBA(m.Bounds())
+	for precision, bound := range pictureError {
+		_, s := open(t, cinn.Options{Precision: precision})
+		var psnr []float64
+		for _, prompt := range prompts {
+			for sample := range draws {
+				r := cinn.Request{Prompt: prompt, Seed: 1, Sample: uint64(sample)}
+				if err := exact.Generate(t.Context(), want, r); err != nil {
+					t.Fatal(err)
+				}
+				if err := s.Generate(t.Context(), got, r); err != nil {
+					t.Fatal(err)
+				}
+				var square, n float64
+				for i, v := range want.Pix {
+					if i%4 < 3 {
+						d := float64(v) - float64(got.Pix[i])
+						square, n = square+d*d, n+1
+					}
+				}
+				psnr = append(psnr, 10*math.Log10(255*255/(square/n)))
+			}
+		}
+		slices.Sort(psnr)
+		other := 0
+		for _, v := range psnr {
+			if v < 20 {
+				other++
+			}
+		}
+		median, share := psnr[len(psnr)/2], float64(other)/float64(len(psnr))
+		t.Logf("%v: PSNR %.1f dB (median), %.1f (5%%), %.1f (least); %d of %d are other pictures", precision, median, psnr[len(psnr)/20], psnr[0], other, len(psnr))
+		if !(median >= bound.psnr && share <= bound.other) {
+			t.Errorf("%v: want %v dB and at most %v others", precision, bound.psnr, bound.other)
+		}
+		if math.IsInf(psnr[0], 1) {
+			t.Errorf("%v: exactly the pictures of float32", precision)
 		}
 	}
 }
@@ -58,7 +115,7 @@ func TestTheSameBytesForAnyNumberOfWorkers(t *testing.T) {
 // Real latents, with the names of what they show, go through the flow and back.
 func TestTheFlowIsInvertible(t *testing.T) {
 	cacheless(t)
-	_, s := open(t, 0)
+	_, s := open(t, cinn.Options{})
 	file, err := cinn.OpenContainer("emoji.pack")
 	if err != nil {
 		t.Fatal(err)
