@@ -4,6 +4,7 @@ import (
 	"image"
 	"math"
 	"slices"
+	"sync"
 	"testing"
 
 	"netfusion/cinn"
@@ -55,6 +56,36 @@ func TestTheSameBytesForAnyNumberOfWorkers(t *testing.T) {
 			} else if !slices.Equal(img.Pix, first) {
 				t.Errorf("%v: %d workers draw another picture than 1", precision, workers)
 			}
+		}
+	}
+}
+
+func TestEightSessionsOfOneModelDrawTheSameBytes(t *testing.T) {
+	cacheless(t)
+	m, _ := open(t, cinn.Options{Workers: 1})
+	r := cinn.Request{Prompt: "red heart", Seed: 1}
+	var drawn [8]*image.NRGBA
+	var all sync.WaitGroup
+	for i := range drawn {
+		all.Go(func() {
+			s, err := m.NewSession()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer s.Close()
+			drawn[i] = image.NewNRGBA(m.Bounds())
+			for range 3 {
+				if err := s.Generate(t.Context(), drawn[i], r); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	for _, img := range drawn[1:] {
+		if !slices.Equal(img.Pix, drawn[0].Pix) {
+			t.Error("a session draws other bytes")
 		}
 	}
 }
