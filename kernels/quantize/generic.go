@@ -37,7 +37,17 @@ func f16FromF32(f float32) uint16 {
 	}
 }
 
-func f32FromBF16(h uint16) float32 { return math.Float32frombits(uint32(h) << 16) }
+func widenBF16Generic(dst []float32, src []uint16) {
+	for i, h := range src {
+		dst[i] = math.Float32frombits(uint32(h) << 16)
+	}
+}
+
+func narrowBF16Generic(dst []uint16, src []float32) {
+	for i, f := range src {
+		dst[i] = bf16FromF32(f)
+	}
+}
 
 func bf16FromF32(f float32) uint16 {
 	b := math.Float32bits(f)
@@ -53,16 +63,27 @@ func dequantizeRow(dst []float32, q []int8, scale float32) {
 	}
 }
 
-func quantizeRow(q []int8, src []float32) (scale float32) {
-	var peak float32
-	for _, x := range src {
-		peak = max(peak, float32(math.Abs(float64(x))))
-	}
-	scale = peak / 127
-	if scale == 0 { // also where peak is so small that the quotient vanishes
+// quantizeI8Row is F32ToI8Rows of one row.
+func quantizeI8Row(q []int8, src []float32) (scale float32) {
+	scale = peak(src) / 127
+	if scale == 0 { // also where the peak is so small that the quotient vanishes
 		clear(q)
 		return 0
 	}
+	roundI8(q, src, scale)
+	return scale
+}
+
+// peakGeneric returns the greatest magnitude. Magnitudes are in the order of their bits, and a NaN comes last.
+func peakGeneric(src []float32) float32 {
+	var peak uint32
+	for _, x := range src {
+		peak = max(peak, math.Float32bits(x)&0x7fffffff)
+	}
+	return math.Float32frombits(peak)
+}
+
+func roundI8Generic(q []int8, src []float32, scale float32) {
 	for i, x := range src {
 		v := math.RoundToEven(float64(x / scale))
 		// A subnormal scale is coarse enough to overshoot; written so that a NaN, too, gets a value that is the same everywhere.
@@ -71,23 +92,43 @@ func quantizeRow(q []int8, src []float32) (scale float32) {
 		}
 		q[i] = int8(min(v, 127))
 	}
-	return scale
 }
 
+// quantizeU8Row is F32ToU8Rows of one row.
 func quantizeU8Row(q []uint8, x []float32) (scale float32, zero int32) {
-	var low, high float32
-	for _, v := range x {
-		low, high = min(low, v), max(high, v)
-	}
+	const normal = 0x1p-126 // of anything less the inverse would be infinite
+	low, high, peak := span(x)
 	scale = (high - low) / 255
-	if scale == 0 {
+	if !(peak <= math.MaxFloat32) {
+		scale = float32(math.NaN())
+	} else if scale < normal {
+		scale = 0
+	}
+	if !(scale > 0) {
 		clear(q)
-		return 0, 0
+		return scale, 0
 	}
 	inverse := 1 / scale
-	z := float32(math.RoundToEven(float64(-low * inverse)))
-	for i, v := range x {
-		q[i] = uint8(min(max(float32(math.RoundToEven(float64(v*inverse)))+z, 0), 255))
+	zero = int32(math.RoundToEven(float64(-low * inverse)))
+	roundU8(q, x, inverse, zero)
+	return scale, zero
+}
+
+// spanGeneric returns the least and the greatest of 0 and x, and the greatest magnitude, which tells whether all are finite.
+func spanGeneric(x []float32) (low, high, peak float32) {
+	for _, v := range x {
+		if v < low {
+			low = v
+		}
+		if v > high {
+			high = v
+		}
 	}
-	return scale, int32(z)
+	return low, high, peakGeneric(x)
+}
+
+func roundU8Generic(q []uint8, x []float32, inverse float32, zero int32) {
+	for i, v := range x {
+		q[i] = uint8(min(max(int32(math.RoundToEven(float64(v*inverse)))+zero, 0), 255))
+	}
 }

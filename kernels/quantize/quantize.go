@@ -20,9 +20,7 @@ func BF16ToF32(dst []float32, src []uint16) {
 	if len(dst) != len(src) {
 		panic("quantize: BF16ToF32: len(dst) != len(src)")
 	}
-	for i, h := range src {
-		dst[i] = f32FromBF16(h)
-	}
+	widenBF16(dst, src)
 }
 
 // F32ToF16 rounds float32 to binary16. Magnitudes of 65520 and above become infinite. Lengths must be equal.
@@ -40,9 +38,7 @@ func F32ToBF16(dst []uint16, src []float32) {
 	if len(dst) != len(src) {
 		panic("quantize: F32ToBF16: len(dst) != len(src)")
 	}
-	for i, f := range src {
-		dst[i] = bf16FromF32(f)
-	}
+	narrowBF16(dst, src)
 }
 
 // BF16 rounds one float32 to bfloat16.
@@ -50,7 +46,8 @@ func BF16(f float32) uint16 { return bf16FromF32(f) }
 
 // F32ToU8Rows quantises each row of activations to uint8: x[r][c] ≈ scale[r]·(q[r][c] - zero[r]), where scale[r] spreads 255 steps
 // over the range of the row and 0 (which so is exact), and zero[r] is the step of 0. q is [rows][ldq], x is [rows][ldx]; the
-// ldq-cols values behind each row of q are set to 0. Values must be finite.
+// ldq-cols values behind each row of q are set to 0. A row that holds an infinity or a NaN is lost: its scale is a NaN. One whose
+// values are all below 10⁻³⁶ in magnitude counts as zeros.
 func F32ToU8Rows(q []uint8, ldq int, scale []float32, zero []int32, x []float32, ldx, rows, cols int) {
 	if rows < 0 || cols < 0 || ldq < cols || ldx < cols {
 		panic("quantize: bad size")
@@ -83,7 +80,7 @@ func I8RowsToF32(dst []float32, q []int8, scale []float32, rows, cols int) {
 func F32ToI8Rows(q []int8, scale, src []float32, rows, cols int) {
 	checkRows(len(src), len(q), len(scale), rows, cols)
 	for r := range rows {
-		scale[r] = quantizeRow(q[r*cols:][:cols], src[r*cols:][:cols])
+		scale[r] = quantizeI8Row(q[r*cols:][:cols], src[r*cols:][:cols])
 	}
 }
 

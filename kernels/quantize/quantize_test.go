@@ -3,7 +3,10 @@ package quantize
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
+
+	"netfusion/kernels/cpu/cputest"
 )
 
 // value16 decodes any binary format of 16 bits in float64, straight from its definition.
@@ -216,4 +219,126 @@ func TestDoesNotAllocate(t *testing.T) {
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
+}
+
+// A row is given back to within half a step, and 0 exactly.
+func TestU8RowsRoundTrip(t *testing.T) {
+	cputest.EachForm(t, func(t *testing.T) {
+		rng := rand.New(rand.NewPCG(3, 4))
+		for cols := range 70 {
+			const rows = 6
+			ldq, ldx := (cols+3)&^3, cols+1
+			x := make([]float32, rows*ldx)
+			for i := range x {
+				x[i] = float32(rng.NormFloat64()) + float32(i/ldx) - 2 // the last rows are on one side of 0
+				if i%7 == 0 {
+					x[i] = 0
+				}
+			}
+			q, scale, zero := make([]uint8, rows*ldq), make([]float32, rows), make([]int32, rows)
+			for i := range q {
+				q[i] = 99
+			}
+			F32ToU8Rows(q, ldq, scale, zero, x, ldx, rows, cols)
+			for r := range rows {
+				if zero[r] < 0 || zero[r] > 255 {
+					t.Fatalf("%d columns: zero point %d", cols, zero[r])
+				}
+				for c := range ldq {
+					got := scale[r] * float32(int32(q[r*ldq+c])-zero[r])
+					if c >= cols {
+						if q[r*ldq+c] != 0 {
+							t.Fatalf("%d columns: %d behind the row", cols, q[r*ldq+c])
+						}
+					} else if v := x[r*ldx+c]; math.Abs(float64(v-got)) > 0.501*float64(scale[r]) || v == 0 && got != 0 {
+						t.Fatalf("%d columns: %v came back as %v in steps of %v", cols, v, got, scale[r])
+					}
+				}
+			}
+		}
+	})
+}
+
+func TestU8RowsThatHaveNoScale(t *testing.T) {
+	cputest.EachForm(t, func(t *testing.T) {
+		inf, nan := float32(math.Inf(1)), float32(math.NaN())
+		for _, c := range []struct{ value, scale float32 }{{inf, nan}, {-inf, nan}, {nan, nan}, {1e-37, 0}, {-1e-45, 0}, {0, 0}} {
+			for _, n := range []int{1, 5, 16, 37} {
+				x, q, scale, zero := make([]float32, n), make([]uint8, n), []float32{9}, []int32{9}
+				x[n-1] = c.value
+				if c.scale != c.scale {
+					x[0] += 3
+				}
+				F32ToU8Rows(q, n, scale, zero, x, n, 1, n)
+				if scale[0] != c.scale && (scale[0] == scale[0] || c.scale == c.scale) || zero[0] != 0 || slices.Max(q) != 0 {
+					t.Errorf("%v behind %d others: scale %v, zero %v, q %v", c.value, n-1, scale, zero, q)
+				}
+			}
+		}
+	})
+}
+
+// The vector forms do what generic.go does, bit for bit, and touch nothing beyond their operands.
+func TestFormsGiveTheSameBits(t *testing.T) {
+	special := []float32{0, float32(math.Copysign(0, -1)), 1e-45, -1e-40, math.MaxFloat32, float32(math.Inf(1)), float32(math.Inf(-1)),
+		float32(math.NaN()), math.Float32frombits(0xff800001), 0.5, 1.5, 2.5, -0.5}
+	rng := rand.New(rand.NewPCG(5, 6))
+	cputest.EachForm(t, func(t *testing.T) {
+		for n := range 100 {
+			edges[float32, uint16, uint8, int8](t, n, func(x []float32, h []uint16, u []uint8, i8 []int8) {
+				for i := range x {
+					x[i] = float32(rng.NormFloat64())
+				}
+				scale := peakGeneric(x) / 127
+				roundI8(i8, x, scale)
+				same(t, "roundI8", n, i8, func(dst []int8) { roundI8Generic(dst, x, scale) })
+				roundU8(u, x, 40, 100)
+				same(t, "roundU8", n, u, func(dst []uint8) { roundU8Generic(dst, x, 40, 100) })
+
+				low, high, most := span(x)
+				if l, h, p := spanGeneric(x); low != l || high != h || most != p {
+					t.Fatalf("span of %d: %v %v %v, want %v %v %v", n, low, high, most, l, h, p)
+				}
+				for i := range x {
+					if rng.IntN(3) == 0 {
+						x[i] = special[rng.IntN(len(special))]
+					}
+				}
+				if got, want := math.Float32bits(peak(x)), math.Float32bits(peakGeneric(x)); got != want {
+					t.Fatalf("peak of %d: %#x, want %#x", n, got, want)
+				}
+				narrowBF16(h, x)
+				same(t, "narrowBF16", n, h, func(dst []uint16) { narrowBF16Generic(dst, x) })
+				widenBF16(x, h)
+				same(t, "widenBF16", n, asBits(x), func(dst []uint32) {
+					wide := make([]float32, n)
+					widenBF16Generic(wide, h)
+					copy(dst, asBits(wide))
+				})
+			})
+		}
+	})
+}
+
+// edges calls f with operands that end where memory may not be touched, and then with some that begin there.
+func edges[A, B, C, D any](t *testing.T, n int, f func([]A, []B, []C, []D)) {
+	f(cputest.AtPageEnd[A](t, n), cputest.AtPageEnd[B](t, n), cputest.AtPageEnd[C](t, n), cputest.AtPageEnd[D](t, n))
+	f(cputest.AtPageStart[A](t, n), cputest.AtPageStart[B](t, n), cputest.AtPageStart[C](t, n), cputest.AtPageStart[D](t, n))
+}
+
+func same[T comparable](t *testing.T, what string, n int, got []T, definition func(dst []T)) {
+	t.Helper()
+	want := make([]T, n)
+	definition(want)
+	if !slices.Equal(got, want) {
+		t.Fatalf("%s of %d values: %v, want %v", what, n, got, want)
+	}
+}
+
+func asBits(f []float32) []uint32 {
+	bits := make([]uint32, len(f))
+	for i, v := range f {
+		bits[i] = math.Float32bits(v)
+	}
+	return bits
 }
