@@ -57,17 +57,19 @@ func newWinograd(s conv.Scheme, w []float32, out, in int) winograd {
 	for j := 0; j < out; j += strip {
 		n := min(strip, out-j)
 		s.Weights(u, w[j*9*in:][:n*9*in], n, in)
+		panels, padded := t.at(j)
 		for p := range points {
-			matmul.Pack(t.at(j, p), u[p*n*in:][:n*in], n, in)
+			matmul.Pack(panels[p*padded*in:], u[p*n*in:][:n*in], n, in)
 		}
 	}
 	return t
 }
 
-// at returns the packed weights of point p of the strip that begins at output j.
-func (t *winograd) at(j, p int) []float32 {
-	n := matmul.PackedLen(min(strip, t.out-j), t.in)
-	return t.panels[t.scheme.Points()*j*t.in+p*n:][:n]
+// at returns the packed weights of the strip that begins at output j: for each point n outputs, a multiple of a panel.
+func (t *winograd) at(j int) (panels []float32, n int) {
+	points := t.scheme.Points()
+	n = roundUp(min(strip, t.out-j), matmul.Width)
+	return t.panels[points*j*t.in:][:points*n*t.in], n
 }
 
 // rows is the number of tiles that are transformed together: about as many as the second-level cache has room for, but
@@ -77,11 +79,13 @@ func (t *winograd) rows() int {
 	return min(max(values/(t.scheme.Points()*t.in), 16), 48)
 }
 
-// A line between two points keeps them from falling on the same places in the cache.
+// A line between two points, or tiles, keeps them from falling on the same places in the cache.
 const apart = 16
 
+// scratch is room for V [points][rows][in] and for M [rows][points][strip].
 func (t *winograd) scratch() int {
-	return t.scheme.Points() * (t.rows()*t.in + apart + t.rows()*strip + apart)
+	points := t.scheme.Points()
+	return points*(t.rows()*t.in+apart) + t.rows()*(points*strip+apart)
 }
 
 type winogradJob struct {
@@ -133,16 +137,17 @@ func (j *winogradJob) Tile(i int) {
 	m, points := t1-t0, f.scheme.Points()
 
 	buf := j.dev.Scratch(f.scratch())
-	ldv, lds := j.rows*f.in+apart, j.rows*strip+apart
+	ldv, ldm := j.rows*f.in+apart, points*strip+apart
 	v, sums := buf[:points*ldv], buf[points*ldv:]
 	f.scheme.Input(v, ldv, j.x.Data, j.h, j.w, f.in, t0, t1)
 	begin := i % j.across * j.cols
 	for j0 := begin; j0 < min(begin+j.cols, f.out); j0 += strip {
-		n := min(strip, f.out-j0)
+		// One product with the weights of all points, each of which has its own V: so the next ones are fetched meanwhile.
+		panels, n := f.at(j0)
 		for p := range points {
-			matmul.F32(sums[p*lds:], strip, v[p*ldv:], f.in, f.at(j0, p), m, n, f.in, 0, n, nil)
+			matmul.F32(sums, ldm, v[p*ldv:], f.in, panels, m, points*n, f.in, p*n, (p+1)*n, nil)
 		}
-		f.scheme.Output(j.dst.Data, f.out, sums, lds, strip, j.h, j.w, t0, t1, j0, j0+n, &j.finish)
+		f.scheme.Output(j.dst.Data, f.out, sums, n, ldm, j.h, j.w, t0, t1, j0, min(j0+strip, f.out), &j.finish)
 	}
 	j.dev.Return(buf)
 }

@@ -207,10 +207,10 @@ type Finish struct {
 }
 
 // Output computes the tiles t0 <= t < t1 of the output in the channels j0 <= j < j1 from the sums M: point p of tile t is
-// m[p*ld+(t-t0)*ldm:][:j1-j0]. dst is the whole output [images][h'][w'][ldd], h and w are the size of the input.
+// m[p*ld+(t-t0)*ldm:][:j1-j0], points or tiles outside. dst is the whole output [images][h'][w'][ldd], h and w are the size of the input.
 func (s Scheme) Output(dst []float32, ldd int, m []float32, ld, ldm, h, w, t0, t1, j0, j1 int, f *Finish) {
 	cols := j1 - j0
-	if h <= 0 || w <= 0 || t0 < 0 || t1 < t0 || j0 < 0 || cols < 0 || ldd < j1 || ldm < cols || ld < (t1-t0-1)*ldm+cols {
+	if h <= 0 || w <= 0 || t0 < 0 || t1 < t0 || j0 < 0 || cols < 0 || ldd < j1 || ldm < cols || ld < cols {
 		panic("conv: bad size")
 	}
 	if t0 == t1 || cols == 0 {

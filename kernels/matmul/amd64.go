@@ -102,11 +102,11 @@ func (f form) run(t *tile) {
 	}
 }
 
-// shape chooses the largest tile for m rows.
-func (f form) shape(m int) (rows, panels int) {
+// shape chooses the largest tile for m rows and n columns.
+func (f form) shape(m, n int) (rows, panels int) {
 	wide := f == f32AVX512 || f == bf16AVX512 || f == i8AVX512
 	switch {
-	case wide && (6 < m && m <= 8 || 12 < m && m <= 16):
+	case wide && n > 4*Width && (6 < m && m <= 8 || 12 < m && m <= 16):
 		return 8, 3 // one pass over the weights fewer
 	case wide:
 		return 6, 4
@@ -122,7 +122,7 @@ func multiplyF32(dst []float32, ldd int, x []float32, ldx int, w []float32, m, k
 		multiplyF32Generic(dst, ldd, x, ldx, w, m, k, j0, j1, e)
 		return
 	}
-	p := product{f32AVX2, dst, ldd, unsafe.Pointer(&x[0]), 4 * ldx, unsafe.Pointer(&w[0]), m, k, e, nil, nil}
+	p := product{f32AVX2, dst, ldd, unsafe.Pointer(&x[0]), 4 * ldx, unsafe.Pointer(&w[0]), len(w) / k, m, k, e, nil, nil}
 	if cpu.AVX512 {
 		p.form = f32AVX512
 	}
@@ -134,7 +134,7 @@ func multiplyBF16(dst []float32, ldd int, x []uint16, ldx int, w []uint16, m, k,
 		multiplyBF16Generic(dst, ldd, x, ldx, w, m, k, j0, j1, e)
 		return
 	}
-	p := product{bf16AVX2, dst, ldd, unsafe.Pointer(&x[0]), 2 * ldx, unsafe.Pointer(&w[0]), m, even(k) / 2, e, nil, nil}
+	p := product{bf16AVX2, dst, ldd, unsafe.Pointer(&x[0]), 2 * ldx, unsafe.Pointer(&w[0]), len(w) / even(k), m, even(k) / 2, e, nil, nil}
 	if cpu.AVX512BF16 {
 		p.form = bf16AVX512
 	}
@@ -146,7 +146,7 @@ func multiplyI8(dst []float32, ldd int, x *Uint8, w *Int8, m, k, j0, j1 int, e *
 		multiplyI8Generic(dst, ldd, x, w, m, k, j0, j1, e)
 		return
 	}
-	p := product{i8AVX2, dst, ldd, unsafe.Pointer(&x.Q[0]), x.Ld, unsafe.Pointer(&w.Panels[0]), m, four(k) / 4, e, x, w}
+	p := product{i8AVX2, dst, ldd, unsafe.Pointer(&x.Q[0]), x.Ld, unsafe.Pointer(&w.Panels[0]), len(w.Panels) / four(k), m, four(k) / 4, e, x, w}
 	if cpu.AVX512VNNI {
 		p.form = i8AVX512
 	}
@@ -167,6 +167,7 @@ type product struct {
 	x     unsafe.Pointer // [m][steps]
 	ldx   int            // in bytes
 	w     unsafe.Pointer // [panels][steps]
+	n     int            // columns of all panels
 	m     int
 	steps int
 	e     *Epilogue
@@ -187,7 +188,7 @@ func (p *product) weights(b *block, s int) unsafe.Pointer {
 }
 
 func (p *product) multiply(j0, j1 int) {
-	rows, panels := p.form.shape(p.m)
+	rows, panels := p.form.shape(p.m, j1-j0)
 	steps := maxSteps
 	if p.m <= rows || p.e.Residual != nil { // with a residual, dst cannot hold partial sums
 		steps = p.steps
@@ -198,7 +199,7 @@ func (p *product) multiply(j0, j1 int) {
 			next := b
 			if next.p += steps; next.p >= p.steps {
 				next.p, next.j = 0, j+b.cols
-				next.cols = min(b.cols, j1-next.j)
+				next.cols = min(panels*Width, p.n-next.j) // beyond j1: that is what the next call takes
 			}
 			next.steps = min(steps, p.steps-next.p)
 			p.block(&b, &next, rows)
