@@ -56,22 +56,25 @@ func Softmax(x []float32, rows, cols, ld int) {
 // SoftmaxPart is a step of a softmax over rows that come in parts (Milakov and Gimelshein 2018). Of each of the rows of x, cols
 // long at stride ld, it keeps in peak [rows] the largest value of all parts up to this one and in sum [rows] the sum of their
 // exp(x - peak); x becomes exp(x - peak). What earlier parts were turned into has to be multiplied by keep [rows], the exp of
-// how far their peak lay below the new one. Before the first part, peak is -Inf and sum 0.
+// how far their peak lay below the new one. For the first part keep is nil, and peak and sum need no value. ld is at least
+// cols rounded up to a multiple of Room: what lies between is overwritten.
 func SoftmaxPart(x []float32, rows, cols, ld int, peak, sum, keep []float32) {
-	if rows < 0 || cols < 0 || ld < cols {
+	if rows < 0 || cols <= 0 || ld < (cols+Room-1)/Room*Room {
 		panic("activation: bad size")
 	}
-	if len(peak) < rows || len(sum) < rows || len(keep) < rows {
+	if len(peak) < rows || len(sum) < rows || keep != nil && len(keep) < rows {
 		panic("activation: peak, sum or keep too short")
 	}
-	if rows == 0 || cols == 0 {
-		return
-	}
-	if len(x) < (rows-1)*ld+cols {
+	if len(x) < rows*ld {
 		panic("activation: x too short")
 	}
-	softmaxPart(x, rows, cols, ld, peak, sum, keep)
+	if rows > 0 {
+		softmaxPart(x, rows, cols, ld, peak, sum, keep)
+	}
 }
+
+// Room is how many values SoftmaxPart stores together.
+const Room = 16
 
 func check(dst, src []float32) []float32 {
 	if len(dst) < len(src) {

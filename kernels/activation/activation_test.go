@@ -177,58 +177,60 @@ func TestSoftmax(t *testing.T) {
 	})
 }
 
-// A softmax over rows in parts, of one to three pieces, is that over whole rows.
+// A softmax over rows in one to three parts is that over whole rows.
 func TestSoftmaxPart(t *testing.T) {
 	r := rand.New(rand.NewPCG(13, 14))
+	nan := float32(math.NaN())
 	cputest.EachForm(t, func(t *testing.T) {
-		for cols := 1; cols < 70; cols++ {
+		for trial := range 200 {
 			const rows = 3
-			ld := cols + 2
-			src := make([]float32, rows*ld)
-			for i := range src {
-				src[i] = float32(r.NormFloat64() * 20)
-			}
-			x := slices.Clone(src)
-			peak, sum := slices.Repeat([]float32{float32(math.Inf(-1))}, rows), make([]float32, rows)
-			var ends []int
-			for _, end := range []int{r.IntN(cols + 1), r.IntN(cols + 1), cols} {
-				begin := 0
-				if len(ends) > 0 {
-					begin = ends[len(ends)-1]
+			widths := []int{1 + r.IntN(40), 1 + r.IntN(40), 1 + r.IntN(40)}[:1+trial%3]
+			peak, sum := []float32{nan, nan, nan}, []float32{nan, nan, nan}
+			src, got := make([][]float64, rows), make([][]float64, rows)
+			for part, cols := range widths {
+				ld := (cols+Room-1)/Room*Room + trial%2
+				x := cputest.AtPageEnd[float32](t, rows*ld)
+				for i := range x {
+					x[i] = float32(r.NormFloat64() * 20)
 				}
-				if end <= begin {
-					continue
-				}
-				keep := slices.Repeat([]float32{float32(math.NaN())}, rows)
-				SoftmaxPart(x[begin:], rows, end-begin, ld, peak, sum, keep)
 				for i := range rows {
-					for j := range begin {
-						x[i*ld+j] *= keep[i]
+					for _, v := range x[i*ld:][:cols] {
+						src[i] = append(src[i], float64(v))
+					}
+					if trial%2 == 1 {
+						x[i*ld+ld-1] = nan
 					}
 				}
-				ends = append(ends, end)
+				keep := []float32{nan, nan, nan}
+				if part == 0 {
+					SoftmaxPart(x, rows, cols, ld, peak, sum, nil)
+				} else {
+					SoftmaxPart(x, rows, cols, ld, peak, sum, keep)
+				}
+				for i := range rows {
+					for j := range got[i] {
+						got[i][j] *= float64(keep[i])
+					}
+					for _, v := range x[i*ld:][:cols] {
+						got[i] = append(got[i], float64(v))
+					}
+					if last := x[i*ld+ld-1]; trial%2 == 1 && last == last {
+						t.Fatalf("parts %v: wrote between rows", widths)
+					}
+				}
 			}
-			for i := range rows {
-				row, top, total := src[i*ld:][:cols], math.Inf(-1), 0.0
-				for _, v := range row {
-					top = max(top, float64(v))
-				}
-				for _, v := range row {
-					total += math.Exp(float64(v) - top)
-				}
-				if float64(peak[i]) != top || !(math.Abs(float64(sum[i])-total) <= total*(float64(cols)+200)*0x1p-23) {
-					t.Fatalf("cols %d in parts up to %v: peak %v and sum %v, want %v and %v", cols, ends, peak[i], sum[i], top, total)
-				}
+			for i, row := range src {
+				top, total := slices.Max(row), 0.0
 				for j, v := range row {
-					want := math.Exp(float64(v) - top)
-					if got := float64(x[i*ld+j]); !(math.Abs(got-want) <= want*(8+2*math.Min(top-float64(v), 110))*0x1p-23+0x1p-140) {
-						t.Fatalf("cols %d in parts up to %v: [%d][%d] = %v, want %v", cols, ends, i, j, got, want)
+					want := math.Exp(v - top)
+					total += want
+					// x - peak is rounded, so the error grows with its size.
+					if !(math.Abs(got[i][j]-want) <= want*(8+2*math.Min(top-v, 110))*0x1p-23+0x1p-140) {
+						t.Fatalf("parts %v: [%d][%d] = %v, want %v", widths, i, j, got[i][j], want)
 					}
 				}
-				for j := cols; j < ld; j++ {
-					if x[i*ld+j] != src[i*ld+j] {
-						t.Fatalf("cols %d: wrote between rows", cols)
-					}
+				if float64(peak[i]) != top || !(math.Abs(float64(sum[i])-total) <= total*(float64(len(row))+200)*0x1p-23) {
+					t.Fatalf("parts %v: peak %v and sum %v, want %v and %v", widths, peak[i], sum[i], top, total)
 				}
 			}
 		}
@@ -267,6 +269,10 @@ func TestWrongArgumentsPanic(t *testing.T) {
 		"short dst": func() { Exp(x[:3], x) }, "short dst of PReLU": func() { PReLU(x[:3], x, 0) },
 		"slope 1.1": func() { PReLU(x, x, 1.1) }, "slope -0.1": func() { PReLU(x, x, -0.1) },
 		"slope NaN": func() { PReLU(x, x, float32(math.NaN())) },
+		"no room":   func() { SoftmaxPart(make([]float32, 100), 1, 17, 31, x, x, nil) },
+		"few peaks": func() { SoftmaxPart(make([]float32, 100), 5, 2, 16, x, make([]float32, 5), nil) },
+		"few keeps": func() { SoftmaxPart(make([]float32, 100), 4, 2, 16, x, x, x[:3]) },
+		"short row": func() { SoftmaxPart(make([]float32, 63), 4, 2, 16, x, x, nil) },
 	} {
 		func() {
 			defer func() {

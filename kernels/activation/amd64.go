@@ -126,10 +126,14 @@ func softmax(row []float32) {
 }
 
 func softmaxPart(x []float32, rows, cols, ld int, peak, sum, keep []float32) {
+	var k *float32
+	if keep != nil {
+		k = &keep[0]
+	}
 	if cpu.AVX512 {
-		softmaxPartAVX512(&x[0], rows, cols, ld, &peak[0], &sum[0], &keep[0])
+		softmaxPartAVX512(&x[0], rows, cols, ld, &peak[0], &sum[0], k)
 	} else if cpu.AVX2 {
-		softmaxPartAVX2(&x[0], rows, cols, ld, &peak[0], &sum[0], &keep[0])
+		softmaxPartAVX2(&x[0], rows, cols, ld, &peak[0], &sum[0], k)
 	} else {
 		softmaxPartGeneric(x, rows, cols, ld, peak, sum, keep)
 	}

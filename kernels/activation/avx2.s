@@ -678,8 +678,7 @@ TEXT ·softmaxPartAVX2(SB), NOSPLIT, $0-56
 part_row:
 	MOVQ             BX, SI
 	MOVQ             cols+16(FP), CX
-	VBROADCASTSS     (R10), Y12                              // max = peak
-	VMOVAPS          Y12, Y1
+	VBROADCASTSS     const<>+156(SB), Y12                    // Y12 = minusInf
 	SUBQ             $8, CX
 	JLT              part_max_tail
 part_max_loop:
@@ -696,7 +695,8 @@ part_max_tail:
 	SUBQ             CX, AX
 	VMOVUPS          (AX), Y14                               // the first CX lanes
 	VMASKMOVPS       (SI), Y14, Y0
-	VBLENDVPS        Y14, Y0, Y1, Y0
+	VBROADCASTSS     const<>+156(SB), Y4                     // Y4 = minusInf
+	VBLENDVPS        Y14, Y0, Y4, Y0
 	VMAXPS           Y0, Y12, Y12
 part_max_end:
 	VEXTRACTF128     $1, Y12, X4
@@ -706,8 +706,10 @@ part_max_end:
 	VMOVSHDUP        X12, X4
 	VMAXPS           X4, X12, X12                            // 1 lane
 	VBROADCASTSS     X12, Y12
-	VBROADCASTSS     (R10), Y0
-	VMOVSS           X12, (R10)                              // peak = max
+	TESTQ            R12, R12
+	JZ               part_sum                                // the first part
+	VBROADCASTSS     (R10), Y0                               // the old peak
+	VMAXPS           Y0, Y12, Y12
 	VSUBPS           Y12, Y0, Y0                             // the old peak - max
 	VBROADCASTSS     const<>+0(SB), Y15                      // Y15 = expMax
 	VMINPS           Y0, Y15, Y0                             // min(x, expMax)
@@ -748,6 +750,7 @@ part_max_end:
 	VMULPS           Y4, Y3, Y3                              // y·2ʰ
 	VMULPS           Y2, Y3, Y0                              // y·2ⁿ
 	VMOVSS           X0, (R12)
+part_sum:
 	MOVQ             BX, SI
 	MOVQ             cols+16(FP), CX
 	VXORPS           Y13, Y13, Y13
@@ -846,9 +849,9 @@ part_exp_tail:
 	VPSLLD           $23, Y2, Y2                             // 2ⁿ⁻ʰ
 	VMULPS           Y4, Y3, Y3                              // y·2ʰ
 	VMULPS           Y2, Y3, Y0                              // y·2ⁿ
-	VMASKMOVPS       Y0, Y14, (SI)
 	VXORPS           Y4, Y4, Y4
 	VBLENDVPS        Y14, Y0, Y4, Y0
+	VMOVUPS          Y0, (SI)
 	VADDPS           Y0, Y13, Y13
 part_exp_end:
 	VEXTRACTF128     $1, Y13, X4
@@ -858,12 +861,16 @@ part_exp_end:
 	VMOVSHDUP        X13, X4
 	VADDPS           X4, X13, X13                            // 1 lane
 	VBROADCASTSS     X13, Y13
+	VMOVSS           X12, (R10)                              // peak = max
+	TESTQ            R12, R12
+	JZ               part_next
 	VMOVSS           (R12), X4
 	VFMADD231SS      (R11), X4, X13                          // sum += keep · the old sum
+	ADDQ             $4, R12
+part_next:
 	VMOVSS           X13, (R11)
 	ADDQ             $4, R10
 	ADDQ             $4, R11
-	ADDQ             $4, R12
 	ADDQ             R9, BX                                  // next row
 	DECQ             R8
 	JNZ              part_row

@@ -508,8 +508,7 @@ TEXT ·softmaxPartAVX512(SB), NOSPLIT, $0-56
 part_row:
 	MOVQ             BX, SI
 	MOVQ             cols+16(FP), CX
-	VBROADCASTSS     (R10), Z12                              // max = peak
-	VMOVAPS          Z12, Z1
+	VBROADCASTSS     const<>+156(SB), Z12                    // Z12 = minusInf
 	SUBQ             $16, CX
 	JLT              part_max_tail
 part_max_loop:
@@ -525,8 +524,9 @@ part_max_tail:
 	BZHIL            CX, AX, AX
 	KMOVW            AX, K1                                  // the first CX lanes
 	VMOVUPS.Z        (SI), K1, Z0
-	VMOVAPS          Z0, K1, Z1
-	VMOVAPS          Z1, Z0
+	VBROADCASTSS     const<>+156(SB), Z4                     // Z4 = minusInf
+	VMOVAPS          Z0, K1, Z4
+	VMOVAPS          Z4, Z0
 	VMAXPS           Z0, Z12, Z12
 part_max_end:
 	VEXTRACTF64X4    $1, Z12, Y4
@@ -538,8 +538,10 @@ part_max_end:
 	VMOVSHDUP        X12, X4
 	VMAXPS           X4, X12, X12                            // 1 lane
 	VBROADCASTSS     X12, Z12
-	VBROADCASTSS     (R10), Z0
-	VMOVSS           X12, (R10)                              // peak = max
+	TESTQ            R12, R12
+	JZ               part_sum                                // the first part
+	VBROADCASTSS     (R10), Z0                               // the old peak
+	VMAXPS           Z0, Z12, Z12
 	VSUBPS           Z12, Z0, Z0                             // the old peak - max
 	VBROADCASTSS     const<>+0(SB), Z15                      // Z15 = expMax
 	VMINPS           Z0, Z15, Z0                             // min(x, expMax)
@@ -561,6 +563,7 @@ part_max_end:
 	VADDPS.BCST      const<>+140(SB), Z3, Z3                 // y = eʳ
 	VSCALEFPS        Z2, Z3, Z0                              // y·2ⁿ
 	VMOVSS           X0, (R12)
+part_sum:
 	MOVQ             BX, SI
 	MOVQ             cols+16(FP), CX
 	VXORPS           Z13, Z13, Z13
@@ -620,10 +623,10 @@ part_exp_tail:
 	VFMADD213PS      Z0, Z4, Z3                              // y = y·r² + r
 	VADDPS.BCST      const<>+140(SB), Z3, Z3                 // y = eʳ
 	VSCALEFPS        Z2, Z3, Z0                              // y·2ⁿ
-	VMOVUPS          Z0, K1, (SI)
 	VXORPS           Z4, Z4, Z4
 	VMOVAPS          Z0, K1, Z4
 	VMOVAPS          Z4, Z0
+	VMOVUPS          Z0, (SI)
 	VADDPS           Z0, Z13, Z13
 part_exp_end:
 	VEXTRACTF64X4    $1, Z13, Y4
@@ -635,12 +638,16 @@ part_exp_end:
 	VMOVSHDUP        X13, X4
 	VADDPS           X4, X13, X13                            // 1 lane
 	VBROADCASTSS     X13, Z13
+	VMOVSS           X12, (R10)                              // peak = max
+	TESTQ            R12, R12
+	JZ               part_next
 	VMOVSS           (R12), X4
 	VFMADD231SS      (R11), X4, X13                          // sum += keep · the old sum
+	ADDQ             $4, R12
+part_next:
 	VMOVSS           X13, (R11)
 	ADDQ             $4, R10
 	ADDQ             $4, R11
-	ADDQ             $4, R12
 	ADDQ             R9, BX                                  // next row
 	DECQ             R8
 	JNZ              part_row

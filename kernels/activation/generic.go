@@ -137,16 +137,22 @@ func softmaxGeneric(x []float32) {
 
 func softmaxPartGeneric(x []float32, rows, cols, ld int, peak, sum, keep []float32) {
 	for i := range rows {
-		row, m := x[i*ld:][:cols], peak[i]
+		row := x[i*ld:][:cols]
+		top := row[0]
 		for _, v := range row {
-			m = max(m, v)
+			top = max(top, v)
 		}
-		keep[i], peak[i] = exp1(peak[i]-m), m
+		var before float32 // the sum of earlier parts
+		if keep != nil {
+			top = max(top, peak[i])
+			keep[i] = exp1(peak[i] - top)
+			before = sum[i] * keep[i]
+		}
 		var s float32
 		for j, v := range row {
-			row[j] = exp1(v - m)
+			row[j] = exp1(v - top)
 			s += row[j]
 		}
-		sum[i] = float32(sum[i]*keep[i]) + s
+		peak[i], sum[i] = top, float32(before)+s
 	}
 }

@@ -1,11 +1,7 @@
 // Package attention computes softmax(Q·Kᵀ)·V, one head at a time (Vaswani et al. 2017).
 package attention
 
-import (
-	"math"
-
-	"netfusion/kernels/activation"
-)
+import "netfusion/kernels/activation"
 
 const (
 	// Queries is the most queries of one call.
@@ -18,7 +14,7 @@ const (
 // WorkLen is the room that F32 needs for n keys of d channels. It does not grow beyond that of 128 keys.
 func WorkLen(n, d int) int {
 	n = min(n, block)
-	return roundUp(n)*roundUp(d) + group*n
+	return roundUp(n)*roundUp(d) + group*roundUp(n)
 }
 
 // roundUp is n rounded up to whole panels of 16.
@@ -53,28 +49,26 @@ func F32(dst []float32, ldd int, q, k, v []float32, ld, m, n, d int, work []floa
 	panel := 16 * roundUp(d)
 	packed := roundUp(min(n, block)) / 16 * panel
 	keys, scores := work[:packed], work[packed:]
-	var peak, sum [Queries]float32 // of each query's scores so far
-	for i := range m {
-		peak[i] = float32(math.Inf(-1))
-	}
+	var peak, sum, keep [Queries]float32 // of each query's scores so far
 	for j := 0; j < n; j += block {
 		b := min(block, n-j)
+		width := roundUp(b)
 		packKeys(keys, k[j*ld:], ld, b, d)
 		for i, rows := 0, 0; i < m; i += rows {
 			passes := (m - i + group - 1) / group
 			rows = (m - i + passes - 1) / passes // shared out evenly
-			multiply(&product{dst: scores, ldd: b, x: q[i*ld:], ldx: ld, w: keys, step: 16, panel: panel, rows: rows, cols: b, k: d})
-			var keep, scale [group]float32
-			activation.SoftmaxPart(scores, rows, b, b, peak[i:], sum[i:], keep[:])
-			p := product{dst: dst[i*ldd:], ldd: ldd, x: scores, ldx: b, w: v[j*ld:], step: ld, panel: 16, rows: rows, cols: d, k: b}
+			// Whole panels of scores, although what lies beyond the last key is of no use: reading parts of vectors back waits.
+			multiply(&product{dst: scores, ldd: width, x: q[i*ld:], ldx: ld, w: keys, step: 16, panel: panel, rows: rows, cols: width, k: d})
+			p := product{dst: dst[i*ldd:], ldd: ldd, x: scores, ldx: width, w: v[j*ld:], step: ld, panel: 16, rows: rows, cols: d, k: b}
 			if j > 0 {
-				p.keep = keep[:]
+				p.keep = keep[i:]
 			}
+			activation.SoftmaxPart(scores, rows, b, width, peak[i:], sum[i:], p.keep)
 			if j+b == n {
 				for r := range rows {
-					scale[r] = 1 / sum[i+r]
+					sum[i+r] = 1 / sum[i+r]
 				}
-				p.scale = scale[:]
+				p.scale = sum[i:]
 			}
 			multiply(&p)
 		}

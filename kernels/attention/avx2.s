@@ -123,6 +123,14 @@ tile1x1_scale:
 	VMULPS           Y14, Y0, Y0
 	VMULPS           Y14, Y1, Y1
 tile1x1_store:
+	CMPQ             tile_last(R14), $16
+	JNE              tile1x1_cut
+	VMOVUPS          Y0, 0(DI)
+	VMOVUPS          Y1, 32(DI)
+	ADDQ             SI, DI                                  // next row
+	VZEROUPPER
+	RET
+tile1x1_cut:
 	VMOVUPS          0(R15), Y15
 	VMASKMOVPS       Y0, Y15, 0(DI)
 	VMOVUPS          32(R15), Y15
@@ -181,6 +189,17 @@ tile2x1_scale:
 	VMULPS           Y14, Y2, Y2
 	VMULPS           Y14, Y3, Y3
 tile2x1_store:
+	CMPQ             tile_last(R14), $16
+	JNE              tile2x1_cut
+	VMOVUPS          Y0, 0(DI)
+	VMOVUPS          Y1, 32(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Y2, 0(DI)
+	VMOVUPS          Y3, 32(DI)
+	ADDQ             SI, DI                                  // next row
+	VZEROUPPER
+	RET
+tile2x1_cut:
 	VMOVUPS          0(R15), Y15
 	VMASKMOVPS       Y0, Y15, 0(DI)
 	VMOVUPS          32(R15), Y15
@@ -260,6 +279,20 @@ tile3x1_scale:
 	VMULPS           Y14, Y4, Y4
 	VMULPS           Y14, Y5, Y5
 tile3x1_store:
+	CMPQ             tile_last(R14), $16
+	JNE              tile3x1_cut
+	VMOVUPS          Y0, 0(DI)
+	VMOVUPS          Y1, 32(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Y2, 0(DI)
+	VMOVUPS          Y3, 32(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Y4, 0(DI)
+	VMOVUPS          Y5, 32(DI)
+	ADDQ             SI, DI                                  // next row
+	VZEROUPPER
+	RET
+tile3x1_cut:
 	VMOVUPS          0(R15), Y15
 	VMASKMOVPS       Y0, Y15, 0(DI)
 	VMOVUPS          32(R15), Y15
@@ -361,6 +394,23 @@ tile4x1_scale:
 	VMULPS           Y14, Y6, Y6
 	VMULPS           Y14, Y7, Y7
 tile4x1_store:
+	CMPQ             tile_last(R14), $16
+	JNE              tile4x1_cut
+	VMOVUPS          Y0, 0(DI)
+	VMOVUPS          Y1, 32(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Y2, 0(DI)
+	VMOVUPS          Y3, 32(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Y4, 0(DI)
+	VMOVUPS          Y5, 32(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Y6, 0(DI)
+	VMOVUPS          Y7, 32(DI)
+	ADDQ             SI, DI                                  // next row
+	VZEROUPPER
+	RET
+tile4x1_cut:
 	VMOVUPS          0(R15), Y15
 	VMASKMOVPS       Y0, Y15, 0(DI)
 	VMOVUPS          32(R15), Y15
@@ -483,6 +533,26 @@ tile5x1_scale:
 	VMULPS           Y14, Y8, Y8
 	VMULPS           Y14, Y9, Y9
 tile5x1_store:
+	CMPQ             tile_last(R14), $16
+	JNE              tile5x1_cut
+	VMOVUPS          Y0, 0(DI)
+	VMOVUPS          Y1, 32(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Y2, 0(DI)
+	VMOVUPS          Y3, 32(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Y4, 0(DI)
+	VMOVUPS          Y5, 32(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Y6, 0(DI)
+	VMOVUPS          Y7, 32(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Y8, 0(DI)
+	VMOVUPS          Y9, 32(DI)
+	ADDQ             SI, DI                                  // next row
+	VZEROUPPER
+	RET
+tile5x1_cut:
 	VMOVUPS          0(R15), Y15
 	VMASKMOVPS       Y0, Y15, 0(DI)
 	VMOVUPS          32(R15), Y15
@@ -626,6 +696,29 @@ tile6x1_scale:
 	VMULPS           Y14, Y10, Y10
 	VMULPS           Y14, Y11, Y11
 tile6x1_store:
+	CMPQ             tile_last(R14), $16
+	JNE              tile6x1_cut
+	VMOVUPS          Y0, 0(DI)
+	VMOVUPS          Y1, 32(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Y2, 0(DI)
+	VMOVUPS          Y3, 32(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Y4, 0(DI)
+	VMOVUPS          Y5, 32(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Y6, 0(DI)
+	VMOVUPS          Y7, 32(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Y8, 0(DI)
+	VMOVUPS          Y9, 32(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Y10, 0(DI)
+	VMOVUPS          Y11, 32(DI)
+	ADDQ             SI, DI                                  // next row
+	VZEROUPPER
+	RET
+tile6x1_cut:
 	VMOVUPS          0(R15), Y15
 	VMASKMOVPS       Y0, Y15, 0(DI)
 	VMOVUPS          32(R15), Y15

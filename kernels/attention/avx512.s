@@ -120,6 +120,13 @@ tile1x1_scale:
 	VBROADCASTSS     0(R13), Z28                             // scale[0]
 	VMULPS           Z28, Z0, Z0
 tile1x1_store:
+	CMPQ             tile_last(R14), $16
+	JNE              tile1x1_cut
+	VMOVUPS          Z0, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VZEROUPPER
+	RET
+tile1x1_cut:
 	VMOVUPS          Z0, K1, 0(DI)
 	ADDQ             SI, DI                                  // next row
 	VZEROUPPER
@@ -158,6 +165,15 @@ tile2x1_scale:
 	VBROADCASTSS     4(R13), Z28                             // scale[1]
 	VMULPS           Z28, Z1, Z1
 tile2x1_store:
+	CMPQ             tile_last(R14), $16
+	JNE              tile2x1_cut
+	VMOVUPS          Z0, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z1, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VZEROUPPER
+	RET
+tile2x1_cut:
 	VMOVUPS          Z0, K1, 0(DI)
 	ADDQ             SI, DI                                  // next row
 	VMOVUPS          Z1, K1, 0(DI)
@@ -207,6 +223,17 @@ tile3x1_scale:
 	VBROADCASTSS     8(R13), Z28                             // scale[2]
 	VMULPS           Z28, Z2, Z2
 tile3x1_store:
+	CMPQ             tile_last(R14), $16
+	JNE              tile3x1_cut
+	VMOVUPS          Z0, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z1, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z2, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VZEROUPPER
+	RET
+tile3x1_cut:
 	VMOVUPS          Z0, K1, 0(DI)
 	ADDQ             SI, DI                                  // next row
 	VMOVUPS          Z1, K1, 0(DI)
@@ -268,6 +295,19 @@ tile4x1_scale:
 	VBROADCASTSS     12(R13), Z28                            // scale[3]
 	VMULPS           Z28, Z3, Z3
 tile4x1_store:
+	CMPQ             tile_last(R14), $16
+	JNE              tile4x1_cut
+	VMOVUPS          Z0, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z1, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z2, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z3, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VZEROUPPER
+	RET
+tile4x1_cut:
 	VMOVUPS          Z0, K1, 0(DI)
 	ADDQ             SI, DI                                  // next row
 	VMOVUPS          Z1, K1, 0(DI)
@@ -340,6 +380,21 @@ tile5x1_scale:
 	VBROADCASTSS     16(R13), Z28                            // scale[4]
 	VMULPS           Z28, Z4, Z4
 tile5x1_store:
+	CMPQ             tile_last(R14), $16
+	JNE              tile5x1_cut
+	VMOVUPS          Z0, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z1, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z2, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z3, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z4, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VZEROUPPER
+	RET
+tile5x1_cut:
 	VMOVUPS          Z0, K1, 0(DI)
 	ADDQ             SI, DI                                  // next row
 	VMOVUPS          Z1, K1, 0(DI)
@@ -423,6 +478,23 @@ tile6x1_scale:
 	VBROADCASTSS     20(R13), Z28                            // scale[5]
 	VMULPS           Z28, Z5, Z5
 tile6x1_store:
+	CMPQ             tile_last(R14), $16
+	JNE              tile6x1_cut
+	VMOVUPS          Z0, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z1, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z2, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z3, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z4, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z5, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VZEROUPPER
+	RET
+tile6x1_cut:
 	VMOVUPS          Z0, K1, 0(DI)
 	ADDQ             SI, DI                                  // next row
 	VMOVUPS          Z1, K1, 0(DI)
@@ -518,6 +590,25 @@ tile7x1_scale:
 	VBROADCASTSS     24(R13), Z28                            // scale[6]
 	VMULPS           Z28, Z6, Z6
 tile7x1_store:
+	CMPQ             tile_last(R14), $16
+	JNE              tile7x1_cut
+	VMOVUPS          Z0, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z1, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z2, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z3, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z4, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z5, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z6, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VZEROUPPER
+	RET
+tile7x1_cut:
 	VMOVUPS          Z0, K1, 0(DI)
 	ADDQ             SI, DI                                  // next row
 	VMOVUPS          Z1, K1, 0(DI)
@@ -624,6 +715,27 @@ tile8x1_scale:
 	VBROADCASTSS     28(R13), Z28                            // scale[7]
 	VMULPS           Z28, Z7, Z7
 tile8x1_store:
+	CMPQ             tile_last(R14), $16
+	JNE              tile8x1_cut
+	VMOVUPS          Z0, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z1, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z2, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z3, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z4, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z5, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z6, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z7, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VZEROUPPER
+	RET
+tile8x1_cut:
 	VMOVUPS          Z0, K1, 0(DI)
 	ADDQ             SI, DI                                  // next row
 	VMOVUPS          Z1, K1, 0(DI)
@@ -741,6 +853,29 @@ tile9x1_scale:
 	VBROADCASTSS     32(R13), Z28                            // scale[8]
 	VMULPS           Z28, Z8, Z8
 tile9x1_store:
+	CMPQ             tile_last(R14), $16
+	JNE              tile9x1_cut
+	VMOVUPS          Z0, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z1, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z2, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z3, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z4, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z5, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z6, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z7, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z8, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VZEROUPPER
+	RET
+tile9x1_cut:
 	VMOVUPS          Z0, K1, 0(DI)
 	ADDQ             SI, DI                                  // next row
 	VMOVUPS          Z1, K1, 0(DI)
@@ -870,6 +1005,31 @@ tile10x1_scale:
 	VBROADCASTSS     36(R13), Z28                            // scale[9]
 	VMULPS           Z28, Z9, Z9
 tile10x1_store:
+	CMPQ             tile_last(R14), $16
+	JNE              tile10x1_cut
+	VMOVUPS          Z0, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z1, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z2, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z3, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z4, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z5, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z6, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z7, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z8, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z9, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VZEROUPPER
+	RET
+tile10x1_cut:
 	VMOVUPS          Z0, K1, 0(DI)
 	ADDQ             SI, DI                                  // next row
 	VMOVUPS          Z1, K1, 0(DI)
@@ -1010,6 +1170,33 @@ tile11x1_scale:
 	VBROADCASTSS     40(R13), Z28                            // scale[10]
 	VMULPS           Z28, Z10, Z10
 tile11x1_store:
+	CMPQ             tile_last(R14), $16
+	JNE              tile11x1_cut
+	VMOVUPS          Z0, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z1, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z2, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z3, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z4, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z5, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z6, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z7, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z8, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z9, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z10, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VZEROUPPER
+	RET
+tile11x1_cut:
 	VMOVUPS          Z0, K1, 0(DI)
 	ADDQ             SI, DI                                  // next row
 	VMOVUPS          Z1, K1, 0(DI)
@@ -1161,6 +1348,35 @@ tile12x1_scale:
 	VBROADCASTSS     44(R13), Z28                            // scale[11]
 	VMULPS           Z28, Z11, Z11
 tile12x1_store:
+	CMPQ             tile_last(R14), $16
+	JNE              tile12x1_cut
+	VMOVUPS          Z0, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z1, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z2, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z3, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z4, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z5, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z6, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z7, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z8, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z9, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z10, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z11, 0(DI)
+	ADDQ             SI, DI                                  // next row
+	VZEROUPPER
+	RET
+tile12x1_cut:
 	VMOVUPS          Z0, K1, 0(DI)
 	ADDQ             SI, DI                                  // next row
 	VMOVUPS          Z1, K1, 0(DI)
@@ -1218,6 +1434,14 @@ tile1x2_scale:
 	VMULPS           Z28, Z0, Z0
 	VMULPS           Z28, Z1, Z1
 tile1x2_store:
+	CMPQ             tile_last(R14), $16
+	JNE              tile1x2_cut
+	VMOVUPS          Z0, 0(DI)
+	VMOVUPS          Z1, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VZEROUPPER
+	RET
+tile1x2_cut:
 	VMOVUPS          Z0, 0(DI)
 	VMOVUPS          Z1, K1, 64(DI)
 	ADDQ             SI, DI                                  // next row
@@ -1268,6 +1492,17 @@ tile2x2_scale:
 	VMULPS           Z28, Z2, Z2
 	VMULPS           Z28, Z3, Z3
 tile2x2_store:
+	CMPQ             tile_last(R14), $16
+	JNE              tile2x2_cut
+	VMOVUPS          Z0, 0(DI)
+	VMOVUPS          Z1, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z2, 0(DI)
+	VMOVUPS          Z3, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VZEROUPPER
+	RET
+tile2x2_cut:
 	VMOVUPS          Z0, 0(DI)
 	VMOVUPS          Z1, K1, 64(DI)
 	ADDQ             SI, DI                                  // next row
@@ -1335,6 +1570,20 @@ tile3x2_scale:
 	VMULPS           Z28, Z4, Z4
 	VMULPS           Z28, Z5, Z5
 tile3x2_store:
+	CMPQ             tile_last(R14), $16
+	JNE              tile3x2_cut
+	VMOVUPS          Z0, 0(DI)
+	VMOVUPS          Z1, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z2, 0(DI)
+	VMOVUPS          Z3, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z4, 0(DI)
+	VMOVUPS          Z5, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VZEROUPPER
+	RET
+tile3x2_cut:
 	VMOVUPS          Z0, 0(DI)
 	VMOVUPS          Z1, K1, 64(DI)
 	ADDQ             SI, DI                                  // next row
@@ -1420,6 +1669,23 @@ tile4x2_scale:
 	VMULPS           Z28, Z6, Z6
 	VMULPS           Z28, Z7, Z7
 tile4x2_store:
+	CMPQ             tile_last(R14), $16
+	JNE              tile4x2_cut
+	VMOVUPS          Z0, 0(DI)
+	VMOVUPS          Z1, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z2, 0(DI)
+	VMOVUPS          Z3, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z4, 0(DI)
+	VMOVUPS          Z5, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z6, 0(DI)
+	VMOVUPS          Z7, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VZEROUPPER
+	RET
+tile4x2_cut:
 	VMOVUPS          Z0, 0(DI)
 	VMOVUPS          Z1, K1, 64(DI)
 	ADDQ             SI, DI                                  // next row
@@ -1522,6 +1788,26 @@ tile5x2_scale:
 	VMULPS           Z28, Z8, Z8
 	VMULPS           Z28, Z9, Z9
 tile5x2_store:
+	CMPQ             tile_last(R14), $16
+	JNE              tile5x2_cut
+	VMOVUPS          Z0, 0(DI)
+	VMOVUPS          Z1, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z2, 0(DI)
+	VMOVUPS          Z3, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z4, 0(DI)
+	VMOVUPS          Z5, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z6, 0(DI)
+	VMOVUPS          Z7, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z8, 0(DI)
+	VMOVUPS          Z9, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VZEROUPPER
+	RET
+tile5x2_cut:
 	VMOVUPS          Z0, 0(DI)
 	VMOVUPS          Z1, K1, 64(DI)
 	ADDQ             SI, DI                                  // next row
@@ -1641,6 +1927,29 @@ tile6x2_scale:
 	VMULPS           Z28, Z10, Z10
 	VMULPS           Z28, Z11, Z11
 tile6x2_store:
+	CMPQ             tile_last(R14), $16
+	JNE              tile6x2_cut
+	VMOVUPS          Z0, 0(DI)
+	VMOVUPS          Z1, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z2, 0(DI)
+	VMOVUPS          Z3, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z4, 0(DI)
+	VMOVUPS          Z5, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z6, 0(DI)
+	VMOVUPS          Z7, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z8, 0(DI)
+	VMOVUPS          Z9, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z10, 0(DI)
+	VMOVUPS          Z11, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VZEROUPPER
+	RET
+tile6x2_cut:
 	VMOVUPS          Z0, 0(DI)
 	VMOVUPS          Z1, K1, 64(DI)
 	ADDQ             SI, DI                                  // next row
@@ -1778,6 +2087,32 @@ tile7x2_scale:
 	VMULPS           Z28, Z12, Z12
 	VMULPS           Z28, Z13, Z13
 tile7x2_store:
+	CMPQ             tile_last(R14), $16
+	JNE              tile7x2_cut
+	VMOVUPS          Z0, 0(DI)
+	VMOVUPS          Z1, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z2, 0(DI)
+	VMOVUPS          Z3, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z4, 0(DI)
+	VMOVUPS          Z5, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z6, 0(DI)
+	VMOVUPS          Z7, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z8, 0(DI)
+	VMOVUPS          Z9, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z10, 0(DI)
+	VMOVUPS          Z11, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z12, 0(DI)
+	VMOVUPS          Z13, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VZEROUPPER
+	RET
+tile7x2_cut:
 	VMOVUPS          Z0, 0(DI)
 	VMOVUPS          Z1, K1, 64(DI)
 	ADDQ             SI, DI                                  // next row
@@ -1932,6 +2267,35 @@ tile8x2_scale:
 	VMULPS           Z28, Z14, Z14
 	VMULPS           Z28, Z15, Z15
 tile8x2_store:
+	CMPQ             tile_last(R14), $16
+	JNE              tile8x2_cut
+	VMOVUPS          Z0, 0(DI)
+	VMOVUPS          Z1, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z2, 0(DI)
+	VMOVUPS          Z3, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z4, 0(DI)
+	VMOVUPS          Z5, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z6, 0(DI)
+	VMOVUPS          Z7, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z8, 0(DI)
+	VMOVUPS          Z9, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z10, 0(DI)
+	VMOVUPS          Z11, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z12, 0(DI)
+	VMOVUPS          Z13, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z14, 0(DI)
+	VMOVUPS          Z15, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VZEROUPPER
+	RET
+tile8x2_cut:
 	VMOVUPS          Z0, 0(DI)
 	VMOVUPS          Z1, K1, 64(DI)
 	ADDQ             SI, DI                                  // next row
@@ -2103,6 +2467,38 @@ tile9x2_scale:
 	VMULPS           Z28, Z16, Z16
 	VMULPS           Z28, Z17, Z17
 tile9x2_store:
+	CMPQ             tile_last(R14), $16
+	JNE              tile9x2_cut
+	VMOVUPS          Z0, 0(DI)
+	VMOVUPS          Z1, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z2, 0(DI)
+	VMOVUPS          Z3, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z4, 0(DI)
+	VMOVUPS          Z5, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z6, 0(DI)
+	VMOVUPS          Z7, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z8, 0(DI)
+	VMOVUPS          Z9, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z10, 0(DI)
+	VMOVUPS          Z11, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z12, 0(DI)
+	VMOVUPS          Z13, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z14, 0(DI)
+	VMOVUPS          Z15, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z16, 0(DI)
+	VMOVUPS          Z17, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VZEROUPPER
+	RET
+tile9x2_cut:
 	VMOVUPS          Z0, 0(DI)
 	VMOVUPS          Z1, K1, 64(DI)
 	ADDQ             SI, DI                                  // next row
@@ -2292,6 +2688,41 @@ tile10x2_scale:
 	VMULPS           Z28, Z18, Z18
 	VMULPS           Z28, Z19, Z19
 tile10x2_store:
+	CMPQ             tile_last(R14), $16
+	JNE              tile10x2_cut
+	VMOVUPS          Z0, 0(DI)
+	VMOVUPS          Z1, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z2, 0(DI)
+	VMOVUPS          Z3, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z4, 0(DI)
+	VMOVUPS          Z5, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z6, 0(DI)
+	VMOVUPS          Z7, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z8, 0(DI)
+	VMOVUPS          Z9, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z10, 0(DI)
+	VMOVUPS          Z11, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z12, 0(DI)
+	VMOVUPS          Z13, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z14, 0(DI)
+	VMOVUPS          Z15, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z16, 0(DI)
+	VMOVUPS          Z17, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z18, 0(DI)
+	VMOVUPS          Z19, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VZEROUPPER
+	RET
+tile10x2_cut:
 	VMOVUPS          Z0, 0(DI)
 	VMOVUPS          Z1, K1, 64(DI)
 	ADDQ             SI, DI                                  // next row
@@ -2498,6 +2929,44 @@ tile11x2_scale:
 	VMULPS           Z28, Z20, Z20
 	VMULPS           Z28, Z21, Z21
 tile11x2_store:
+	CMPQ             tile_last(R14), $16
+	JNE              tile11x2_cut
+	VMOVUPS          Z0, 0(DI)
+	VMOVUPS          Z1, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z2, 0(DI)
+	VMOVUPS          Z3, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z4, 0(DI)
+	VMOVUPS          Z5, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z6, 0(DI)
+	VMOVUPS          Z7, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z8, 0(DI)
+	VMOVUPS          Z9, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z10, 0(DI)
+	VMOVUPS          Z11, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z12, 0(DI)
+	VMOVUPS          Z13, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z14, 0(DI)
+	VMOVUPS          Z15, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z16, 0(DI)
+	VMOVUPS          Z17, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z18, 0(DI)
+	VMOVUPS          Z19, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z20, 0(DI)
+	VMOVUPS          Z21, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VZEROUPPER
+	RET
+tile11x2_cut:
 	VMOVUPS          Z0, 0(DI)
 	VMOVUPS          Z1, K1, 64(DI)
 	ADDQ             SI, DI                                  // next row
@@ -2721,6 +3190,47 @@ tile12x2_scale:
 	VMULPS           Z28, Z22, Z22
 	VMULPS           Z28, Z23, Z23
 tile12x2_store:
+	CMPQ             tile_last(R14), $16
+	JNE              tile12x2_cut
+	VMOVUPS          Z0, 0(DI)
+	VMOVUPS          Z1, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z2, 0(DI)
+	VMOVUPS          Z3, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z4, 0(DI)
+	VMOVUPS          Z5, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z6, 0(DI)
+	VMOVUPS          Z7, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z8, 0(DI)
+	VMOVUPS          Z9, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z10, 0(DI)
+	VMOVUPS          Z11, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z12, 0(DI)
+	VMOVUPS          Z13, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z14, 0(DI)
+	VMOVUPS          Z15, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z16, 0(DI)
+	VMOVUPS          Z17, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z18, 0(DI)
+	VMOVUPS          Z19, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z20, 0(DI)
+	VMOVUPS          Z21, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VMOVUPS          Z22, 0(DI)
+	VMOVUPS          Z23, 64(DI)
+	ADDQ             SI, DI                                  // next row
+	VZEROUPPER
+	RET
+tile12x2_cut:
 	VMOVUPS          Z0, 0(DI)
 	VMOVUPS          Z1, K1, 64(DI)
 	ADDQ             SI, DI                                  // next row

@@ -273,21 +273,12 @@ func (v vector) softmax() {
 	v.Func("softmax"+v.name+"(row *float32, n int)", 16)
 	v.restart()
 	v.splat("minusInf", top)
-	v.loop("max", func(tail bool) {
-		if tail {
-			v.load("(SI)")
-			v.splat("minusInf", t)
-			v.keep(t)
-		} else {
-			v.Op("", "VMOVUPS", "(SI)", v.r(x))
-		}
-		v.op("", "VMAXPS", x, top, top)
-	})
+	v.loop("max", func(tail bool) { v.largest(tail) })
 	v.across("VMAXPS", top)
 
 	v.restart()
 	v.op("", "VXORPS", sum, sum, sum)
-	v.loop("exp_sum", func(tail bool) { v.expSum(tail) })
+	v.loop("exp_sum", func(tail bool) { v.expSum(tail, false) })
 	v.across("VADDPS", sum)
 	v.splat("one", t)
 	v.op("1/sum", "VDIVPS", sum, t, sum)
@@ -310,8 +301,21 @@ func (v vector) softmax() {
 	v.Op("", "RET")
 }
 
-// expSum replaces a vector of the row by its exponentials, less max, and adds them to sum.
-func (v vector) expSum(tail bool) {
+// largest puts the larger of max and a vector of the row into max.
+func (v vector) largest(tail bool) {
+	if tail {
+		v.load("(SI)")
+		v.splat("minusInf", t)
+		v.keep(t)
+	} else {
+		v.Op("", "VMOVUPS", "(SI)", v.r(x))
+	}
+	v.op("", "VMAXPS", x, top, top)
+}
+
+// expSum replaces a vector of the row by its exponentials, less max, and adds them to sum. Where the row has room behind it, the
+// vector is stored whole: a reader would have to wait for a part of one.
+func (v vector) expSum(tail, room bool) {
 	if tail {
 		v.load("(SI)")
 	} else {
@@ -319,11 +323,14 @@ func (v vector) expSum(tail bool) {
 	}
 	v.op("x - max", "VSUBPS", top, x, x)
 	v.exp()
-	if tail {
+	if tail && !room {
 		v.store("(SI)")
+	}
+	if tail {
 		v.op("", "VXORPS", t, t, t)
 		v.keep(t)
-	} else {
+	}
+	if !tail || room {
 		v.Op("", "VMOVUPS", v.r(x), "(SI)")
 	}
 	v.op("", "VADDPS", x, sum, sum)
@@ -347,35 +354,32 @@ func (v vector) softmaxPart() {
 		v.Op("", "MOVQ", "cols+16(FP)", "CX")
 	}
 	row()
-	v.Op("max = peak", "VBROADCASTSS", "(R10)", v.r(top))
-	v.op("", "VMOVAPS", top, k)
-	v.loop("part_max", func(tail bool) {
-		if tail {
-			v.load("(SI)")
-			v.keep(k)
-		} else {
-			v.Op("", "VMOVUPS", "(SI)", v.r(x))
-		}
-		v.op("", "VMAXPS", x, top, top)
-	})
+	v.splat("minusInf", top)
+	v.loop("part_max", func(tail bool) { v.largest(tail) })
 	v.across("VMAXPS", top)
-
-	v.Op("", "VBROADCASTSS", "(R10)", v.r(x))
-	v.Op("peak = max", "VMOVSS", fmt.Sprint("X", top), "(R10)")
+	v.Op("", "TESTQ", "R12", "R12")
+	v.Op("the first part", "JZ", "part_sum")
+	v.Op("the old peak", "VBROADCASTSS", "(R10)", v.r(x))
+	v.op("", "VMAXPS", x, top, top)
 	v.op("the old peak - max", "VSUBPS", top, x, x)
 	v.exp()
 	v.Op("", "VMOVSS", fmt.Sprint("X", x), "(R12)")
 
+	v.Label("part_sum")
 	row()
 	v.op("", "VXORPS", sum, sum, sum)
-	v.loop("part_exp", func(tail bool) { v.expSum(tail) })
+	v.loop("part_exp", func(tail bool) { v.expSum(tail, true) })
 	v.across("VADDPS", sum)
+	v.Op("peak = max", "VMOVSS", fmt.Sprint("X", top), "(R10)")
+	v.Op("", "TESTQ", "R12", "R12")
+	v.Op("", "JZ", "part_next")
 	v.Op("", "VMOVSS", "(R12)", fmt.Sprint("X", t))
 	v.Op("sum += keep · the old sum", "VFMADD231SS", "(R11)", fmt.Sprint("X", t), fmt.Sprint("X", sum))
+	v.Op("", "ADDQ", "$4", "R12")
+	v.Label("part_next")
 	v.Op("", "VMOVSS", fmt.Sprint("X", sum), "(R11)")
-	for _, state := range []string{"R10", "R11", "R12"} {
-		v.Op("", "ADDQ", "$4", state)
-	}
+	v.Op("", "ADDQ", "$4", "R10")
+	v.Op("", "ADDQ", "$4", "R11")
 	v.Op("next row", "ADDQ", "R9", "BX")
 	v.Op("", "DECQ", "R8")
 	v.Op("", "JNZ", "part_row")

@@ -149,9 +149,18 @@ func (t tile) write() {
 		}
 	}
 	t.Label(t.label("_store"))
+	t.Op("", "CMPQ", "tile_last(R14)", "$16")
+	t.Op("", "JNE", t.label("_cut"))
+	t.store(func(from, mem string, _ int) { t.Op("", "VMOVUPS", from, mem) })
+	t.Label(t.label("_cut"))
+	t.store(t.cut)
+}
+
+// store writes the sums to dst, vector by vector.
+func (t tile) store(vector func(from, mem string, v int)) {
 	for r := range t.rows {
 		for v := range t.vectors() {
-			t.store(t.sum(r, v), fmt.Sprintf("%d(DI)", v*t.lanes*4), v)
+			vector(t.sum(r, v), fmt.Sprintf("%d(DI)", v*t.lanes*4), v)
 		}
 		t.Op("next row", "ADDQ", "SI", "DI")
 	}
@@ -180,7 +189,7 @@ func (t tile) step() {
 	}
 }
 
-// load and store move vector v of a row, cutting the last panel; load leaves zero beyond it.
+// load and cut move vector v of a row, up to the last column; load leaves zero beyond it.
 func (t tile) load(mem string, v int, to string) {
 	switch {
 	case !t.isLast(v):
@@ -193,7 +202,7 @@ func (t tile) load(mem string, v int, to string) {
 	}
 }
 
-func (t tile) store(from, mem string, v int) {
+func (t tile) cut(from, mem string, v int) {
 	switch {
 	case !t.isLast(v):
 		t.Op("", "VMOVUPS", from, mem)
