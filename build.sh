@@ -17,6 +17,7 @@ usage: ./build.sh COMMAND
   pack      the built-in fusion again, from its sources: ./build.sh pack -data FOLDER -experts FOLDER
   pictures  the sheets of docs/prompts again
   prove     all that is long, or needs Python or large weights; results go to bench/results (bench/prove.sh)
+  peers     other engines beside ours, on the same weights and inputs; results go to bench/results (bench/peers/README.md)
   golden    every committed golden again, by the script that made it (bench/golden.sh)
 
   GOOS=windows GOARCH=arm64 ./build.sh build
@@ -127,6 +128,7 @@ build) build ;;
 pack) pack "$@" ;;
 pictures) pictures ;;
 prove) bench/prove.sh "$@" ;;
+peers) bench/peers/peers.sh "$@" ;;
 golden) bench/golden.sh "$@" ;;
 *)
 	echo "build.sh: no command is called $command" >&2

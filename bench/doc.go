@@ -2,7 +2,7 @@
 //
 //	roofline/ what this machine can do at most, which benchmarks of the kernels measure themselves against
 //	golden/   Python scripts that make the committed goldens from reference implementations; golden.sh runs them all
-//	peers/    Python scripts that time other software on the same work in the same run
+//	peers/    other engines beside ours on the same weights and inputs, in the same run
 //	expert/   Python scripts that trained the 64-pixel image expert
 //	tiny/     a fusion of random weights for the tests of the packages above the experts
 //	results/  figures, each with its machine; prove.sh adds to them

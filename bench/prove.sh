@@ -126,9 +126,6 @@ prove '^(Unit|Benchmark)' go test -run '^$' -bench 'F32Warm/' -benchtime 0.3s ./
 prove '^Benchmark' go test -run '^$' -bench 'Generate' -benchtime 20x ./experts/biggan
 prove '^Benchmark' go test -run '^$' -bench 'Step' -benchtime 20x ./cinn/flow
 prove '^Benchmark' go test -run '^$' -bench . -benchtime 3s ./cinn/pack
-if [ -n "$minilm" ] && [ -n "$python" ]; then
-	prove 'load|median|ratio' "$python" bench/peers/compare.py "$minilm"
-fi
 
 prove "$figures" go test -count=1 -v -run 'LogDet|Inverse|Gradients|Recovered|Invertible|SameBytes|AnyNumber' ./cinn ./cinn/flow ./cinn/train ./cinn/pack
 prove '.' go build -o "$work/cinn" ./cinn/cmd &&

@@ -1,19 +1,21 @@
-"""Times a training step of the flow of the Net2Net dialect in PyTorch, to set beside cinn/flow's BenchmarkStep on the same machine.
+"""The published flow between a sentence encoder and BigGAN in PyTorch, as a contestant (Rombach, Esser and Ommer 2020).
 
-    python torch_flow.py [--blocks 24] [--hidden 1024] [--latent 268] [--cond 768] [--batch 64] [--threads 1 2] [--steps 5] [--amsgrad] [--weights FILE]
+    python torch_flow.py flow  model=FILE data=FILE rows=R form=eager|compiled threads=N    draws rows from given residuals
+    python torch_flow.py train model=FILE data=FILE rows=R form=eager threads=N             a step of training
 
 A step is what a trainer repeats: forward, the mean negative log-likelihood, backward, Adam. The flow is written as one would for speed: plain tensors, one linear
-layer after the other, the fused Adam where this PyTorch has it, gradients kept or freed between steps, whichever is faster. --weights takes a file of
-flow.Save with the batch beside it (x [batch][latent] and c [batch][cond]) and prints the loss of the first step.
+layer after the other, the fused Adam. compiled is torch.compile with its parameters frozen, so that it may pack them.
 """
-import argparse
-import inspect
 import math
-import statistics
-import time
 
+import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import nn
+
+from serve import arguments, serve
+
+LATENT, COND, BLOCKS, HIDDEN, DEPTH, WIDTH = 268, 768, 24, 1024, 2, 256
 
 
 def network(widths, norm=False):
@@ -27,13 +29,14 @@ def network(widths, norm=False):
 
 
 class Block(nn.Module):
-    def __init__(self, latent, embed, hidden, depth):
+    def __init__(self):
         super().__init__()
-        half = latent // 2
-        self.loc, self.scale = nn.Parameter(torch.zeros(latent)), nn.Parameter(torch.ones(latent))
-        widths = [half + embed] + [hidden] * (depth + 1) + [half]
+        half = LATENT // 2
+        self.loc, self.scale = nn.Parameter(torch.zeros(LATENT)), nn.Parameter(torch.ones(LATENT))
+        widths = [half + LATENT] + [HIDDEN] * (DEPTH + 1) + [half]
         self.s, self.t = (nn.ModuleList(network(widths) for _ in range(2)) for _ in range(2))
-        self.register_buffer("perm", torch.randperm(latent))
+        self.register_buffer("perm", torch.arange(LATENT))
+        self.register_buffer("back", torch.arange(LATENT))
 
     def forward(self, x, e):
         a, b = (self.scale * (x + self.loc)).chunk(2, 1)
@@ -45,12 +48,19 @@ class Block(nn.Module):
             logdet = logdet + scale.sum(1)
         return torch.cat((b, a), 1)[:, self.perm], logdet
 
+    def inverse(self, v, e):
+        b, a = v[:, self.back].chunk(2, 1)
+        for s, t in ((self.s[1], self.t[1]), (self.s[0], self.t[0])):
+            given = torch.cat((b, e), 1)
+            a, b = b, (a - t(given)) * (-s(given).tanh()).exp()
+        return torch.cat((a, b), 1) / self.scale - self.loc
+
 
 class Flow(nn.Module):
-    def __init__(self, blocks, latent, cond, hidden, depth=2, width=256):
+    def __init__(self):
         super().__init__()
-        self.embedder = network([cond] + [width] * 3 + [latent], norm=True)
-        self.blocks = nn.ModuleList(Block(latent, latent, hidden, depth) for _ in range(blocks))
+        self.embedder = network([COND] + [WIDTH] * (DEPTH + 1) + [LATENT], norm=True)
+        self.blocks = nn.ModuleList(Block() for _ in range(BLOCKS))
 
     def loss(self, x, c):
         e, logdet = self.embedder(c), 0
@@ -59,63 +69,65 @@ class Flow(nn.Module):
             logdet = logdet + d
         return ((x * x).sum(1) / 2 - logdet).mean() + x.shape[1] / 2 * math.log(2 * math.pi)
 
+    def forward(self, v, c):
+        e = self.embedder(c)
+        for b in reversed(self.blocks):
+            v = b.inverse(v, e)
+        return v
 
-def load(flow, path):
-    """Copies a flow's tensors and returns the batch that is stored with them."""
-    from safetensors.torch import load_file
-    stored = load_file(path)
+
+def load(path):
+    """A Flow with the tensors of a file that our own flow wrote."""
+    stored, flow = load_file(path), Flow()
     with torch.no_grad():
         for i, b in enumerate(flow.blocks):
             p = f"sub_layers.{i}."
             b.loc.copy_(stored[p + "norm_layer.loc"])
             b.scale.copy_(stored[p + "norm_layer.scale"])
             b.perm.copy_(stored[p + "shuffle.forward_shuffle_idx"])
+            b.back.copy_(b.perm.argsort())
             for name, nets in (("s", b.s), ("t", b.t)):
                 for k, net in enumerate(nets):
                     net.load_state_dict({n: stored[f"{p}coupling.{name}.{k}.main.{n}"] for n in net.state_dict()})
         state = flow.embedder.state_dict()
         state.update({n: stored["embedder.main." + n] for n in state if "num_batches" not in n})
         flow.embedder.load_state_dict(state)
-    return stored["x"], stored["c"]
+    return flow
 
 
-def milliseconds(flow, optimizer, x, c, steps, free):
-    times = []
-    for i in range(steps + 2):
-        begin = time.perf_counter()
-        optimizer.zero_grad(set_to_none=free)
+def drawing(flow, form, v, c):
+    flow.eval().requires_grad_(False)
+    if form == "compiled":
+        import torch._inductor.config as inductor
+        inductor.freezing = True
+        flow = torch.compile(flow)
+
+    def call():
+        with torch.inference_mode():
+            return flow(v, c).numpy()
+    return call
+
+
+def training(flow, x, c):
+    optimizer = torch.optim.Adam(flow.parameters(), lr=7.2e-5, betas=(0.5, 0.9), fused=True)
+
+    def call():
+        optimizer.zero_grad(set_to_none=True)
         loss = flow.loss(x, c)
         loss.backward()
         optimizer.step()
-        if i >= 2:  # the first steps allocate
-            times.append(1e3 * (time.perf_counter() - begin))
-    return statistics.median(times)
+        return loss.detach().numpy()
+    return call
 
 
 def main():
-    args = argparse.ArgumentParser()
-    for name, value in {"blocks": 24, "hidden": 1024, "latent": 268, "cond": 768, "batch": 64, "steps": 5}.items():
-        args.add_argument("--" + name, type=int, default=value)
-    args.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    args.add_argument("--amsgrad", action="store_true")
-    args.add_argument("--weights")
-    args = args.parse_args()
-    torch.manual_seed(1)
-    flow = Flow(args.blocks, args.latent, args.cond, args.hidden)
-    x, c = torch.randn(args.batch, args.latent), torch.randn(args.batch, args.cond)
-    if args.weights:
-        x, c = load(flow, args.weights)
-        print(f"loss {flow.loss(x, c).item():.4f}")
-    best = {"fused": True} if "fused" in inspect.signature(torch.optim.Adam).parameters else {"foreach": True}
-    try:
-        optimizer = torch.optim.Adam(flow.parameters(), lr=7.2e-5, betas=(0.5, 0.9), amsgrad=args.amsgrad, **best)
-    except RuntimeError:  # fused, but not on this device
-        optimizer = torch.optim.Adam(flow.parameters(), lr=7.2e-5, betas=(0.5, 0.9), amsgrad=args.amsgrad, foreach=True)
-    count = sum(p.numel() for p in flow.parameters())
-    for threads in args.threads:
-        torch.set_num_threads(threads)
-        ms = min(milliseconds(flow, optimizer, x, c, args.steps, free) for free in (True, False))
-        print(f"torch {torch.__version__} threads={threads} batch={len(x)} parameters={count}: {ms:.1f} ms, {6e-6 * count * len(x) / ms:.0f} GFLOP/s", flush=True)
+    a = arguments()
+    rows = int(a["rows"])
+    torch.set_num_threads(int(a["threads"]))
+    flow = load(a["model"])
+    numbers = torch.from_numpy(np.fromfile(a["data"], np.float32, rows * (LATENT + COND)))
+    x, c = numbers[:rows * LATENT].view(rows, LATENT), numbers[rows * LATENT:].view(rows, COND)
+    serve("PyTorch", torch.__version__, drawing(flow, a["form"], x, c) if a["family"] == "flow" else training(flow, x, c))
 
 
 main()
