@@ -20,11 +20,7 @@ func (w Weights) Linear(name string, in, out int) Linear {
 
 // Projection reads name.weight [out][in], a layer without bias.
 func (w Weights) Projection(name string, in, out int) Linear {
-	m := w.F32(name+".weight", out, in)
-	if m == nil {
-		return Linear{}
-	}
-	return Linear{W: tensor.NewWeightIn(w.file.precision, m, out, in)}
+	return Linear{W: w.Pack(w.Matrix(name+".weight", out, in))}
 }
 
 // Reserve prepares dev for up to rows rows.

@@ -48,6 +48,20 @@ func NewWeight(w []float32, n, k int) Weight { return NewWeightIn(F32, w, n, k) 
 
 // NewWeightIn packs w [n][k] in precision p.
 func NewWeightIn(p Precision, w []float32, n, k int) Weight {
+	t := newWeight(p, n, k)
+	t.Pack(w)
+	return t
+}
+
+// NewWeightFrom is NewWeightIn for a matrix that is there only some rows at a time: read writes those from i on to
+// dst [rows][k]. It is called for all rows, in order.
+func NewWeightFrom(p Precision, n, k int, read func(dst []float32, i int)) Weight {
+	t := newWeight(p, n, k)
+	t.PackFrom(read)
+	return t
+}
+
+func newWeight(p Precision, n, k int) Weight {
 	t := Weight{N: n, K: k, Precision: p}
 	switch p {
 	case BF16:
@@ -57,19 +71,35 @@ func NewWeightIn(p Precision, w []float32, n, k int) Weight {
 	default:
 		t.Panels = make([]float32, matmul.PackedLen(n, k))
 	}
-	t.Pack(w)
 	return t
 }
 
 // Pack gives t the values w [N][K] in place of those that it has.
-func (t Weight) Pack(w []float32) {
-	switch t.Precision {
+func (t Weight) Pack(w []float32) { t.pack(w, 0, t.N) }
+
+// PackFrom is Pack from rows as for NewWeightFrom.
+func (t Weight) PackFrom(read func(dst []float32, i int)) {
+	const rows = 2 * matmul.Width // stay in L2 until they are packed
+	block := make([]float32, rows*t.K)
+	for i := 0; i < t.N; i += rows {
+		n := min(rows, t.N-i)
+		read(block[:n*t.K], i)
+		t.pack(block, i, n)
+	}
+}
+
+// pack packs n rows w to those from i on, which must be a multiple of matmul.Width.
+func (t Weight) pack(w []float32, i, n int) {
+	end := (i + n + matmul.Width - 1) / matmul.Width * matmul.Width
+	switch k := t.K; t.Precision {
 	case BF16:
-		matmul.PackBF16(t.bf16, w, t.N, t.K)
+		k2 := roundUp(k, 2)
+		matmul.PackBF16(t.bf16[i*k2:end*k2], w, n, k)
 	case Int8:
-		matmul.PackI8(t.int8, w, t.N, t.K)
+		k4 := roundUp(k, 4)
+		matmul.PackI8(matmul.Int8{Panels: t.int8.Panels[i*k4 : end*k4], Scale: t.int8.Scale[i:end], Sum: t.int8.Sum[i:end]}, w, n, k)
 	default:
-		matmul.Pack(t.Panels, w, t.N, t.K)
+		matmul.Pack(t.Panels[i*k:end*k], w, n, k)
 	}
 }
 
