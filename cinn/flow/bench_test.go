@@ -50,7 +50,6 @@ func benchmarkStep(b *testing.B, c Config, m, workers int) {
 		sum += optimizer.SumSquares(g.Values())
 		a := optimizer.Adam{Rate: 1e-5, Beta1: 0.5, Beta2: 0.9, Epsilon: 1e-8, Step: step}
 		a.Apply(f.values, g.Values(), first, second, nil, 1)
-		g.Pack()
 	}
 	roofline.Measure(workers).Report(b, 6*float64(m)*float64(n), 40*float64(n), roofline.DRAM)
 }

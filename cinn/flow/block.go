@@ -50,39 +50,21 @@ func halves(n, k int) (in, out int) {
 	return n / 2, n - n/2
 }
 
-// blockState is what a forward pass through a block leaves; what only gradients need, only where they are taken.
+// blockState is the memory in which a Session runs one block at a time.
 type blockState struct {
-	x   tensor.Tensor      // [rows][Latent], what came in
-	h   tensor.Tensor      // [rows][Latent], normalised: [a ; b]
-	in  [2]tensor.Tensor   // [rows][half+Embed]: [a ; e] and [b' ; e]
-	out [2][]tensor.Tensor // of each subnet; of both in one, [s ; t], in a Session
-	s   [2]tensor.Tensor   // [rows][half], clamped log-scales
-	net [2][]mlpState
+	x   tensor.Tensor    // [rows][Latent], what came in
+	h   tensor.Tensor    // [rows][Latent], normalised: [a ; b]
+	in  [2]tensor.Tensor // [rows][half+Embed]: [a ; e] and [b' ; e]
+	out [2]tensor.Tensor // [rows][2·half]: [s ; t], s not yet clamped
+	s   [2]tensor.Tensor // [rows][half], clamped log-scales
 }
 
-func (b *block) layout(a *tensor.Arena, c Config, rows int, sampling, dropout bool) (st blockState) {
+func (st *blockState) layout(a *tensor.Arena, c Config, rows int) {
 	st.x, st.h = a.Take(rows, c.Latent), a.Take(rows, c.Latent)
-	for k, nets := range b.nets {
+	for k := range st.in {
 		in, out := halves(c.Latent, k)
-		st.in[k], st.s[k] = a.Take(rows, in+c.Embed), a.Take(rows, out)
-		if sampling {
-			st.out[k] = []tensor.Tensor{a.Take(rows, 2*out)}
-			continue
-		}
-		for i := range nets {
-			st.out[k] = append(st.out[k], a.Take(rows, nets[i].last().out))
-			st.net[k] = append(st.net[k], nets[i].layout(a, rows, dropout))
-		}
+		st.in[k], st.out[k], st.s[k] = a.Take(rows, in+c.Embed), a.Take(rows, 2*out), a.Take(rows, out)
 	}
-	return st
-}
-
-// scaleShift returns the raw scales and the shifts of a coupling among the outputs of its subnets, and their row stride.
-func scaleShift(out []tensor.Tensor) (raw, t []float32, ld int) {
-	if len(out) == 1 {
-		return out[0].Data, out[0].Data[out[0].Cols/2:], out[0].Cols
-	}
-	return out[0].Data, out[1].Data, out[0].Cols
 }
 
 // tileRows is how many rows one tile of a row-wise job has.
@@ -97,7 +79,6 @@ func span(tile, rows int) (r0, r1 int) { return tile * tileRows, min((tile+1)*ti
 type blockJob struct {
 	pass  *pass
 	block *block
-	state *blockState
 	next  tensor.Tensor // where the output goes, or comes from in the inverse
 	rows  int
 	phase blockPhase
@@ -117,7 +98,7 @@ const (
 func (j *blockJob) Tile(tile int) {
 	r0, r1 := span(tile, j.rows)
 	m := r1 - r0
-	p, st := j.pass, j.state
+	p, st := j.pass, &j.pass.state
 	c := &p.flow.Config
 	n := c.Latent
 	na, nb := n-n/2, n/2
@@ -179,11 +160,12 @@ func (j *blockJob) Tile(tile int) {
 
 // clamp writes the log-scales of coupling k for m rows from r0.
 func (j *blockJob) clamp(k, r0, m int) (s, t []float32, ldt int) {
-	st := j.state
-	raw, t, ldt := scaleShift(st.out[k])
-	s = st.s[k].Data[r0*st.s[k].Cols:]
-	coupling.Clamp(s, raw[r0*ldt:], m, st.s[k].Cols, ldt, j.pass.flow.Config.Clamp)
-	return s, t[r0*ldt:], ldt
+	st := &j.pass.state
+	n := st.s[k].Cols
+	out := st.out[k].Data[r0*2*n:]
+	s = st.s[k].Data[r0*n:]
+	coupling.Clamp(s, out, m, n, 2*n, j.pass.flow.Config.Clamp)
+	return s, out[n:], 2 * n
 }
 
 func (j *blockJob) run(phase blockPhase) {
@@ -191,59 +173,38 @@ func (j *blockJob) run(phase blockPhase) {
 	j.pass.dev.Run(j, tiles(j.rows))
 }
 
-// forward runs m rows through the block, from st.x to next, and adds to the pass's logdet.
-func (b *block) forward(p *pass, st *blockState, next tensor.Tensor, m int) {
-	scale := p.flow.values[b.scale:][:p.flow.Config.Latent]
-	var sum float64
-	for _, v := range scale {
+// logScale is the log-determinant of the ActNorm, Σ log|scale|.
+func (b *block) logScale(f *Flow) (sum float64) {
+	for _, v := range f.values[b.scale:][:f.Config.Latent] {
 		sum += math.Log(math.Abs(float64(v)))
 	}
+	return sum
+}
+
+// forward runs m rows through the block, from p.state.x to next, and adds to the pass's logdet.
+func (b *block) forward(p *pass, next tensor.Tensor, m int) {
+	sum := float32(b.logScale(p.flow))
 	for i := range p.logdet[:m] {
-		p.logdet[i] += float32(sum)
+		p.logdet[i] += sum
 	}
-	p.job = blockJob{pass: p, block: b, state: st, next: next, rows: m}
+	p.job = blockJob{pass: p, block: b, next: next, rows: m}
 	p.job.run(normalise)
-	b.subnets(p, st, 0, m)
+	b.subnets(p, 0, m)
 	p.job.run(coupleFirst)
-	b.subnets(p, st, 1, m)
+	b.subnets(p, 1, m)
 	p.job.run(coupleLast)
 }
 
-// inverse runs m rows back, from next to st.x.
-func (b *block) inverse(p *pass, st *blockState, next tensor.Tensor, m int) {
-	p.job = blockJob{pass: p, block: b, state: st, next: next, rows: m}
+// inverse runs m rows back, from next to p.state.x.
+func (b *block) inverse(p *pass, next tensor.Tensor, m int) {
+	p.job = blockJob{pass: p, block: b, next: next, rows: m}
 	p.job.run(unpermute)
-	b.subnets(p, st, 1, m)
+	b.subnets(p, 1, m)
 	p.job.run(undoLast)
-	b.subnets(p, st, 0, m)
+	b.subnets(p, 0, m)
 	p.job.run(undoFirst)
 }
 
-func (b *block) subnets(p *pass, st *blockState, k, m int) {
-	if p.sampling {
-		b.packed[k].forward(p, st.out[k][0].Slice(0, m), st.in[k].Slice(0, m))
-		return
-	}
-	for i := range b.nets[k] {
-		b.nets[k][i].forward(p, st.out[k][i].Slice(0, m), st.in[k].Slice(0, m), &st.net[k][i])
-	}
-}
-
-// initialise sets the ActNorm from the m rows that stand in st.x: zero mean, unit variance.
-func (b *block) initialise(p *pass, st *blockState, m int) {
-	n := p.flow.Config.Latent
-	loc, scale := p.flow.values[b.loc:][:n], p.flow.values[b.scale:][:n]
-	for j := range n {
-		var sum, squares float64
-		for i := range m {
-			sum += float64(st.x.Data[i*n+j])
-		}
-		mean := sum / float64(m)
-		for i := range m {
-			d := float64(st.x.Data[i*n+j]) - mean
-			squares += float64(d * d)
-		}
-		loc[j] = float32(-mean)
-		scale[j] = float32(1 / (math.Sqrt(squares/float64(m-1)) + 1e-6))
-	}
+func (b *block) subnets(p *pass, k, m int) {
+	b.packed[k].forward(p, p.state.out[k].Slice(0, m), p.state.in[k].Slice(0, m))
 }

@@ -15,12 +15,12 @@ import (
 
 // classJob works out, for some rows to a tile, scores = log N(e; E_k, σ²I) without its constant, and ê.
 type classJob struct {
-	pass *pass
-	rows int
+	front *front
+	rows  int
 }
 
 // posterior reads p.e and leaves p.scores and p.hat.
-func (p *pass) posterior(m int) {
+func (p *front) posterior(m int) {
 	f := p.flow
 	p.dev.MatMul(p.scores.Slice(0, m), p.e.Slice(0, m), f.tableT, matmul.Epilogue{Bias: f.halfNorm})
 	p.classes = classJob{p, m}
@@ -32,7 +32,7 @@ func (p *pass) posterior(m int) {
 const near = 100
 
 func (j *classJob) Tile(tile int) {
-	p := j.pass
+	p := j.front
 	f := p.flow
 	half := 0.5 / float64(f.Config.ClassNoise*f.Config.ClassNoise)
 	r0, r1 := span(tile, j.rows)

@@ -73,7 +73,7 @@ func newMoments(f *Flow, x, c tensor.Tensor, group []int) *moments {
 	m := &moments{text: conf.Cond, u: conf.inputs(), w: conf.inputs() + 1, d: conf.Latent, all: conf.inputs() + 1 + conf.Latent}
 	// The condition of every sample, with ê in place of e: a pass of its own that does nothing else.
 	u := tensor.New(x.Rows, m.u)
-	p := pass{flow: f, rows: 256}
+	p := front{flow: f, rows: 256}
 	p.dev = tensor.CPU(1)
 	defer p.dev.Close()
 	p.e, p.hat, p.scores = tensor.New(p.rows, conf.Class), tensor.New(p.rows, conf.Class), tensor.New(p.rows, conf.Classes)

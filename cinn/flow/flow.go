@@ -260,11 +260,3 @@ func (l *affine) pack() {
 	l.whiteA, l.predict = tensor.NewWeight(wa, n, u), tensor.NewWeight(l.a, n, u)
 	l.whiteB, l.logdet = wb, float32(logdet)
 }
-
-// packer refreshes the packed layers, one to a tile, as a training step needs it.
-type packer struct {
-	values []float32
-	layers []*dense
-}
-
-func (p *packer) Tile(i int) { p.layers[i].pack(p.values) }

@@ -4,32 +4,54 @@ import (
 	"errors"
 	"math"
 
-	"netfusion/kernels/activation"
-	"netfusion/kernels/coupling"
-	"netfusion/kernels/matmul"
+	kernel "netfusion/kernels/dense"
+	"netfusion/kernels/random"
 	"netfusion/tensor"
 )
 
 // Gradient is a trainer's memory: it keeps what a forward pass leaves and works backwards through it by hand. All of it lies in
 // one arena, and a step allocates nothing. A Gradient serves one goroutine at a time, and nobody else may use the Flow meanwhile.
+//
+// Weights are read, and their gradients written, where they lie in Values: there is no packed copy. For that the networks run on
+// a batch that lies the other way round, [features][ld]: one feature to a row and one sample to a column (see package dense).
+// Columns from the batch's size on hold a sample that nobody asked for; sums over the batch leave them out.
 type Gradient struct {
-	pass   pass
+	front
 	values []float32 // ∂L/∂parameter, laid out as Flow.Values
 
-	hidden [2]tensor.Tensor   // [rows][widest hidden layer], gradients on their way down
-	draw   [2][]tensor.Tensor // of the subnets' outputs
-	din    [2]tensor.Tensor   // [rows][half+Embed], of the subnets' inputs
-	part   tensor.Tensor      // [rows][half+Embed], the same for a second subnet
-	dembed tensor.Tensor      // [rows][Embed]
-	dy     tensor.Tensor      // [rows][Latent], of [b' ; a'], then of [b ; a]
-	dx     tensor.Tensor      // [rows][Latent], of a block's output, then of its input
-	dlogit tensor.Tensor      // [rows][Classes]
-	turned tensor.Tensor      // the transpose of a layer's output gradient
-	panels tensor.Tensor      // a layer's input, packed
-	job    blockBackJob
-	slope  slopeJob
-	turn   turnJob
-	packer packer
+	regularisation Regularisation
+	seed, step     uint64 // of the masks and the noise
+	frozen         bool   // as a Session computes: no dropout, no noise, and BatchNorm by its running averages
+	ld, m          int    // columns, of which m are the batch
+
+	z, x  tensor.Tensor // [rows][Latent], what the linear layer reads, and what it makes of that
+	noisy tensor.Tensor // [rows][Cond+Class], u with noise
+
+	given tensor.Tensor // [Cond+Class][ld], the condition as the embedder reads it
+	embed tensor.Tensor // [Embed][ld]
+	text  tensor.Tensor // [Cond][ld], the condition as the class head reads it
+	score tensor.Tensor // [Classes][ld], its logits, and in their place their gradient
+	v     tensor.Tensor // [Latent][ld], the residual
+	loss  []float64     // [ld], -log p(z) of each sample
+
+	embedder mlpTrace
+	head     mlpTrace
+	blocks   []blockTrace
+
+	hidden [2]tensor.Tensor // [widest hidden layer][ld], gradients on their way down
+	draw   [2]tensor.Tensor // [outputs][ld], of the outputs of a coupling's subnets
+	din    [2]tensor.Tensor // [half+Embed][ld], of the inputs of each coupling's subnets
+	dembed tensor.Tensor    // [Embed][ld]
+	dy     tensor.Tensor    // [Latent][ld], of [b' ; a'], then of [b ; a]
+	dx     tensor.Tensor    // [Latent][ld], of a block's output, then of its input
+	turned []float32        // a layer's input as its weights' gradient reads it
+
+	layer     layerJob
+	norm      normJob
+	block     coupleJob
+	transpose transposeJob
+	blur      blurJob
+	residual  lossJob
 }
 
 // Regularisation keeps a small training set from being learnt by heart. Both parts are drawn afresh in every step.
@@ -51,318 +73,214 @@ func (f *Flow) NewGradient(dev *tensor.Device, rows int, r Regularisation, seed 
 	if !(r.Dropout >= 0 && r.Dropout <= 0.9) || !(r.Noise >= 0 && r.Noise < 100) {
 		return nil, errors.New("flow: dropout must be from 0 to 0.9, and noise from 0 to below 100")
 	}
-	g := &Gradient{values: make([]float32, len(f.values))}
-	g.pass = pass{flow: f, dev: dev, rows: rows, training: true, dropout: float32(math.Floor(float64(r.Dropout)*256)) / 256, noise: r.Noise, seed: seed}
+	r.Dropout = float32(math.Floor(float64(r.Dropout)*256)) / 256
+	g := &Gradient{values: make([]float32, len(f.values)), regularisation: r, seed: seed}
+	g.front = front{flow: f, dev: dev, rows: rows}
+	g.ld = (rows + kernel.Width - 1) / kernel.Width * kernel.Width
 	width, in, out := 0, 0, 0
-	g.packer.values = f.values
-	f.layers(func(d *dense) {
-		d.trainable()
-		g.packer.layers = append(g.packer.layers, d)
-		width, in, out = max(width, d.in), max(in, d.in), max(out, d.out)
-	})
-	g.Pack()
+	f.layers(func(d *dense) { width, in, out = max(width, d.in), max(in, d.in), max(out, d.out) })
 	c := &f.Config
 	tensor.Plan(func(a *tensor.Arena) {
-		g.pass.layout(a)
+		g.front.layout(a)
+		g.z, g.x, g.noisy = a.Take(rows, c.Latent), a.Take(rows, c.Latent), a.Take(rows, c.inputs())
+		g.given, g.embed, g.v = a.Take(c.inputs(), g.ld), a.Take(c.Embed, g.ld), a.Take(c.Latent, g.ld)
+		g.embedder = f.embedder.trace(a, g)
+		if c.Classes > 0 {
+			g.text, g.score = a.Take(c.Cond, g.ld), a.Take(c.Classes, g.ld)
+			g.head = f.head.trace(a, g)
+		}
+		g.blocks = g.blocks[:0]
+		for i := range f.blocks {
+			g.blocks = append(g.blocks, f.blocks[i].trace(a, g))
+		}
 		for i := range g.hidden {
-			g.hidden[i] = a.Take(rows, width)
+			g.hidden[i] = a.Take(width, g.ld)
 		}
 		for k := range g.din {
 			half, changed := halves(c.Latent, k)
-			g.din[k] = a.Take(rows, half+c.Embed)
-			if c.Dialect == Net2Net {
-				g.draw[k] = []tensor.Tensor{a.Take(rows, changed), a.Take(rows, changed)}
-			} else {
-				g.draw[k] = []tensor.Tensor{a.Take(rows, 2*changed)}
-			}
+			g.draw[k], g.din[k] = a.Take(2*changed, g.ld), a.Take(half+c.Embed, g.ld)
 		}
-		half, _ := halves(c.Latent, 0)
-		g.part = a.Take(rows, half+c.Embed)
-		g.dembed, g.dy, g.dx = a.Take(rows, c.Embed), a.Take(rows, c.Latent), a.Take(rows, c.Latent)
-		g.dlogit = a.Take(rows, c.Classes)
-		g.turned = a.Take(rows, out)
-		g.panels = a.Take(1, matmul.PackedLen(in, rows))
+		g.dembed, g.dy, g.dx = a.Take(c.Embed, g.ld), a.Take(c.Latent, g.ld), a.Take(c.Latent, g.ld)
+		g.turned = a.Take(1, kernel.TurnedLen(in, g.ld)).Data
 	})
+	g.loss = make([]float64, g.ld)
 	return g, nil
 }
 
 // Values is the gradient of the last step, laid out as Flow.Values.
 func (g *Gradient) Values() []float32 { return g.values }
 
-// Pack refreshes the packed weights after an optimizer step.
-func (g *Gradient) Pack() { g.pass.dev.Run(&g.packer, len(g.packer.layers)) }
-
-// rows checks the shapes of a batch and returns its length.
-func (g *Gradient) rows(x, c tensor.Tensor) int {
-	f := g.pass.flow
-	if x.Rows != c.Rows || x.Rows > g.pass.rows || x.Rows < 2 || x.Cols != f.Config.dims() || c.Cols != f.Config.Cond {
-		panic("flow: x or c has the wrong shape")
+// forward runs a batch to the residual and returns its length; g.loss then has -log p(z) of each sample.
+func (g *Gradient) forward(x, c tensor.Tensor) (m int) {
+	g.begin(x, c)
+	for i := range g.blocks {
+		g.flow.blocks[i].run(g, i)
 	}
-	return x.Rows
+	g.residual = lossJob{g}
+	g.dev.Run(&g.residual, g.ld/kernel.Width)
+	return g.m
 }
 
-// begin splits the batch, conditions the pass on it and returns z.
-func (g *Gradient) begin(x, c tensor.Tensor) tensor.Tensor {
-	p, m := &g.pass, g.rows(x, c)
-	z := g.dx.Slice(0, m)
-	p.split(z, x)
-	p.condition(c, 1)
-	if p.flow.Config.Classes > 0 {
-		p.posterior(m)
-		p.classCondition(m)
+// begin conditions on a batch and runs it through the embedder and the linear layer.
+func (g *Gradient) begin(x, c tensor.Tensor) {
+	f := g.flow
+	if x.Rows != c.Rows || x.Rows > g.rows || x.Cols != f.Config.dims() || c.Cols != f.Config.Cond {
+		panic("flow: x or c has the wrong shape")
 	}
-	return z
+	g.m = x.Rows
+	g.split(g.z, x)
+	g.condition(c, 1)
+	if f.Config.Classes > 0 {
+		g.posterior(g.m)
+		g.classCondition(g.m)
+	}
+	u := g.u.Slice(0, g.m)
+	if g.regularisation.Noise > 0 && !g.frozen {
+		g.blur = blurJob{g}
+		g.dev.Run(&g.blur, tiles(g.m))
+		u = g.noisy.Slice(0, g.m)
+	}
+	g.turn(g.given, u)
+	f.embedder.forward(g, g.embed, g.given, &g.embedder)
+	first := g.x.Slice(0, g.m)
+	f.linear.forward(&g.front, first, g.z.Slice(0, g.m))
+	g.turn(g.into(0), first)
+}
+
+// into is where the blocks before block i leave their output: what block i reads, or the residual.
+func (g *Gradient) into(i int) tensor.Tensor {
+	if i < len(g.blocks) {
+		return g.blocks[i].x
+	}
+	return g.v
 }
 
 // Initialise sets the ActNorms of the Net2Net dialect from a first batch, block by block. NetFusion needs none.
 func (g *Gradient) Initialise(x, c tensor.Tensor) {
-	p := &g.pass
-	f := p.flow
-	if f.Config.Dialect != Net2Net || len(f.blocks) == 0 {
+	f := g.flow
+	if f.Config.Dialect != Net2Net {
 		return
 	}
-	z := g.begin(x, c)
-	m := z.Rows
-	p.training = false                                                       // neither dropout nor a step of the running statistics
-	f.embedder.forward(p, p.embed.Slice(0, m), p.u.Slice(0, m), &p.embedder) // u without noise
-	f.linear.forward(p, p.blocks[0].x.Slice(0, m), z)
+	g.frozen = true
+	g.begin(x, c)
 	for i := range f.blocks {
-		f.blocks[i].initialise(p, &p.blocks[i], m)
-		f.blocks[i].forward(p, &p.blocks[i], p.after(i), m)
+		f.blocks[i].initialise(g, g.blocks[i].x)
+		f.blocks[i].run(g, i)
 	}
-	p.training = true
+	g.frozen = false
 }
 
 // Step computes the mean negative log-likelihood in nats of the rows of x [m][Latent+Class] given c [m][Cond], in its two
-// parts (see LogProb), and its gradient. step indexes the masks and the noise.
+// parts (see Session.LogProb), and its gradient. step indexes the masks and the noise.
 func (g *Gradient) Step(x, c tensor.Tensor, step uint64) (z, class float64) {
-	p := &g.pass
-	f := p.flow
-	p.step = step
-	in := g.begin(x, c)
-	m := in.Rows
-	p.forward(in)
-	for r := range m {
-		z -= (normalLogProb(p.v.Row(r)) + float64(p.logdet[r])) / float64(m)
+	if x.Rows < 2 {
+		panic("flow: a gradient needs at least two rows")
 	}
-	if f.Config.Classes > 0 {
-		class = g.classes(m)
-	}
-
-	weight := 1 / float32(m)
-	d := g.dx.Slice(0, m)
-	for i, v := range p.v.Slice(0, m).Data {
-		d.Data[i] = v * weight
+	f := g.flow
+	g.step = step
+	m := g.forward(x, c)
+	for _, v := range g.loss[:m] {
+		z += v / float64(m)
 	}
 	clear(g.dembed.Data)
 	for i := len(f.blocks) - 1; i >= 0; i-- {
-		f.blocks[i].backward(g, &p.blocks[i], m)
+		f.blocks[i].backward(g, i)
 	}
-	f.embedder.backward(g, tensor.Tensor{}, g.dembed.Slice(0, m), p.read.Slice(0, m), &p.embedder)
+	f.embedder.backward(g, tensor.Tensor{}, g.dembed, g.given, &g.embedder, false)
+	if f.Config.Classes > 0 {
+		class = g.classes()
+	}
 	return z, class
 }
 
-// classes adds the class head: its loss and its gradient. ∂/∂logits of -log p is the prior less the posterior.
-func (g *Gradient) classes(m int) (loss float64) {
-	p := &g.pass
-	f := p.flow
-	logits, d := p.logits.Slice(0, m), g.dlogit.Slice(0, m)
-	f.head.forward(p, logits, p.c.Slice(0, m), &p.head)
+// classes runs the class head forwards and backwards and returns its loss. ∂/∂logits of -log p is the prior less the posterior.
+func (g *Gradient) classes() (loss float64) {
+	f, m := g.flow, g.m
+	g.turn(g.text, g.c.Slice(0, m))
+	f.head.forward(g, g.score, g.text, &g.head)
+	logits := g.logits.Slice(0, m)
+	kernel.Transpose(logits.Data, logits.Cols, g.score.Data, g.ld, logits.Cols, m)
 	for r := range m {
-		l, s := logits.Row(r), p.scores.Row(r)
+		l, s := logits.Row(r), g.scores.Row(r)
 		logp, prior, joint := f.classLogProb(l, s)
 		loss -= logp / float64(m)
 		for k, v := range l {
-			d.Row(r)[k] = float32((math.Exp(float64(v)-prior) - math.Exp(float64(v)+float64(s[k])-joint)) / float64(m))
+			l[k] = float32((math.Exp(float64(v)-prior) - math.Exp(float64(v)+float64(s[k])-joint)) / float64(m))
 		}
 	}
-	f.head.backward(g, tensor.Tensor{}, d, p.c.Slice(0, m), &p.head)
+	g.turn(g.score, logits)
+	f.head.backward(g, tensor.Tensor{}, g.score, g.text, &g.head, false)
 	return loss
 }
 
-// weights writes the gradients of a layer from dy [m][out] and its input x [m][in]: dW = dyᵀ·x and db = Σ dy.
-func (g *Gradient) weights(l *dense, dy, x tensor.Tensor) {
-	m := x.Rows
-	g.turn = turnJob{
-		dy: dy, x: x, turned: tensor.Of(l.out, m, g.turned.Data[:l.out*m]), panels: g.panels.Data[:matmul.PackedLen(l.in, m)], bias: g.values[l.b:][:l.out],
-	}
-	g.pass.dev.Run(&g.turn, 1+(l.out+turnCols-1)/turnCols)
-	g.pass.dev.MatMul(tensor.Of(l.out, l.in, g.values[l.w:][:l.out*l.in]), g.turn.turned, tensor.Weight{N: l.in, K: m, Panels: g.turn.panels}, matmul.Epilogue{})
-}
+// lossJob works out -log p(z) of the samples of 16 columns, and the gradient of their mean with respect to the residual.
+type lossJob struct{ g *Gradient }
 
-// turnJob brings both operands of a weight gradient into the order of a product: tile 0 packs x, the others transpose
-// dy and sum its columns.
-type turnJob struct {
-	dy, x, turned tensor.Tensor
-	panels, bias  []float32
-}
-
-const turnCols = 16 // a cache line of every row
-
-func (j *turnJob) Tile(tile int) {
-	if tile == 0 {
-		matmul.PackT(j.panels, j.x.Data, j.x.Cols, j.x.Rows)
-		return
-	}
-	c0 := (tile - 1) * turnCols
-	c1 := min(c0+turnCols, j.dy.Cols)
-	m := j.dy.Rows
-	bias := j.bias[c0:c1]
-	clear(bias)
-	out := j.turned.Data[c0*m : c1*m]
-	for i := range m {
-		for k, v := range j.dy.Row(i)[c0:c1] {
-			out[k*m+i] = v
-			bias[k] += v
-		}
-	}
-}
-
-// slopeJob multiplies a gradient by the slope of LeakyReLU and by the dropout mask. h is what the two left: its sign is that of
-// the input, and where dropout made it zero the mask is zero too.
-type slopeJob struct {
-	d, h, mask tensor.Tensor
-}
-
-// slopes are those of LeakyReLU by the sign bit: signs are as good as random, so a branch would be taken wrongly half the time.
-var slopes = [2]float32{1, activation.Slope}
-
-func (j *slopeJob) Tile(tile int) {
-	r0, r1 := span(tile, j.d.Rows)
-	w := j.d.Cols
-	d, h := j.d.Data[r0*w:r1*w], j.h.Data[r0*w:r1*w]
-	for i, v := range h {
-		d[i] *= slopes[math.Float32bits(v)>>31]
-	}
-	if j.mask.Data != nil {
-		for i, k := range j.mask.Data[r0*w : r1*w] {
-			d[i] *= k
-		}
-	}
-}
-
-// backward turns g.dx from the gradient of the block's output into that of its input, adds to g.dembed and writes the gradients
-// of the block's parameters.
-func (b *block) backward(g *Gradient, st *blockState, m int) {
-	g.job = blockBackJob{g: g, block: b, state: st, rows: m}
-	g.job.run(backLast)
-	b.subnetsBack(g, st, 1, m)
-	g.job.run(backFirst)
-	b.subnetsBack(g, st, 0, m)
-	g.job.run(backNorm)
-
-	// The ActNorm: ∂/∂loc = Σ dh·scale, ∂/∂scale = Σ dh·(x + loc), and -1/scale from the log-determinant.
-	p := &g.pass
-	n := p.flow.Config.Latent
-	loc, scale := p.flow.values[b.loc:][:n], p.flow.values[b.scale:][:n]
-	dloc, dscale := g.values[b.loc:][:n], g.values[b.scale:][:n]
-	clear(dloc)
-	clear(dscale)
-	for i := range m {
-		xi := st.x.Row(i)
-		for j, v := range g.dx.Row(i) {
-			dloc[j] += v
-			dscale[j] += float32(v * (xi[j] + loc[j]))
-		}
-	}
-	for j, s := range scale {
-		dloc[j] *= s
-		dscale[j] -= 1 / s
-	}
-	for i := range m {
-		d := g.dx.Row(i)
-		for j := range d {
-			d[j] *= scale[j]
-		}
-	}
-}
-
-// subnetsBack runs the subnets of coupling k backwards, from g.draw[k] to g.din[k].
-func (b *block) subnetsBack(g *Gradient, st *blockState, k, m int) {
-	in, din := st.in[k].Slice(0, m), g.din[k].Slice(0, m)
-	for i := range b.nets[k] {
-		d := din
-		if i > 0 {
-			d = tensor.Of(m, din.Cols, g.part.Data[:len(din.Data)])
-		}
-		b.nets[k][i].backward(g, d, g.draw[k][i].Slice(0, m), in, &st.net[k][i])
-		if i > 0 {
-			for j, v := range d.Data {
-				din.Data[j] += v
-			}
-		}
-	}
-}
-
-// blockBackJob is the backward twin of blockJob.
-type blockBackJob struct {
-	g     *Gradient
-	block *block
-	state *blockState
-	rows  int
-	phase backPhase
-}
-
-type backPhase uint8
-
-const (
-	backLast  backPhase = iota // output → [b' ; a'] → through a' = a·exp(s) + t
-	backFirst                  // through b' = b·exp(s) + t
-	backNorm                   // [b ; a] → h = [a ; b]
-)
-
-func (j *blockBackJob) run(phase backPhase) {
-	j.phase = phase
-	j.g.pass.dev.Run(j, tiles(j.rows))
-}
-
-func (j *blockBackJob) Tile(tile int) {
-	r0, r1 := span(tile, j.rows)
-	g, st := j.g, j.state
-	n := g.pass.flow.Config.Latent
-	na, nb := n-n/2, n/2
-	switch j.phase {
-	case backLast:
-		for r := r0; r < r1; r++ {
-			dy := g.dy.Row(r)
-			for i, v := range g.dx.Row(r) {
-				dy[j.block.perm[i]] = v
-			}
-		}
-		j.couple(1, r0, r1-r0, nb, st.h.Data[r0*n:])
-	case backFirst:
-		j.gather(1, r0, r1, 0, nb)
-		j.couple(0, r0, r1-r0, 0, st.h.Data[r0*n+na:])
-	case backNorm:
-		j.gather(0, r0, r1, nb, na)
-		for r := r0; r < r1; r++ {
-			dy, dx := g.dy.Row(r), g.dx.Row(r)
-			copy(dx[:na], dy[nb:])
-			copy(dx[na:], dy[:nb])
-		}
-	}
-}
-
-// couple goes back through coupling k, whose part of dy begins at column at and whose input is x.
-func (j *blockBackJob) couple(k, r0, m, at int, x []float32) {
-	g, st := j.g, j.state
-	c := &g.pass.flow.Config
-	n, w := c.Latent, st.s[k].Cols
-	raw, t, ld := scaleShift(g.draw[k])
-	coupling.Backward(g.dy.Data[r0*n+at:], n, raw[r0*ld:], t[r0*ld:], ld, x, n, st.s[k].Data[r0*w:], -1/float32(j.rows), c.Clamp,
-		m, w, g.pass.scratch.Data[r0*n:][:n])
-}
-
-// gather adds what coupling k's subnets left in din: w columns to those of dy from at, the rest to the embedding's gradient.
-func (j *blockBackJob) gather(k, r0, r1, at, w int) {
+func (j *lossJob) Tile(tile int) {
 	g := j.g
+	f, at := g.flow, tile*kernel.Width
+	var squares, logdet [kernel.Width]float64
+	weight := 1 / float32(g.m)
+	for i := range g.v.Rows {
+		d := g.dx.Row(i)[at:]
+		for k, v := range g.v.Row(i)[at:][:kernel.Width] {
+			squares[k] += float64(float64(v) * float64(v))
+			d[k] = v * weight
+		}
+	}
+	constant := -float64(f.linear.logdet) + float64(f.Config.Latent)*halfLog2Pi
+	for b := range g.blocks {
+		constant -= f.blocks[b].logScale(f)
+		for _, s := range g.blocks[b].s {
+			for i := range s.Rows {
+				for k, v := range s.Row(i)[at:][:kernel.Width] {
+					logdet[k] += float64(v)
+				}
+			}
+		}
+	}
+	for k := range squares {
+		g.loss[at+k] = 0.5*squares[k] - logdet[k] + constant
+	}
+}
+
+// turn writes rows [m][n] as features, [n][ld].
+func (g *Gradient) turn(features, rows tensor.Tensor) {
+	g.transpose = transposeJob{features, rows}
+	g.dev.Run(&g.transpose, strips(features.Rows))
+}
+
+type transposeJob struct{ features, rows tensor.Tensor }
+
+func (j *transposeJob) Tile(tile int) {
+	i0, i1 := strip(tile, j.features.Rows)
+	ld, n := j.features.Cols, j.rows.Cols
+	kernel.Transpose(j.features.Data[i0*ld:], ld, j.rows.Data[i0:], n, j.rows.Rows, i1-i0)
+}
+
+// stripRows is how many features one tile of a job over features has: a multiple of the height of the products' own tiles.
+const stripRows = 24
+
+func strips(features int) int { return (features + stripRows - 1) / stripRows }
+
+// strip returns the features of a tile.
+func strip(tile, features int) (i0, i1 int) {
+	return tile * stripRows, min((tile+1)*stripRows, features)
+}
+
+// blurJob adds noise to the text part of u, for some rows to a tile.
+type blurJob struct{ g *Gradient }
+
+func (j *blurJob) Tile(tile int) {
+	g := j.g
+	r0, r1 := span(tile, g.m)
 	for r := r0; r < r1; r++ {
-		din, dy, de := g.din[k].Row(r), g.dy.Row(r)[at:], g.dembed.Row(r)
-		for i, v := range din[:w] {
-			dy[i] += v
+		u, noisy := g.u.Row(r), g.noisy.Row(r)
+		text := noisy[:g.flow.Config.Cond]
+		random.Normal(text, g.seed, blurStream, g.step<<16|uint64(r), 0)
+		for i, v := range text {
+			text[i] = u[i] + float32(g.regularisation.Noise*v)
 		}
-		for i, v := range din[w:] {
-			de[i] += v
-		}
+		copy(noisy[len(text):], u[len(text):])
 	}
 }

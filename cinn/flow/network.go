@@ -98,7 +98,7 @@ func (n *network) forward(p *pass, dst, x tensor.Tensor) {
 		} else {
 			xhat := r.xhat.Front(x.Rows, l.out())
 			p.dev.GroupedMatMul(xhat, x, l.weights, matmul.Epilogue{Bias: l.bias})
-			n.norms[i].forward(p, h, xhat, r.rstd.Data)
+			n.norms[i].forward(p.flow.values, h, xhat, r.rstd.Data)
 			leakyReLU(h.Data)
 		}
 		x = h

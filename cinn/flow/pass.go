@@ -3,79 +3,65 @@ package flow
 import (
 	"netfusion/kernels/activation"
 	"netfusion/kernels/matmul"
-	"netfusion/kernels/random"
 	"netfusion/tensor"
 )
 
-// pass is the memory and the steps that a Session and a Gradient share.
-type pass struct {
+// front is what comes before the networks, row by row: the condition, the class part of the density, the linear layer.
+type front struct {
 	flow *Flow
 	dev  *tensor.Device
 	rows int
 
-	sampling   bool    // a Session's: it runs the packed networks, and keeps nothing for gradients
-	training   bool    // batch statistics and dropout
-	dropout    float32 // probability, a multiple of 1/256
-	noise      float32 // on the text that the embedder reads
-	seed, step uint64  // of the masks and the noise
+	u      tensor.Tensor // [rows][Cond+Class], standardised condition
+	c      tensor.Tensor // [rows][Cond], its text part
+	scores tensor.Tensor // [rows][Classes], log N(e; E_k, σ²I) without its constant
+	logits tensor.Tensor // [rows][Classes]
+	hat    tensor.Tensor // [rows][Class], posterior mean of the class embedding
+	e      tensor.Tensor // [rows][Class], the class part of x
+	shift  tensor.Tensor // [rows][Latent]
 
-	u       tensor.Tensor // [rows][Cond+Class], standardised condition
-	read    tensor.Tensor // [rows][Cond+Class], u as the embedder reads it: with noise while training
-	c       tensor.Tensor // [rows][Cond], its text part
-	scores  tensor.Tensor // [rows][Classes], log N(e; E_k, σ²I) without its constant
-	logits  tensor.Tensor // [rows][Classes]
-	hat     tensor.Tensor // [rows][Class], posterior mean of the class embedding
-	e       tensor.Tensor // [rows][Class], the class part of x
+	classes classJob
+}
+
+func (p *front) layout(a *tensor.Arena) {
+	c, rows := &p.flow.Config, p.rows
+	p.u = a.Take(rows, c.inputs())
+	p.c = p.u
+	if c.Classes > 0 {
+		p.c, p.e, p.hat = a.Take(rows, c.Cond), a.Take(rows, c.Class), a.Take(rows, c.Class)
+		p.scores, p.logits = a.Take(rows, c.Classes), a.Take(rows, c.Classes)
+	}
+	p.shift = a.Take(rows, c.Latent)
+}
+
+// pass is the memory and the steps of a Session.
+type pass struct {
+	front
+
 	embed   tensor.Tensor // [rows][Embed]
-	shift   tensor.Tensor // [rows][Latent]
 	y       tensor.Tensor // [rows][Latent]
 	v       tensor.Tensor // [rows][Latent], the residual
 	scratch tensor.Tensor // [rows][Latent]
 	logdet  []float32     // [rows]
 
-	embedder mlpState // of a Gradient
-	head     mlpState // of a Gradient
-	runner   runner   // of a Session
-	blocks   []blockState
-	job      blockJob
-	mask     maskJob
-	blur     blurJob
-	classes  classJob
+	runner runner
+	state  blockState
+	job    blockJob
 }
 
 func (p *pass) layout(a *tensor.Arena) {
+	p.front.layout(a)
 	f, c, rows := p.flow, &p.flow.Config, p.rows
-	dropout := p.dropout > 0
-	p.u, p.embed = a.Take(rows, c.inputs()), a.Take(rows, c.Embed)
-	p.c, p.read = p.u, p.u
-	if p.noise > 0 {
-		p.read = a.Take(rows, c.inputs())
-	}
-	if c.Classes > 0 {
-		p.c, p.e, p.hat = a.Take(rows, c.Cond), a.Take(rows, c.Class), a.Take(rows, c.Class)
-		p.scores, p.logits = a.Take(rows, c.Classes), a.Take(rows, c.Classes)
-	}
-	p.shift, p.y, p.v, p.scratch = a.Take(rows, c.Latent), a.Take(rows, c.Latent), a.Take(rows, c.Latent), a.Take(rows, c.Latent)
+	p.embed = a.Take(rows, c.Embed)
+	p.y, p.v, p.scratch = a.Take(rows, c.Latent), a.Take(rows, c.Latent), a.Take(rows, c.Latent)
 	p.logdet = a.Take(1, rows).Data
-	if !p.sampling {
-		p.embedder = f.embedder.layout(a, rows, dropout)
-		if c.Classes > 0 {
-			p.head = f.head.layout(a, rows, dropout)
-		}
-	}
-	p.blocks = p.blocks[:0]
-	for i := range f.blocks {
-		if p.sampling && i > 0 {
-			p.blocks = append(p.blocks, p.blocks[0])
-		} else {
-			p.blocks = append(p.blocks, f.blocks[i].layout(a, *c, rows, p.sampling, dropout))
-		}
-	}
+	p.runner.layout(a, f, rows)
+	p.state.layout(a, *c, rows)
 }
 
 // condition standardises c [m][Cond] into the text part of u, pulled away from the null condition by guidance. The null
 // condition is the mean, which is zero once standardised.
-func (p *pass) condition(c tensor.Tensor, guidance float32) {
+func (p *front) condition(c tensor.Tensor, guidance float32) {
 	f := p.flow
 	for i := range c.Rows {
 		u := p.u.Row(i)
@@ -89,7 +75,7 @@ func (p *pass) condition(c tensor.Tensor, guidance float32) {
 }
 
 // classCondition standardises ê [m][Class] into the class part of u.
-func (p *pass) classCondition(m int) {
+func (p *front) classCondition(m int) {
 	f := p.flow
 	at := f.Config.Cond
 	for i := range m {
@@ -104,32 +90,20 @@ func (p *pass) classCondition(m int) {
 // linear layer in p.logdet.
 func (p *pass) forward(z tensor.Tensor) {
 	f, m := p.flow, z.Rows
-	first := p.v
-	if len(f.blocks) > 0 {
-		first = p.blocks[0].x
-	}
-	if p.noise > 0 {
-		p.blur = blurJob{p, m}
-		p.dev.Run(&p.blur, tiles(m))
-	}
-	if embed := p.embed.Slice(0, m); p.sampling {
-		f.embedder.packed.forward(p, embed, p.u.Slice(0, m))
-	} else {
-		f.embedder.forward(p, embed, p.read.Slice(0, m), &p.embedder)
-	}
-	f.linear.forward(p, first.Slice(0, m), z)
+	f.embedder.packed.forward(p, p.embed.Slice(0, m), p.u.Slice(0, m))
+	f.linear.forward(&p.front, p.into(0).Slice(0, m), z)
 	for i := range p.logdet[:m] {
 		p.logdet[i] = f.linear.logdet
 	}
 	for i := range f.blocks {
-		f.blocks[i].forward(p, &p.blocks[i], p.after(i), m)
+		f.blocks[i].forward(p, p.into(i+1), m)
 	}
 }
 
-// after is where block i leaves its output.
-func (p *pass) after(i int) tensor.Tensor {
-	if i+1 < len(p.blocks) {
-		return p.blocks[i+1].x
+// into is where the blocks before block i leave their output: what block i reads, or the residual.
+func (p *pass) into(i int) tensor.Tensor {
+	if i < len(p.flow.blocks) {
+		return p.state.x
 	}
 	return p.v
 }
@@ -138,74 +112,12 @@ func (p *pass) after(i int) tensor.Tensor {
 func (p *pass) inverse(z tensor.Tensor) {
 	f, m := p.flow, z.Rows
 	for i := len(f.blocks) - 1; i >= 0; i-- {
-		f.blocks[i].inverse(p, &p.blocks[i], p.after(i), m)
+		f.blocks[i].inverse(p, p.into(i+1), m)
 	}
-	last := p.v
-	if len(f.blocks) > 0 {
-		last = p.blocks[0].x
-	}
-	f.linear.inverse(p, z, last.Slice(0, m))
+	f.linear.inverse(&p.front, z, p.into(0).Slice(0, m))
 }
 
 func leakyReLU(x []float32) { activation.LeakyReLU(x, x) }
-
-func (p *pass) dropping() bool { return p.training && p.dropout > 0 }
-
-// drop applies a fresh mask to h, which is indexed by step, row and column.
-func (p *pass) drop(h, mask tensor.Tensor, stream uint32) {
-	p.mask = maskJob{pass: p, h: h, mask: mask, stream: stream}
-	p.dev.Run(&p.mask, tiles(h.Rows))
-}
-
-type maskJob struct {
-	pass    *pass
-	h, mask tensor.Tensor
-	stream  uint32
-}
-
-// Tile masks some rows; a byte of noise decides about each element.
-func (j *maskJob) Tile(tile int) {
-	p := j.pass
-	cut := uint32(p.dropout * 256)
-	keep := 256 / float32(256-cut)
-	var words [64]uint32
-	r0, r1 := span(tile, j.h.Rows)
-	for r := r0; r < r1; r++ {
-		h, mask := j.h.Row(r), j.mask.Row(r)
-		for at := 0; at < len(h); at += 4 * len(words) {
-			n := min(4*len(words), len(h)-at)
-			random.Words(words[:(n+3)/4], p.seed, j.stream, p.step<<16|uint64(r), at/4)
-			for i := range n {
-				var k float32
-				if words[i/4]>>(i%4*8)&255 >= cut {
-					k = keep
-				}
-				mask[at+i] = k
-				h[at+i] *= k
-			}
-		}
-	}
-}
-
-// blurJob adds noise to the text part of u, for some rows to a tile.
-type blurJob struct {
-	pass *pass
-	rows int
-}
-
-func (j *blurJob) Tile(tile int) {
-	p := j.pass
-	r0, r1 := span(tile, j.rows)
-	for r := r0; r < r1; r++ {
-		u, read := p.u.Row(r), p.read.Row(r)
-		text := read[:p.flow.Config.Cond]
-		random.Normal(text, p.seed, blurStream, p.step<<16|uint64(r), 0)
-		for i, v := range text {
-			text[i] = u[i] + float32(p.noise*v)
-		}
-		copy(read[len(text):], u[len(text):])
-	}
-}
 
 // affine is the closed-form first layer, x → L⁻¹(x - A·u - b): what a linear-Gaussian model explains. u is standardised.
 type affine struct {
@@ -218,14 +130,14 @@ type affine struct {
 	logdet         float32       // -Σ log L_ii
 }
 
-func (l *affine) forward(p *pass, dst, x tensor.Tensor) {
+func (l *affine) forward(p *front, dst, x tensor.Tensor) {
 	m := x.Rows
 	shift := p.shift.Slice(0, m)
 	p.dev.MatMul(shift, p.u.Slice(0, m), l.whiteA, matmul.Epilogue{Bias: l.whiteB})
 	p.dev.MatMul(dst, x, l.white, matmul.Epilogue{Residual: shift.Data, LdRes: shift.Cols})
 }
 
-func (l *affine) inverse(p *pass, x, y tensor.Tensor) {
+func (l *affine) inverse(p *front, x, y tensor.Tensor) {
 	m := x.Rows
 	shift := p.shift.Slice(0, m)
 	p.dev.MatMul(shift, p.u.Slice(0, m), l.predict, matmul.Epilogue{Bias: l.b})

@@ -21,10 +21,9 @@ func (f *Flow) NewSession(dev *tensor.Device, rows int) (*Session, error) {
 		return nil, errors.New("flow: a session needs at least one row")
 	}
 	f.use()
-	s := &Session{pass: pass{flow: f, dev: dev, rows: rows, sampling: true}}
+	s := &Session{pass: pass{front: front{flow: f, dev: dev, rows: rows}}}
 	tensor.Plan(func(a *tensor.Arena) {
 		s.pass.layout(a)
-		s.runner.layout(a, f, rows)
 		s.null = a.Take(rows, f.Config.Embed)
 	})
 	f.networks(func(n *network) { n.reserve(dev, rows) })
@@ -32,7 +31,7 @@ func (f *Flow) NewSession(dev *tensor.Device, rows int) (*Session, error) {
 }
 
 // split copies the rows of x = [z ; e] into dst [m][Latent], and e into the pass.
-func (p *pass) split(dst, x tensor.Tensor) {
+func (p *front) split(dst, x tensor.Tensor) {
 	n := p.flow.Config.Latent
 	for i := range x.Rows {
 		copy(dst.Row(i), x.Row(i)[:n])

@@ -208,7 +208,6 @@ func (t *Trainer) step() (z, class float64, err error) {
 		scale = o.Clip / norm
 	}
 	t.update.apply(step, scale)
-	t.gradient.Pack()
 	return z, class, nil
 }
 

@@ -28,13 +28,13 @@ func Clamp(s, raw []float32, rows, n, ldr int, alpha float32) {
 	}
 }
 
-// Forward computes y = x·exp(s) + t and adds the row sums of s, log|det ∂y/∂x|, to logdet [rows]: s is packed [rows][n],
-// scratch holds n values. y may be x.
+// Forward computes y = x·exp(s) + t and adds the row sums of s, log|det ∂y/∂x|, to logdet [rows], unless that is nil: s is packed
+// [rows][n], scratch holds n values. y may be x; scratch may be y where that is not x, and there is one row.
 func Forward(y []float32, ldy int, x []float32, ldx int, s, t []float32, ldt int, logdet []float32, rows, n int, scratch []float32) {
 	check(rows, n, ldy, len(y))
 	check(rows, n, ldx, len(x))
 	check(rows, n, ldt, len(t))
-	if len(s) < rows*n || len(logdet) < rows || len(scratch) < n {
+	if len(s) < rows*n || logdet != nil && len(logdet) < rows || len(scratch) < n {
 		panic("coupling: s, logdet or scratch too short")
 	}
 	e := scratch[:n]
@@ -47,7 +47,9 @@ func Forward(y []float32, ldy int, x []float32, ldx int, s, t []float32, ldt int
 			yi[j] = float32(xi[j]*ej) + ti[j]
 			sum += si[j]
 		}
-		logdet[i] += sum
+		if logdet != nil {
+			logdet[i] += sum
+		}
 	}
 }
 
@@ -73,7 +75,8 @@ func Inverse(x []float32, ldx int, y []float32, ldy int, s, t []float32, ldt int
 }
 
 // Backward turns d = ∂L/∂y into ∂L/∂x in place and writes draw = ∂L/∂raw and dt = ∂L/∂t, both at row stride ldr. x and s
-// are those of Forward, alpha that of Clamp; dlogdet is ∂L/∂logdet, the same for every row. scratch holds n values.
+// are those of Forward, alpha that of Clamp; dlogdet is ∂L/∂logdet, the same for every row. scratch holds n values; of
+// one row it may be draw.
 func Backward(d []float32, ldd int, draw, dt []float32, ldr int, x []float32, ldx int, s []float32, dlogdet, alpha float32, rows, n int, scratch []float32) {
 	check(rows, n, ldd, len(d))
 	check(rows, n, ldx, len(x))

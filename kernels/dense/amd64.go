@@ -123,6 +123,6 @@ func (f *fetcher) take(rows int) (at *float32, step int) {
 	return at, step
 }
 
-func turn(dst []float32, ldd int, src []float32, lds, rows, cols int) {
-	turnGeneric(dst, ldd, src, lds, rows, cols)
+func transpose(dst []float32, ldd int, src []float32, lds, rows, cols int) {
+	transposeGeneric(dst, ldd, src, lds, rows, cols)
 }

@@ -118,7 +118,8 @@ const group = 4 * Width
 func TurnedLen(k, m int) int { return (k + Width - 1) / Width * Width * m }
 
 // Turn writes the first m columns of x [k][ld] as Weights reads them: 64 features at a time, each sample's side by side,
-// [ceil(k/64)][m][64]; the last ones in rows of as many as there are, rounded up to a multiple of 16, zero beyond them.
+// [ceil(k/64)][m][64]; the last ones in rows of as many as there are, rounded up to a multiple of 16, zero beyond them. Workers may
+// share it by splitting [0, k) at multiples of 64.
 func Turn(xt, x []float32, k, ld, m int) {
 	if k < 0 || m < 0 || ld < m {
 		panic("dense: bad size")
@@ -126,11 +127,29 @@ func Turn(xt, x []float32, k, ld, m int) {
 	if len(x) < k*ld || len(xt) < TurnedLen(k, m) {
 		panic("dense: operand too short")
 	}
-	for i := 0; i < k; i += Width {
-		width := min(group, (k-i/group*group+Width-1)/Width*Width)
-		out := xt[i/group*group*m+i%group:]
-		turn(out, width, x[i*ld:], ld, min(Width, k-i), m)
+	for i := 0; i < k; i += group {
+		cols := min(group, k-i)
+		width := (cols + Width - 1) / Width * Width
+		out := xt[i*m:]
+		transpose(out, width, x[i*ld:], ld, cols, m)
+		for j := 0; cols < width && j < m; j++ {
+			clear(out[j*width+cols:][:width-cols])
+		}
 	}
+}
+
+// Transpose writes the transpose of src [rows][lds] to dst [cols][ldd].
+func Transpose(dst []float32, ldd int, src []float32, lds, rows, cols int) {
+	if rows < 0 || cols < 0 || lds < cols || ldd < rows {
+		panic("dense: bad size")
+	}
+	if rows == 0 || cols == 0 {
+		return
+	}
+	if len(src) < (rows-1)*lds+cols || len(dst) < (cols-1)*ldd+rows {
+		panic("dense: operand too short")
+	}
+	transpose(dst, ldd, src, lds, rows, cols)
 }
 
 func check(n, k, ld, from, to, of int) {
@@ -191,13 +210,15 @@ func (t *task) multiplyGeneric() {
 // slopes are those of LeakyReLU by the sign bit: signs are as good as random, so a branch would be taken wrongly half the time.
 var slopes = [2]float32{1, activation.Slope}
 
-// turnGeneric writes dst[j·ldd+i] = src[i·lds+j] for i < rows, and 0 for rows <= i < 16, for all j < cols.
-func turnGeneric(dst []float32, ldd int, src []float32, lds, rows, cols int) {
-	for j := range cols {
-		d := dst[j*ldd:][:Width]
-		for i := range rows {
-			d[i] = src[i*lds+j]
+// transposeGeneric is Transpose, in squares of 16 so that each line of memory is completed while it is in the first-level cache.
+func transposeGeneric(dst []float32, ldd int, src []float32, lds, rows, cols int) {
+	for i := 0; i < rows; i += Width {
+		for j := 0; j < cols; j += Width {
+			for r := i; r < min(i+Width, rows); r++ {
+				for c, v := range src[r*lds+j:][:min(Width, cols-j)] {
+					dst[(j+c)*ldd+r] = v
+				}
+			}
 		}
-		clear(d[rows:])
 	}
 }

@@ -4,6 +4,6 @@ package dense
 
 func (t *task) multiply() { t.multiplyGeneric() }
 
-func turn(dst []float32, ldd int, src []float32, lds, rows, cols int) {
-	turnGeneric(dst, ldd, src, lds, rows, cols)
+func transpose(dst []float32, ldd int, src []float32, lds, rows, cols int) {
+	transposeGeneric(dst, ldd, src, lds, rows, cols)
 }
