@@ -136,22 +136,21 @@ func readNorm(w nn.Weights, c Config) norm {
 // readQKV joins three projections into one [3·Hidden][Hidden], so that they are one product, and folds the 1/√d of the
 // attention into the first.
 func readQKV(w nn.Weights, c Config) nn.Linear {
-	var weight, bias []float32
+	var weights []nn.Matrix
+	var bias []float32
 	for _, name := range []string{"query", "key", "value"} {
-		weight = append(weight, w.F32(name+".weight", c.Hidden, c.Hidden)...)
+		weights = append(weights, w.Matrix(name+".weight", c.Hidden, c.Hidden))
 		bias = append(bias, w.F32(name+".bias", c.Hidden)...)
 	}
 	if w.Err() != nil {
 		return nn.Linear{}
 	}
 	scale := float32(1 / math.Sqrt(float64(c.Hidden/c.Heads)))
-	for i := range c.Hidden * c.Hidden {
-		weight[i] *= scale
-	}
+	weights[0].Factor = scale
 	for i := range c.Hidden {
 		bias[i] *= scale
 	}
-	return nn.Linear{W: tensor.NewWeightIn(w.Precision(), weight, 3*c.Hidden, c.Hidden), Bias: bias}
+	return nn.Linear{W: w.Pack(weights...), Bias: bias}
 }
 
 // Width is the length of an embedding.

@@ -147,16 +147,11 @@ type part struct {
 
 // stack reads the matrices name.weight, [rows][in], and puts one below the other.
 func stack(w nn.Weights, in int, parts ...part) tensor.Weight {
-	var all []float32
-	rows := 0
+	var matrices []nn.Matrix
 	for _, p := range parts {
-		all = append(all, w.F32(p.name+".weight", p.rows, in)...)
-		rows += p.rows
+		matrices = append(matrices, w.Matrix(p.name+".weight", p.rows, in))
 	}
-	if w.Err() != nil {
-		return tensor.Weight{}
-	}
-	return tensor.NewWeight(all, rows, in)
+	return w.Pack(matrices...)
 }
 
 // Class returns the embedding of class k, [ClassDim]. It must not be changed.
