@@ -27,9 +27,9 @@ func ReLU(dst []float32, ldd int, x []float32, ldx int, scale, offset []float32,
 	relu(dst, ldd, x, ldx, scale, offset, rows, cols)
 }
 
-// Add adds x [rows][cols], with row stride ldx, to dst.
+// Add adds x [rows][cols], with row stride ldx, to dst. Where ldx is 0, all rows are one.
 func Add(dst []float32, ldd int, x []float32, ldx int, rows, cols int) {
-	if rows < 0 || cols < 0 || ldd < cols || ldx < cols {
+	if rows < 0 || cols < 0 || ldd < cols || ldx < cols && ldx != 0 {
 		panic("affine: bad size")
 	}
 	if rows == 0 || cols == 0 {

@@ -62,6 +62,32 @@ func TestReLU(t *testing.T) {
 	})
 }
 
+func TestAdd(t *testing.T) {
+	cputest.EachForm(t, func(t *testing.T) {
+		r := rand.New(rand.NewPCG(9, 2))
+		for rows := range 4 {
+			for cols := range 40 {
+				for _, ldx := range []int{0, cols, cols + 1} {
+					ldd := cols + 3
+					dst, x := cputest.AtPageEnd[float32](t, max(0, (rows-1)*ldd+cols)), cputest.AtPageEnd[float32](t, max(0, (rows-1)*ldx)+cols)
+					copy(dst, random(r, len(dst)))
+					copy(x, random(r, len(x)))
+					want := slices.Clone(dst)
+					for i := range rows {
+						for j := range cols {
+							want[i*ldd+j] += x[i*ldx+j]
+						}
+					}
+					Add(dst, ldd, x, ldx, rows, cols)
+					if !slices.Equal(dst, want) {
+						t.Fatalf("rows=%d cols=%d ldx=%d: wrong", rows, cols, ldx)
+					}
+				}
+			}
+		}
+	})
+}
+
 // Splitting the channels at any place, or working in place, gives the same bits.
 func TestReLUSameBitsForAnySplit(t *testing.T) {
 	cputest.EachForm(t, func(t *testing.T) {
@@ -155,12 +181,15 @@ func TestFold(t *testing.T) {
 func TestPanicsBeforeItWrites(t *testing.T) {
 	buf := func(n int) []float32 { return make([]float32, n) }
 	cputest.Refuses(t, 12, map[string]func(dst []float32){
-		"dst":    func(dst []float32) { ReLU(dst[:11], 4, buf(12), 4, buf(4), buf(4), 3, 4) },
-		"x":      func(dst []float32) { ReLU(dst, 4, buf(11), 4, buf(4), buf(4), 3, 4) },
-		"stride": func(dst []float32) { ReLU(dst, 3, buf(12), 4, buf(4), buf(4), 3, 4) },
-		"scale":  func(dst []float32) { ReLU(dst, 4, buf(12), 4, buf(3), buf(4), 3, 4) },
-		"offset": func(dst []float32) { ReLU(dst, 4, buf(12), 4, buf(4), buf(3), 3, 4) },
-		"fold":   func(dst []float32) { Fold(dst, buf(12), buf(12), buf(11), nil) },
+		"dst":        func(dst []float32) { ReLU(dst[:11], 4, buf(12), 4, buf(4), buf(4), 3, 4) },
+		"x":          func(dst []float32) { ReLU(dst, 4, buf(11), 4, buf(4), buf(4), 3, 4) },
+		"stride":     func(dst []float32) { ReLU(dst, 3, buf(12), 4, buf(4), buf(4), 3, 4) },
+		"scale":      func(dst []float32) { ReLU(dst, 4, buf(12), 4, buf(3), buf(4), 3, 4) },
+		"offset":     func(dst []float32) { ReLU(dst, 4, buf(12), 4, buf(4), buf(3), 3, 4) },
+		"add dst":    func(dst []float32) { Add(dst[:11], 4, buf(12), 4, 3, 4) },
+		"add x":      func(dst []float32) { Add(dst, 4, buf(11), 4, 3, 4) },
+		"add stride": func(dst []float32) { Add(dst, 4, buf(12), 3, 3, 4) },
+		"fold":       func(dst []float32) { Fold(dst, buf(12), buf(12), buf(11), nil) },
 	})
 }
 
@@ -179,10 +208,26 @@ func BenchmarkReLU(b *testing.B) {
 	})
 }
 
+func BenchmarkAdd(b *testing.B) {
+	cputest.EachForm(b, func(b *testing.B) {
+		for _, c := range []int{16, 64, 512} {
+			b.Run(fmt.Sprintf("c=%d", c), func(b *testing.B) {
+				const n = 1 << 14
+				x, y := make([]float32, n), make([]float32, n)
+				b.SetBytes(12 * n)
+				for b.Loop() {
+					Add(y, c, x, c, n/c, c)
+				}
+			})
+		}
+	})
+}
+
 func TestDoesNotAllocate(t *testing.T) {
 	x, v := make([]float32, 3*20), make([]float32, 20)
 	if n := testing.AllocsPerRun(10, func() {
 		ReLU(x, 20, x, 20, v, v, 3, 20)
+		Add(x, 20, v, 0, 3, 20)
 		Fold(x[:20], x[20:40], v, v, nil)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)

@@ -4,7 +4,9 @@ package affine
 
 import "netfusion/kernels/cpu"
 
-// The functions on *float32 compute rows >= 1 rows of 1 <= cols <= 16 channels, with a fused multiply-add.
+//go:generate go run ./gen
+
+// The functions on *float32 are the loops of generic.go, with a fused multiply-add, over at least one row and one column.
 
 //go:noescape
 func reluAVX512(dst *float32, ldd int, x *float32, ldx int, scale, offset *float32, rows, cols int)
@@ -12,22 +14,28 @@ func reluAVX512(dst *float32, ldd int, x *float32, ldx int, scale, offset *float
 //go:noescape
 func reluAVX2(dst *float32, ldd int, x *float32, ldx int, scale, offset *float32, rows, cols int)
 
+//go:noescape
+func addAVX512(dst *float32, ldd int, x *float32, ldx int, rows, cols int)
+
+//go:noescape
+func addAVX2(dst *float32, ldd int, x *float32, ldx int, rows, cols int)
+
 func relu(dst []float32, ldd int, x []float32, ldx int, scale, offset []float32, rows, cols int) {
-	const width = 16 // channels are one cache line
-	switch {
-	case cpu.AVX512:
-		for j := 0; j < cols; j += width {
-			reluAVX512(&dst[j], ldd, &x[j], ldx, &scale[j], &offset[j], rows, min(width, cols-j))
-		}
-	case cpu.AVX2:
-		for j := 0; j < cols; j += width {
-			reluAVX2(&dst[j], ldd, &x[j], ldx, &scale[j], &offset[j], rows, min(width, cols-j))
-		}
-	default:
+	if cpu.AVX512 {
+		reluAVX512(&dst[0], ldd, &x[0], ldx, &scale[0], &offset[0], rows, cols)
+	} else if cpu.AVX2 {
+		reluAVX2(&dst[0], ldd, &x[0], ldx, &scale[0], &offset[0], rows, cols)
+	} else {
 		reluGeneric(dst, ldd, x, ldx, scale, offset, rows, cols)
 	}
 }
 
 func add(dst []float32, ldd int, x []float32, ldx int, rows, cols int) {
-	addGeneric(dst, ldd, x, ldx, rows, cols)
+	if cpu.AVX512 {
+		addAVX512(&dst[0], ldd, &x[0], ldx, rows, cols)
+	} else if cpu.AVX2 {
+		addAVX2(&dst[0], ldd, &x[0], ldx, rows, cols)
+	} else {
+		addGeneric(dst, ldd, x, ldx, rows, cols)
+	}
 }

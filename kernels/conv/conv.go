@@ -5,6 +5,8 @@
 // whole batch, p = (image·height + y)·width + x.
 package conv
 
+import "netfusion/kernels/affine"
+
 // Patches writes the 3×3 patches, zero beyond the border (padding 1), under the output pixels p0 <= p < p1 of a
 // convolution with the given stride: dst is [p1-p0][3][3][c]. The output is ceil(h/stride) by ceil(w/stride).
 func Patches(dst, x []float32, h, w, c, stride, p0, p1 int) {
@@ -103,12 +105,11 @@ func AddUpsampled(dst []float32, ldd int, x []float32, h, w, c, p0, p1, j0, j1 i
 	if len(x) < (p1+4*h*w-1)/(4*h*w)*h*w*c {
 		panic("conv: x too short")
 	}
-	for p := p0; p < p1; p++ {
+	for p := p0; p < p1; {
 		image, y, at := split(p, 2*h, 2*w)
-		d, s := dst[(p-p0)*ldd:][j0:j1], x[((image*h+y/2)*w+at/2)*c:][j0:j1]
-		for j, v := range s {
-			d[j] += v
-		}
+		run := min(2-at%2, p1-p) // pixels that show the same one of x
+		affine.Add(dst[(p-p0)*ldd+j0:], ldd, x[((image*h+y/2)*w+at/2)*c+j0:], 0, run, j1-j0)
+		p += run
 	}
 }
 
