@@ -189,7 +189,7 @@ func (f *Flow) packNetworks(read reader) {
 }
 
 // view reads a layer from the slab.
-func (f *Flow) view(d *dense) []float32 { return f.values[d.w:][:d.in*d.out] }
+func (f *Flow) view(d *dense, dst []float32, i int) { copy(dst, f.values[d.w+i*d.in:]) }
 
 // use packs the networks for a first Session.
 func (f *Flow) use() {

@@ -18,8 +18,8 @@ type layer struct {
 	bias    []float32       // of all
 }
 
-// reader returns the weight [out][in] of a layer; it is valid until the next call.
-type reader func(*dense) []float32
+// reader fills dst [rows][in] with the rows of a layer's weight [out][in] from row i on.
+type reader func(d *dense, dst []float32, i int)
 
 // pack fills n from nets, whose vectors are in values.
 func (n *network) pack(p tensor.Precision, values []float32, read reader, nets ...mlp) {
@@ -33,26 +33,28 @@ func (n *network) pack(p tensor.Precision, values []float32, read reader, nets .
 		for k := range nets {
 			l.bias = append(l.bias, values[nets[k].layers[i].b:][:d.out]...)
 		}
-		if i == 0 && len(nets) > 1 {
-			joined := make([]float32, 0, len(nets)*d.out*d.in)
-			for k := range nets {
-				joined = append(joined, read(&nets[k].layers[i])...)
-			}
-			l.pack(0, p, joined, len(nets)*d.out, d.in)
-			continue
+		together := 1 // so many in one weight
+		if i == 0 {
+			together = len(nets)
 		}
-		for k := range nets {
-			l.pack(k, p, read(&nets[k].layers[i]), d.out, d.in)
+		for k := 0; k < len(nets); k += together {
+			l.pack(k/together, p, together*d.out, d.in, func(dst []float32, row int) {
+				for len(dst) > 0 {
+					rows := min(d.out-row%d.out, len(dst)/d.in)
+					read(&nets[k+row/d.out].layers[i], dst[:rows*d.in], row%d.out)
+					dst, row = dst[rows*d.in:], row+rows
+				}
+			})
 		}
 	}
 }
 
-func (l *layer) pack(k int, p tensor.Precision, w []float32, out, in int) {
+func (l *layer) pack(k int, p tensor.Precision, out, in int, read func(dst []float32, i int)) {
 	if k < len(l.weights) {
-		l.weights[k].Pack(w)
+		l.weights[k].PackFrom(read)
 		return
 	}
-	l.weights = append(l.weights, tensor.NewWeightIn(p, w, out, in))
+	l.weights = append(l.weights, tensor.NewWeightFrom(p, out, in, read))
 }
 
 // out is the width of all outputs together.

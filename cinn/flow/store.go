@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
-	"slices"
 
 	"netfusion/nn"
 	"netfusion/nn/safetensors"
@@ -108,17 +107,22 @@ func load(c Config, w nn.Weights, lean bool) (*Flow, error) {
 	return f, w.Err()
 }
 
-// decoder reads layers from w, all into the same memory. After a failure, which w keeps, it reads zeros.
+// decoder reads layers from w. After a failure, which w keeps, it reads zeros.
 func (f *Flow) decoder(w nn.Weights) reader {
-	var memory []float32
-	return func(d *dense) []float32 {
-		memory = slices.Grow(memory[:0], d.in*d.out)[:d.in*d.out]
-		if w.F32Into(memory, d.name, d.out, d.in) == nil {
-			clear(memory)
-		} else if err := finite(d.name, memory); err != nil {
+	var last *dense
+	var m nn.Matrix
+	return func(d *dense, dst []float32, i int) {
+		if d != last {
+			last, m = d, w.Matrix(d.name, d.out, d.in)
+		}
+		if w.Err() != nil {
+			clear(dst)
+			return
+		}
+		m.Read(dst, i)
+		if err := finite(d.name, dst, i*d.in); err != nil {
 			w.Fail(err)
 		}
-		return memory
 	}
 }
 
@@ -131,7 +135,7 @@ func (f *Flow) check() error {
 		}
 	}
 	for _, b := range f.buffers {
-		if err := finite(b.name, b.data); err != nil {
+		if err := finite(b.name, b.data, 0); err != nil {
 			return err
 		}
 	}
@@ -139,7 +143,7 @@ func (f *Flow) check() error {
 		if f.lean && p.Decay {
 			continue // read, and checked, where it is packed
 		}
-		if err := finite(p.Name, f.values[p.Begin:][:p.Len]); err != nil {
+		if err := finite(p.Name, f.values[p.Begin:][:p.Len], 0); err != nil {
 			return err
 		}
 	}
@@ -153,11 +157,11 @@ func (f *Flow) check() error {
 	return nil
 }
 
-// finite refuses infinities and NaNs.
-func finite(name string, v []float32) error {
+// finite refuses infinities and NaNs among the values v from begin on of a tensor.
+func finite(name string, v []float32, begin int) error {
 	for i, x := range v {
 		if x-x != 0 {
-			return fmt.Errorf("tensor %q has %v at %d", name, x, i)
+			return fmt.Errorf("tensor %q has %v at %d", name, x, begin+i)
 		}
 	}
 	return nil

@@ -54,13 +54,14 @@ func TestABadFileIsRefusedByName(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	write := func(config string, ts []safetensors.Tensor) error {
+	write := func(config string, ts []safetensors.Tensor) (full, packed error) {
 		path := filepath.Join(t.TempDir(), "flow.safetensors")
 		if err := safetensors.WriteFile(path, map[string]string{configKey: config}, ts); err != nil {
 			t.Fatal(err)
 		}
-		_, err := Open(path)
-		return err
+		_, full = Open(path)
+		_, packed = OpenPacked(path, tensor.Int8)
+		return full, packed
 	}
 	at := func(ts []safetensors.Tensor, name string) int {
 		i := slices.IndexFunc(ts, func(s safetensors.Tensor) bool { return s.Name == name })
@@ -89,6 +90,13 @@ func TestABadFileIsRefusedByName(t *testing.T) {
 			ts[at(ts, "linear.bias")] = safetensors.NewF32("linear.bias", []int{4}, []float32{1, float32(math.NaN()), 1, 1})
 			return ts
 		}},
+		{`"sub_layers.1.coupling.st.0.main.2.weight" has NaN at 40`, "", func(ts []safetensors.Tensor) []safetensors.Tensor {
+			name := "sub_layers.1.coupling.st.0.main.2.weight"
+			v := make([]float32, 81)
+			v[40] = float32(math.NaN())
+			ts[at(ts, name)] = safetensors.NewF32(name, []int{9, 9}, v)
+			return ts
+		}},
 		{"linear.cholesky", "", func(ts []safetensors.Tensor) []safetensors.Tensor {
 			ts[at(ts, "linear.cholesky")] = safetensors.NewF32("linear.cholesky", []int{4, 4}, make([]float32, 16))
 			return ts
@@ -109,9 +117,11 @@ func TestABadFileIsRefusedByName(t *testing.T) {
 		if config == "" {
 			config = string(conf)
 		}
-		err := write(config, c.change(f.Tensors(false)))
-		if err == nil || !strings.Contains(err.Error(), c.name) || !strings.Contains(err.Error(), "flow.safetensors") {
-			t.Errorf("%s: the error is %v", c.name, err)
+		full, packed := write(config, c.change(f.Tensors(false)))
+		for _, err := range []error{full, packed} {
+			if err == nil || !strings.Contains(err.Error(), c.name) || !strings.Contains(err.Error(), "flow.safetensors") {
+				t.Errorf("%s: the error is %v", c.name, err)
+			}
 		}
 	}
 	if _, err := Open(filepath.Join(t.TempDir(), "none")); !os.IsNotExist(err) {

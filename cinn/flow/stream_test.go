@@ -64,17 +64,16 @@ func synthetic(c Config, p tensor.Precision) *Flow {
 	}
 	scaled := map[int][]float32{} // by the number of inputs
 	at := 0
-	f.packNetworks(func(d *dense) []float32 {
+	f.packNetworks(func(d *dense, dst []float32, _ int) {
 		w := scaled[d.in]
 		if w == nil {
-			probe := dense{in: d.in, out: 4096, b: 4096 * d.in}
+			probe := dense{in: d.in, out: 1 << 20 / d.in, b: 1 << 20 / d.in * d.in}
 			w = make([]float32, probe.b+probe.out)
 			probe.initialise(w, 1, uint64(d.in))
 			scaled[d.in] = w
 		}
-		n := d.in * d.out
-		at = (at + 7919) % (len(w) - n)
-		return w[at:][:n]
+		at = (at + 7919) % (len(w) - len(dst))
+		copy(dst, w[at:])
 	})
 	if c.Classes > 0 {
 		random.Normal(f.table.Data, 1, noiseStream, 0, 0)
