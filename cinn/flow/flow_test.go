@@ -216,6 +216,13 @@ func TestGradientsAreThoseOfTheOracle(t *testing.T) {
 		if math.Abs(z-wantZ) > 1e-5*max(1, math.Abs(wantZ)) || math.Abs(class-wantClass) > 1e-5*max(1, math.Abs(wantClass)) {
 			t.Errorf("loss = %v + %v, want %v + %v", z, class, wantZ, wantClass)
 		}
+		var squares float64
+		for _, v := range g.Values() {
+			squares += float64(v) * float64(v)
+		}
+		if got := g.SumSquares(); math.Abs(got-squares) > 1e-12*squares {
+			t.Errorf("the sum of squares is %v, want %v", got, squares)
+		}
 		r := rand.New(rand.NewPCG(1, 1))
 		for _, p := range f.params {
 			got := g.Values()[p.Begin:][:p.Len]

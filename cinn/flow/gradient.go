@@ -5,6 +5,7 @@ import (
 	"math"
 
 	kernel "netfusion/kernels/dense"
+	"netfusion/kernels/optimizer"
 	"netfusion/kernels/random"
 	"netfusion/tensor"
 )
@@ -17,7 +18,8 @@ import (
 // Columns from the batch's size on hold a sample that nobody asked for; sums over the batch leave them out.
 type Gradient struct {
 	front
-	values []float32 // ∂L/∂parameter, laid out as Flow.Values
+	values  []float32 // ∂L/∂parameter, laid out as Flow.Values
+	squares []float64 // sums of squares of the strips of all matrices
 
 	regularisation Regularisation
 	seed, step     uint64 // of the masks and the noise
@@ -38,7 +40,7 @@ type Gradient struct {
 	head     mlpTrace
 	blocks   []blockTrace
 
-	hidden [2]tensor.Tensor // [widest hidden layer][ld], gradients on their way down
+	hidden [2]tensor.Tensor // [widest layer][ld], gradients on their way down
 	draw   [2]tensor.Tensor // [outputs][ld], of the outputs of a coupling's subnets
 	din    [2]tensor.Tensor // [half+Embed][ld], of the inputs of each coupling's subnets
 	dembed tensor.Tensor    // [Embed][ld]
@@ -77,8 +79,12 @@ func (f *Flow) NewGradient(dev *tensor.Device, rows int, r Regularisation, seed 
 	g := &Gradient{values: make([]float32, len(f.values)), regularisation: r, seed: seed}
 	g.front = front{flow: f, dev: dev, rows: rows}
 	g.ld = (rows + kernel.Width - 1) / kernel.Width * kernel.Width
-	width, in, out := 0, 0, 0
-	f.layers(func(d *dense) { width, in, out = max(width, d.in), max(in, d.in), max(out, d.out) })
+	width := 0
+	f.layers(func(d *dense) {
+		width = max(width, d.in)
+		d.strip = len(g.squares)
+		g.squares = append(g.squares, make([]float64, strips(d.out))...)
+	})
 	c := &f.Config
 	tensor.Plan(func(a *tensor.Arena) {
 		g.front.layout(a)
@@ -93,15 +99,13 @@ func (f *Flow) NewGradient(dev *tensor.Device, rows int, r Regularisation, seed 
 		for i := range f.blocks {
 			g.blocks = append(g.blocks, f.blocks[i].trace(a, g))
 		}
-		for i := range g.hidden {
-			g.hidden[i] = a.Take(width, g.ld)
-		}
+		g.hidden = [2]tensor.Tensor{a.Take(width, g.ld), a.Take(width, g.ld)}
 		for k := range g.din {
 			half, changed := halves(c.Latent, k)
 			g.draw[k], g.din[k] = a.Take(2*changed, g.ld), a.Take(half+c.Embed, g.ld)
 		}
 		g.dembed, g.dy, g.dx = a.Take(c.Embed, g.ld), a.Take(c.Latent, g.ld), a.Take(c.Latent, g.ld)
-		g.turned = a.Take(1, kernel.TurnedLen(in, g.ld)).Data
+		g.turned = a.Take(1, kernel.TurnedLen(width, g.ld)).Data
 	})
 	g.loss = make([]float64, g.ld)
 	return g, nil
@@ -109,6 +113,19 @@ func (f *Flow) NewGradient(dev *tensor.Device, rows int, r Regularisation, seed 
 
 // Values is the gradient of the last step, laid out as Flow.Values.
 func (g *Gradient) Values() []float32 { return g.values }
+
+// SumSquares is the sum of the squares of Values, as the last step left them. It is the same for any number of workers.
+func (g *Gradient) SumSquares() (sum float64) {
+	for _, s := range g.squares {
+		sum += s
+	}
+	for _, p := range g.flow.params {
+		if !p.Decay { // a vector
+			sum += optimizer.SumSquares(g.values[p.Begin:][:p.Len])
+		}
+	}
+	return sum
+}
 
 // forward runs a batch to the residual and returns its length; g.loss then has -log p(z) of each sample.
 func (g *Gradient) forward(x, c tensor.Tensor) (m int) {

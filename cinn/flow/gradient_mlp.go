@@ -3,6 +3,7 @@ package flow
 import (
 	"netfusion/kernels/activation"
 	kernel "netfusion/kernels/dense"
+	"netfusion/kernels/optimizer"
 	"netfusion/kernels/random"
 	"netfusion/tensor"
 )
@@ -169,6 +170,7 @@ func (j *layerJob) Tile(tile int) {
 		for o := o0; o < o1; o++ {
 			db[o] = sum(j.y.Row(o)[:g.m])
 		}
+		g.squares[l.strip+tile] = optimizer.SumSquares(dw[o0*l.in : o1*l.in]) // while they are in the cache
 	}
 }
 

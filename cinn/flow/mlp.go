@@ -7,6 +7,7 @@ type dense struct {
 	name    string // of the weight
 	in, out int
 	w, b    int // offsets of the weight [out][in] and the bias [out]
+	strip   int // where a Gradient's sums of squares of this layer begin
 }
 
 // mlp is linear layers with LeakyReLU between them: the subnets of the couplings, the embedder and the class head. A

@@ -199,7 +199,7 @@ func (t *Trainer) step() (z, class float64, err error) {
 	step := t.state.Step
 	x, c := t.train.draw(t.dev, uint64(step))
 	z, class = t.gradient.Step(x, c, uint64(step))
-	norm := t.update.norm()
+	norm := math.Sqrt(t.gradient.SumSquares())
 	if loss := z + class; math.IsNaN(loss) || math.IsInf(loss, 0) || math.IsNaN(norm) || math.IsInf(norm, 0) {
 		return z, class, fmt.Errorf("train: step %d: the loss is %v and its gradient's norm %v; try a lower learning rate", step, loss, norm)
 	}
@@ -265,12 +265,10 @@ func (t *Trainer) save() error {
 	return t.Save(t.Checkpoint)
 }
 
-// updateJob goes over the slab of parameters in fixed pieces, first to sum squares and then to update.
+// updateJob updates the slab of parameters piece by piece.
 type updateJob struct {
 	t      *Trainer
 	pieces []piece
-	sums   []float64
-	norms  bool
 	adam   optimizer.Adam
 	scale  float32
 	ema    float64
@@ -297,24 +295,11 @@ func (u *updateJob) begin(t *Trainer) {
 			u.pieces = append(u.pieces, piece{at, min(at+pieceSize, p.Begin+p.Len), decay})
 		}
 	}
-	u.sums = make([]float64, len(u.pieces))
-}
-
-// norm is the Euclidean norm of the gradient, summed over pieces in order.
-func (u *updateJob) norm() float64 {
-	u.norms = true
-	u.t.dev.Run(u, len(u.pieces))
-	var sum float64
-	for _, s := range u.sums {
-		sum += s
-	}
-	return math.Sqrt(sum)
 }
 
 // apply takes the optimizer's step and moves the average. The average forgets the start faster than EMA says at first.
 func (u *updateJob) apply(step int, scale float64) {
 	o := u.t.Options
-	u.norms = false
 	u.adam = optimizer.Adam{Rate: o.rate(step), Beta1: o.Beta1, Beta2: o.Beta2, Epsilon: 1e-8, Step: step}
 	u.scale = float32(scale)
 	u.ema = min(o.EMA, float64(1+step)/float64(10+step))
@@ -324,10 +309,6 @@ func (u *updateJob) apply(step int, scale float64) {
 func (u *updateJob) Tile(i int) {
 	t, p := u.t, u.pieces[i]
 	g := t.gradient.Values()[p.begin:p.end]
-	if u.norms {
-		u.sums[i] = optimizer.SumSquares(g)
-		return
-	}
 	adam := u.adam
 	adam.Decay = p.decay
 	values := t.flow.Values()[p.begin:p.end]

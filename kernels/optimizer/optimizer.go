@@ -1,7 +1,10 @@
 // Package optimizer updates parameters from gradients, slab by slab.
 //
 // All slices of a call have one length. The arithmetic is float32 with every product rounded before it is added, so that
-// the result does not depend on the platform; scalars that depend on the step are worked out in float64.
+// the result does not depend on the platform: square roots and quotients are correctly rounded everywhere, and so the vector forms
+// give the same bits as the plain one. Scalars that depend on the step are worked out in float64.
+//
+// A step reads 16 and writes 12 bytes a parameter, more than a core computes in the time that memory takes for that.
 package optimizer
 
 import "math"
@@ -29,58 +32,41 @@ func (a Adam) Apply(p, g, m, v, peak []float32, scale float32) {
 	if a.Step < 1 {
 		panic("optimizer: steps count from 1")
 	}
-	var (
-		b1, b2 = float32(a.Beta1), float32(a.Beta2)
-		c1, c2 = float32(1 - a.Beta1), float32(1 - a.Beta2)
-		keep   = float32(1 - a.Rate*a.Decay)
-		rate   = float32(a.Rate / (1 - math.Pow(a.Beta1, float64(a.Step))))
-		root   = float32(1 / math.Sqrt(1-math.Pow(a.Beta2, float64(a.Step))))
-		eps    = float32(a.Epsilon)
-	)
-	if peak == nil {
-		for i, gi := range g {
-			gi *= scale
-			mi := float32(b1*m[i]) + float32(c1*gi)
-			vi := float32(b2*v[i]) + float32(c2*float32(gi*gi))
-			m[i], v[i] = mi, vi
-			s := float32(math.Sqrt(float64(vi)))
-			p[i] = float32(p[i]*keep) - float32(rate*mi)/(float32(s*root)+eps)
-		}
-		return
+	c := constants{
+		scale: scale,
+		b1:    float32(a.Beta1), c1: float32(1 - a.Beta1),
+		b2: float32(a.Beta2), c2: float32(1 - a.Beta2),
+		keep: float32(1 - a.Rate*a.Decay),
+		rate: float32(a.Rate / (1 - math.Pow(a.Beta1, float64(a.Step)))),
+		root: float32(1 / math.Sqrt(1-math.Pow(a.Beta2, float64(a.Step)))),
+		eps:  float32(a.Epsilon),
 	}
-	for i, gi := range g {
-		gi *= scale
-		mi := float32(b1*m[i]) + float32(c1*gi)
-		vi := float32(b2*v[i]) + float32(c2*float32(gi*gi))
-		top := max(peak[i], vi)
-		m[i], v[i], peak[i] = mi, vi, top
-		s := float32(math.Sqrt(float64(top)))
-		p[i] = float32(p[i]*keep) - float32(rate*mi)/(float32(s*root)+eps)
+	if peak == nil {
+		c.adam(p, g, m, v)
+	} else {
+		c.amsgrad(p, g, m, v, peak)
 	}
 }
+
+// constants are what a step multiplies with.
+type constants struct{ scale, b1, c1, b2, c2, keep, rate, root, eps float32 }
 
 // Average moves the exponential moving average ema towards p: ema ← decay·ema + (1-decay)·p.
 func Average(ema, p []float32, decay float64) {
 	if len(ema) != len(p) {
 		panic("optimizer: lengths differ")
 	}
-	c := float32(1 - decay)
-	for i, v := range p {
-		ema[i] += float32(c * (v - ema[i]))
-	}
+	average(ema, p, float32(1-decay))
 }
 
-// SumSquares returns Σ g², summed in order in float64.
+// SumSquares returns Σ g² in float64: in 32 interleaved sums, which are then added in pairs.
 func SumSquares(g []float32) float64 {
-	var s0, s1, s2, s3 float64
-	for ; len(g) >= 4; g = g[4:] {
-		s0 += float64(float64(g[0]) * float64(g[0]))
-		s1 += float64(float64(g[1]) * float64(g[1]))
-		s2 += float64(float64(g[2]) * float64(g[2]))
-		s3 += float64(float64(g[3]) * float64(g[3]))
+	var sums [32]float64
+	sumSquares(&sums, g)
+	for n := len(sums) / 2; n > 0; n /= 2 {
+		for i := range n {
+			sums[i] += sums[i+n]
+		}
 	}
-	for _, v := range g {
-		s0 += float64(float64(v) * float64(v))
-	}
-	return (s0 + s1) + (s2 + s3)
+	return sums[0]
 }

@@ -3,8 +3,10 @@ package optimizer
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
+	"netfusion/bench/roofline"
 	"netfusion/kernels/cpu/cputest"
 )
 
@@ -61,6 +63,63 @@ func TestAdamFollowsTheTextbook(t *testing.T) {
 	}
 }
 
+// state is what all of the package's functions work on, at page ends.
+type state struct{ p, g, m, v, peak, ema []float32 }
+
+func newState(t testing.TB, n int) state {
+	r := rand.New(rand.NewPCG(uint64(n), 9))
+	slab := func(size float64) []float32 {
+		s := cputest.AtPageEnd[float32](t, n)
+		for i := range s {
+			s[i] = float32(size * r.NormFloat64() * math.Exp(4*r.NormFloat64()))
+		}
+		return s
+	}
+	s := state{slab(1), slab(1), slab(0), slab(0), slab(0), slab(1)}
+	if n > 2 {
+		s.g[n-1], s.g[n/2], s.g[0] = float32(math.NaN()), 0, 1e30 // whose square overflows
+	}
+	return s
+}
+
+// steps takes some, and returns all bits of where they lead to.
+func (s state) steps(amsgrad bool) (bits []uint32) {
+	peak := s.peak
+	if !amsgrad {
+		peak = nil
+	}
+	for step := 1; step <= 3; step++ {
+		Adam{Rate: 1e-2, Beta1: 0.9, Beta2: 0.99, Epsilon: 1e-8, Decay: 0.1, Step: step}.Apply(s.p, s.g, s.m, s.v, peak, 0.7)
+		Average(s.ema, s.p, 0.9)
+	}
+	for _, x := range [][]float32{s.p, s.m, s.v, s.peak, s.ema} {
+		for _, v := range x {
+			if v != v {
+				v = float32(math.NaN()) // of which there are many
+			}
+			bits = append(bits, math.Float32bits(v))
+		}
+	}
+	sum := math.Float64bits(SumSquares(s.ema[:max(0, len(s.ema)-1)]))
+	return append(bits, uint32(sum), uint32(sum>>32))
+}
+
+func TestAllFormsGiveTheSameBits(t *testing.T) {
+	for n := range 131 {
+		for _, amsgrad := range []bool{false, true} {
+			var want []uint32
+			cputest.EachForm(t, func(t *testing.T) {
+				got := newState(t, n).steps(amsgrad)
+				if want == nil {
+					want = got
+				} else if !slices.Equal(got, want) {
+					t.Errorf("%d elements, amsgrad = %v: other bits than the first form", n, amsgrad)
+				}
+			})
+		}
+	}
+}
+
 func TestAverageApproachesWhatItFollows(t *testing.T) {
 	ema, p := []float32{0, 4}, []float32{1, 4}
 	for range 100 {
@@ -72,7 +131,7 @@ func TestAverageApproachesWhatItFollows(t *testing.T) {
 }
 
 func TestSumSquaresCountsEveryElement(t *testing.T) {
-	for n := range 11 {
+	for n := range 75 {
 		g := make([]float32, n)
 		var want float64
 		for i := range g {
@@ -109,14 +168,19 @@ func TestDoesNotAllocate(t *testing.T) {
 	}
 }
 
+// BenchmarkAdam is one thread over more parameters than any cache holds, 28 bytes of memory traffic each.
 func BenchmarkAdam(b *testing.B) {
-	const n = 1 << 14
-	p, g, m, v := make([]float32, n), make([]float32, n), make([]float32, n), make([]float32, n)
-	for i := range g {
-		g[i] = float32(i)
-	}
-	b.SetBytes(7 * 4 * n)
-	for i := range b.N {
-		Adam{Rate: 1e-3, Beta1: 0.9, Beta2: 0.999, Epsilon: 1e-8, Step: i + 1}.Apply(p, g, m, v, nil, 1)
-	}
+	cputest.EachForm(b, func(b *testing.B) {
+		const n = 1 << 24
+		p, g, m, v := make([]float32, n), make([]float32, n), make([]float32, n), make([]float32, n)
+		for i := range g {
+			p[i], g[i], m[i], v[i] = 1, float32(i%77), 1, 1
+		}
+		step := 0
+		for b.Loop() {
+			step++
+			Adam{Rate: 1e-3, Beta1: 0.9, Beta2: 0.999, Epsilon: 1e-8, Step: step}.Apply(p, g, m, v, nil, 1)
+		}
+		roofline.Measure(1).Report(b, 12*n, 28*n, roofline.DRAM)
+	})
 }
