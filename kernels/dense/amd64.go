@@ -123,6 +123,33 @@ func (f *fetcher) take(rows int) (at *float32, step int) {
 	return at, step
 }
 
+// transposeAVX512 and transposeAVX2 transpose a square of 16 and of 8 rows.
+//
+//go:noescape
+func transposeAVX512(dst *float32, ldd int, src *float32, lds int)
+
+//go:noescape
+func transposeAVX2(dst *float32, ldd int, src *float32, lds int)
+
 func transpose(dst []float32, ldd int, src []float32, lds, rows, cols int) {
-	transposeGeneric(dst, ldd, src, lds, rows, cols)
+	if !cpu.AVX2 {
+		transposeGeneric(dst, ldd, src, lds, rows, cols)
+		return
+	}
+	lanes, square := 16, transposeAVX512
+	if !cpu.AVX512 {
+		lanes, square = 8, transposeAVX2
+	}
+	whole, across := rows/lanes*lanes, cols/lanes*lanes
+	for i := 0; i < whole; i += lanes {
+		for j := 0; j < across; j += lanes {
+			square(&dst[j*ldd+i], ldd, &src[i*lds+j], lds)
+		}
+	}
+	if across < cols {
+		transposeGeneric(dst[across*ldd:], ldd, src[across:], lds, whole, cols-across)
+	}
+	if whole < rows {
+		transposeGeneric(dst[whole:], ldd, src[whole*lds:], lds, rows-whole, cols)
+	}
 }

@@ -964,3 +964,68 @@ tile6x1_cut:
 	VMASKMOVPS       Y11, Y15, 32(DI)                        // dst = sum
 	VZEROUPPER
 	RET
+
+// func transposeAVX2(dst *float32, ldd int, src *float32, lds int)
+TEXT ·transposeAVX2(SB), NOSPLIT, $0-32
+	MOVQ             dst+0(FP), DI
+	MOVQ             ldd+8(FP), SI
+	MOVQ             src+16(FP), AX
+	MOVQ             lds+24(FP), BX
+	SHLQ             $2, SI                                  // in bytes
+	SHLQ             $2, BX
+	VMOVUPS          (AX), Y0                                // row 0
+	ADDQ             BX, AX
+	VMOVUPS          (AX), Y1                                // row 1
+	ADDQ             BX, AX
+	VMOVUPS          (AX), Y2                                // row 2
+	ADDQ             BX, AX
+	VMOVUPS          (AX), Y3                                // row 3
+	ADDQ             BX, AX
+	VMOVUPS          (AX), Y4                                // row 4
+	ADDQ             BX, AX
+	VMOVUPS          (AX), Y5                                // row 5
+	ADDQ             BX, AX
+	VMOVUPS          (AX), Y6                                // row 6
+	ADDQ             BX, AX
+	VMOVUPS          (AX), Y7                                // row 7
+	VUNPCKLPS        Y1, Y0, Y8
+	VUNPCKHPS        Y1, Y0, Y9
+	VUNPCKLPS        Y3, Y2, Y10
+	VUNPCKHPS        Y3, Y2, Y11
+	VUNPCKLPS        Y5, Y4, Y12
+	VUNPCKHPS        Y5, Y4, Y13
+	VUNPCKLPS        Y7, Y6, Y14
+	VUNPCKHPS        Y7, Y6, Y15
+	VUNPCKLPD        Y10, Y8, Y0                             // columns 0, 4, …
+	VUNPCKHPD        Y10, Y8, Y1                             // columns 1, 5, …
+	VUNPCKLPD        Y11, Y9, Y2                             // columns 2, 6, …
+	VUNPCKHPD        Y11, Y9, Y3                             // columns 3, 7, …
+	VUNPCKLPD        Y14, Y12, Y4                            // columns 0, 4, …
+	VUNPCKHPD        Y14, Y12, Y5                            // columns 1, 5, …
+	VUNPCKLPD        Y15, Y13, Y6                            // columns 2, 6, …
+	VUNPCKHPD        Y15, Y13, Y7                            // columns 3, 7, …
+	VPERM2F128       $0x20, Y4, Y0, Y8
+	VPERM2F128       $0x31, Y4, Y0, Y12
+	VPERM2F128       $0x20, Y5, Y1, Y9
+	VPERM2F128       $0x31, Y5, Y1, Y13
+	VPERM2F128       $0x20, Y6, Y2, Y10
+	VPERM2F128       $0x31, Y6, Y2, Y14
+	VPERM2F128       $0x20, Y7, Y3, Y11
+	VPERM2F128       $0x31, Y7, Y3, Y15
+	VMOVUPS          Y8, (DI)                                // column 0
+	ADDQ             SI, DI
+	VMOVUPS          Y9, (DI)                                // column 1
+	ADDQ             SI, DI
+	VMOVUPS          Y10, (DI)                               // column 2
+	ADDQ             SI, DI
+	VMOVUPS          Y11, (DI)                               // column 3
+	ADDQ             SI, DI
+	VMOVUPS          Y12, (DI)                               // column 4
+	ADDQ             SI, DI
+	VMOVUPS          Y13, (DI)                               // column 5
+	ADDQ             SI, DI
+	VMOVUPS          Y14, (DI)                               // column 6
+	ADDQ             SI, DI
+	VMOVUPS          Y15, (DI)                               // column 7
+	VZEROUPPER
+	RET

@@ -6575,3 +6575,140 @@ tile6x4_store:
 	VMOVUPS          Z23, K1, 192(DI)                        // dst = sum
 	VZEROUPPER
 	RET
+
+// func transposeAVX512(dst *float32, ldd int, src *float32, lds int)
+TEXT ·transposeAVX512(SB), NOSPLIT, $0-32
+	MOVQ             dst+0(FP), DI
+	MOVQ             ldd+8(FP), SI
+	MOVQ             src+16(FP), AX
+	MOVQ             lds+24(FP), BX
+	SHLQ             $2, SI                                  // in bytes
+	SHLQ             $2, BX
+	VMOVUPS          (AX), Z0                                // row 0
+	ADDQ             BX, AX
+	VMOVUPS          (AX), Z1                                // row 1
+	ADDQ             BX, AX
+	VMOVUPS          (AX), Z2                                // row 2
+	ADDQ             BX, AX
+	VMOVUPS          (AX), Z3                                // row 3
+	ADDQ             BX, AX
+	VMOVUPS          (AX), Z4                                // row 4
+	ADDQ             BX, AX
+	VMOVUPS          (AX), Z5                                // row 5
+	ADDQ             BX, AX
+	VMOVUPS          (AX), Z6                                // row 6
+	ADDQ             BX, AX
+	VMOVUPS          (AX), Z7                                // row 7
+	ADDQ             BX, AX
+	VMOVUPS          (AX), Z8                                // row 8
+	ADDQ             BX, AX
+	VMOVUPS          (AX), Z9                                // row 9
+	ADDQ             BX, AX
+	VMOVUPS          (AX), Z10                               // row 10
+	ADDQ             BX, AX
+	VMOVUPS          (AX), Z11                               // row 11
+	ADDQ             BX, AX
+	VMOVUPS          (AX), Z12                               // row 12
+	ADDQ             BX, AX
+	VMOVUPS          (AX), Z13                               // row 13
+	ADDQ             BX, AX
+	VMOVUPS          (AX), Z14                               // row 14
+	ADDQ             BX, AX
+	VMOVUPS          (AX), Z15                               // row 15
+	VUNPCKLPS        Z1, Z0, Z16
+	VUNPCKHPS        Z1, Z0, Z17
+	VUNPCKLPS        Z3, Z2, Z18
+	VUNPCKHPS        Z3, Z2, Z19
+	VUNPCKLPS        Z5, Z4, Z20
+	VUNPCKHPS        Z5, Z4, Z21
+	VUNPCKLPS        Z7, Z6, Z22
+	VUNPCKHPS        Z7, Z6, Z23
+	VUNPCKLPS        Z9, Z8, Z24
+	VUNPCKHPS        Z9, Z8, Z25
+	VUNPCKLPS        Z11, Z10, Z26
+	VUNPCKHPS        Z11, Z10, Z27
+	VUNPCKLPS        Z13, Z12, Z28
+	VUNPCKHPS        Z13, Z12, Z29
+	VUNPCKLPS        Z15, Z14, Z30
+	VUNPCKHPS        Z15, Z14, Z31
+	VUNPCKLPD        Z18, Z16, Z0                            // columns 0, 4, …
+	VUNPCKHPD        Z18, Z16, Z1                            // columns 1, 5, …
+	VUNPCKLPD        Z19, Z17, Z2                            // columns 2, 6, …
+	VUNPCKHPD        Z19, Z17, Z3                            // columns 3, 7, …
+	VUNPCKLPD        Z22, Z20, Z4                            // columns 0, 4, …
+	VUNPCKHPD        Z22, Z20, Z5                            // columns 1, 5, …
+	VUNPCKLPD        Z23, Z21, Z6                            // columns 2, 6, …
+	VUNPCKHPD        Z23, Z21, Z7                            // columns 3, 7, …
+	VUNPCKLPD        Z26, Z24, Z8                            // columns 0, 4, …
+	VUNPCKHPD        Z26, Z24, Z9                            // columns 1, 5, …
+	VUNPCKLPD        Z27, Z25, Z10                           // columns 2, 6, …
+	VUNPCKHPD        Z27, Z25, Z11                           // columns 3, 7, …
+	VUNPCKLPD        Z30, Z28, Z12                           // columns 0, 4, …
+	VUNPCKHPD        Z30, Z28, Z13                           // columns 1, 5, …
+	VUNPCKLPD        Z31, Z29, Z14                           // columns 2, 6, …
+	VUNPCKHPD        Z31, Z29, Z15                           // columns 3, 7, …
+	VSHUFF32X4       $0x88, Z4, Z0, Z16
+	VSHUFF32X4       $0xdd, Z4, Z0, Z20
+	VSHUFF32X4       $0x88, Z12, Z8, Z24
+	VSHUFF32X4       $0xdd, Z12, Z8, Z28
+	VSHUFF32X4       $0x88, Z5, Z1, Z17
+	VSHUFF32X4       $0xdd, Z5, Z1, Z21
+	VSHUFF32X4       $0x88, Z13, Z9, Z25
+	VSHUFF32X4       $0xdd, Z13, Z9, Z29
+	VSHUFF32X4       $0x88, Z6, Z2, Z18
+	VSHUFF32X4       $0xdd, Z6, Z2, Z22
+	VSHUFF32X4       $0x88, Z14, Z10, Z26
+	VSHUFF32X4       $0xdd, Z14, Z10, Z30
+	VSHUFF32X4       $0x88, Z7, Z3, Z19
+	VSHUFF32X4       $0xdd, Z7, Z3, Z23
+	VSHUFF32X4       $0x88, Z15, Z11, Z27
+	VSHUFF32X4       $0xdd, Z15, Z11, Z31
+	VSHUFF32X4       $0x88, Z24, Z16, Z0
+	VSHUFF32X4       $0xdd, Z24, Z16, Z8
+	VSHUFF32X4       $0x88, Z28, Z20, Z4
+	VSHUFF32X4       $0xdd, Z28, Z20, Z12
+	VSHUFF32X4       $0x88, Z25, Z17, Z1
+	VSHUFF32X4       $0xdd, Z25, Z17, Z9
+	VSHUFF32X4       $0x88, Z29, Z21, Z5
+	VSHUFF32X4       $0xdd, Z29, Z21, Z13
+	VSHUFF32X4       $0x88, Z26, Z18, Z2
+	VSHUFF32X4       $0xdd, Z26, Z18, Z10
+	VSHUFF32X4       $0x88, Z30, Z22, Z6
+	VSHUFF32X4       $0xdd, Z30, Z22, Z14
+	VSHUFF32X4       $0x88, Z27, Z19, Z3
+	VSHUFF32X4       $0xdd, Z27, Z19, Z11
+	VSHUFF32X4       $0x88, Z31, Z23, Z7
+	VSHUFF32X4       $0xdd, Z31, Z23, Z15
+	VMOVUPS          Z0, (DI)                                // column 0
+	ADDQ             SI, DI
+	VMOVUPS          Z1, (DI)                                // column 1
+	ADDQ             SI, DI
+	VMOVUPS          Z2, (DI)                                // column 2
+	ADDQ             SI, DI
+	VMOVUPS          Z3, (DI)                                // column 3
+	ADDQ             SI, DI
+	VMOVUPS          Z4, (DI)                                // column 4
+	ADDQ             SI, DI
+	VMOVUPS          Z5, (DI)                                // column 5
+	ADDQ             SI, DI
+	VMOVUPS          Z6, (DI)                                // column 6
+	ADDQ             SI, DI
+	VMOVUPS          Z7, (DI)                                // column 7
+	ADDQ             SI, DI
+	VMOVUPS          Z8, (DI)                                // column 8
+	ADDQ             SI, DI
+	VMOVUPS          Z9, (DI)                                // column 9
+	ADDQ             SI, DI
+	VMOVUPS          Z10, (DI)                               // column 10
+	ADDQ             SI, DI
+	VMOVUPS          Z11, (DI)                               // column 11
+	ADDQ             SI, DI
+	VMOVUPS          Z12, (DI)                               // column 12
+	ADDQ             SI, DI
+	VMOVUPS          Z13, (DI)                               // column 13
+	ADDQ             SI, DI
+	VMOVUPS          Z14, (DI)                               // column 14
+	ADDQ             SI, DI
+	VMOVUPS          Z15, (DI)                               // column 15
+	VZEROUPPER
+	RET

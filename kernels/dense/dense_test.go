@@ -183,6 +183,34 @@ func TestTurn(t *testing.T) {
 	})
 }
 
+func TestTranspose(t *testing.T) {
+	cputest.EachForm(t, func(t *testing.T) {
+		for rows := range 40 {
+			for _, cols := range []int{0, 1, 7, 8, 15, 16, 17, 31, 33, 48} {
+				lds, ldd := cols+rows%3, rows+cols%2
+				src := cputest.AtPageEnd[float32](t, max(0, (rows-1)*lds+cols))
+				dst := cputest.AtPageEnd[float32](t, max(0, (cols-1)*ldd+rows))
+				for i := range src {
+					src[i] = float32(i)
+				}
+				for i := range dst {
+					dst[i] = -1
+				}
+				Transpose(dst, ldd, src, lds, rows, cols)
+				for i, v := range dst {
+					want := float32(-1)
+					if i%ldd < rows {
+						want = src[i%ldd*lds+i/ldd]
+					}
+					if v != want {
+						t.Fatalf("rows=%d cols=%d: [%d][%d] = %v, want %v", rows, cols, i/ldd, i%ldd, v, want)
+					}
+				}
+			}
+		}
+	})
+}
+
 func TestWrongArgumentsPanicBeforeAnythingIsWritten(t *testing.T) {
 	const n, k, ld = 4, 5, 16
 	w, bias, x, dy := make([]float32, n*k), make([]float32, n), make([]float32, k*ld), make([]float32, n*ld)
@@ -203,6 +231,9 @@ func TestWrongArgumentsPanicBeforeAnythingIsWritten(t *testing.T) {
 		"dy of dw":   func(dst []float32) { Weights(dst, dy[1:], xt, n, k, ld, ld, 0, n) },
 		"turned":     func(dst []float32) { Weights(dst, dy, xt[1:], n, k, ld, ld, 0, n) },
 		"samples":    func(dst []float32) { Weights(dst, dy, xt, n, k, ld, ld+1, 0, n) },
+		"transpose":  func(dst []float32) { Transpose(dst, 15, x, ld, 16, 4) },
+		"to":         func(dst []float32) { Transpose(dst[:63], 16, w[:0:0], 16, 16, 4) },
+		"of":         func(dst []float32) { Transpose(dst, 4, x[:63], 16, 4, 16) },
 		"turn to":    func(dst []float32) { Turn(dst[:TurnedLen(k, ld)-1], x, k, ld, ld) },
 		"turn of":    func(dst []float32) { Turn(dst, x[1:], k, ld, ld) },
 		"turn wider": func(dst []float32) { Turn(dst, x, k, ld, ld+1) },

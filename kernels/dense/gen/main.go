@@ -60,6 +60,7 @@ func main() {
 				tile{File: f, isa: v, r: r + 1, p: p + 1}.write()
 			}
 		}
+		v.transpose(f)
 		f.Write(path)
 	}
 }
