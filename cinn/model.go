@@ -102,7 +102,7 @@ func load(f *safetensors.File, o Options) (*Model, error) {
 		source, config := part(targetPrefix)
 		c, err := biggan.ParseConfig(f.Origin(), config)
 		if err == nil {
-			m.target, err = biggan.Load(source, c)
+			m.target, err = biggan.Load(source, c, o.Precision)
 		}
 		errs[2] = inPart(targetPrefix, err)
 	})

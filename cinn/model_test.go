@@ -426,7 +426,7 @@ func TestSnapMovesTheClassOfAFlowWithoutClasses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	target, err := biggan.Load(nn.Under(file, "target."), config)
+	target, err := biggan.Load(nn.Under(file, "target."), config, tensor.F32)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,7 +14,7 @@ func (w Weights) Conv(name string, in, out, stride, side int) Conv {
 	if v == nil {
 		return Conv{}
 	}
-	return Conv{tensor.NewFilter(v, tensor.ConvShape{Out: out, In: in, Size: 3, Stride: stride, H: side, W: side}), bias}
+	return Conv{tensor.NewFilter(w.Precision(), v, tensor.ConvShape{Out: out, In: in, Size: 3, Stride: stride, H: side, W: side}), bias}
 }
 
 // Forward computes dst [images·⌈h/stride⌉·⌈w/stride⌉][out] from x [images·h·w][in]. dev must have reserved the scratch

@@ -35,8 +35,9 @@ type Filter struct {
 	winograd winograd
 }
 
-// NewFilter prepares w, OHWI: [Out][Size][Size][In].
-func NewFilter(w []float32, s ConvShape) Filter {
+// NewFilter prepares w, OHWI: [Out][Size][Size][In], to be multiplied in precision p. What is transformed stays float32: its
+// rounding would be magnified, and it takes fewer multiplications than another precision takes time.
+func NewFilter(p Precision, w []float32, s ConvShape) Filter {
 	if s.Size != 1 && s.Size != 3 || s.Stride < 1 || s.Stride > 1 && (s.Size == 1 || s.Up) || s.Up && s.Size == 1 {
 		panic("tensor: a filter that Conv cannot compute")
 	}
@@ -44,22 +45,27 @@ func NewFilter(w []float32, s ConvShape) Filter {
 		panic("tensor: the weights do not fill the filter")
 	}
 	f := Filter{ConvShape: s}
-	scheme, fast := s.scheme()
+	scheme, fast := s.scheme(p)
 	switch {
 	case fast:
 		f.winograd = newWinograd(scheme, w, s.Out, s.In)
 	case s.Size == 3 && s.Stride == 1 && !s.Up && s.Out < matmul.Width:
-		f.taps = newTaps(w, s.Out, s.In)
+		f.taps = newTaps(p, w, s.Out, s.In)
 	case s.Up:
 		folded := make([]float32, 16*s.Out*s.In)
 		conv.FoldUpsample(folded, w, s.Out, s.In)
 		for i := range 4 {
-			f.patches = append(f.patches, NewWeight(folded[i*s.Out*4*s.In:][:s.Out*4*s.In], s.Out, 4*s.In))
+			f.patches = append(f.patches, NewWeightIn(p, folded[i*s.Out*4*s.In:][:s.Out*4*s.In], s.Out, 4*s.In))
 		}
 	default:
-		f.patches = []Weight{NewWeight(w, s.Out, s.Size*s.Size*s.In)}
+		f.patches = []Weight{NewWeightIn(p, w, s.Out, s.Size*s.Size*s.In)}
 	}
 	return f
+}
+
+// PointFilter is the 1×1 filter of w [Out][In].
+func PointFilter(w Weight) Filter {
+	return Filter{ConvShape: ConvShape{Out: w.N, In: w.K, Size: 1, Stride: 1}, patches: []Weight{w}}
 }
 
 // Scratch is how much a Device must Reserve to run f on images of up to h×w pixels.

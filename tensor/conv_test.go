@@ -65,10 +65,10 @@ func (c *convCase) operands() convOperands {
 	return o
 }
 
-func (c *convCase) run(o convOperands, workers int) Tensor {
+func (c *convCase) run(o convOperands, p Precision, workers int) Tensor {
 	d := CPU(workers)
 	defer d.Close()
-	f := NewFilter(o.w.Data, c.shape())
+	f := NewFilter(p, o.w.Data, c.shape())
 	d.Reserve(f.Scratch(c.h, c.w))
 	dst := New(c.outputs(), c.out)
 	for i := range dst.Data {
@@ -95,7 +95,8 @@ func (c *convCase) outputs() int {
 }
 
 // check compares every output with the sum that defines it.
-func (c *convCase) check(t *testing.T, o convOperands, dst Tensor) {
+// Its error is at most so much of the sum of the products' magnitudes.
+func (c *convCase) check(t *testing.T, o convOperands, dst Tensor, most float64) {
 	up := c.scale()
 	h, w := c.h*up/c.stride, c.w*up/c.stride
 	norm := func(a Affine, image, channel int, v float64) float64 {
@@ -136,7 +137,7 @@ func (c *convCase) check(t *testing.T, o convOperands, dst Tensor) {
 				abs *= 1 + math.Abs(float64(o.after.Scale.Row(image)[j]))
 			}
 			sum = norm(o.after, image, j, sum)
-			if got := float64(dst.Row(p)[j]); !(math.Abs(got-sum) <= 2e-6*abs) {
+			if got := float64(dst.Row(p)[j]); !(math.Abs(got-sum) <= most*abs) {
 				t.Fatalf("pixel %d channel %d = %v, want %v", p, j, got, sum)
 			}
 		}
@@ -147,13 +148,15 @@ func TestConv(t *testing.T) {
 	for _, c := range convCases {
 		t.Run(c.name, func(t *testing.T) {
 			o := c.operands()
-			want := c.run(o, 1)
-			if len(want.Data) < 1<<15 || !testing.Short() {
-				c.check(t, o, want)
-			}
-			for _, workers := range []int{2, 7} {
-				if !slices.Equal(c.run(o, workers).Data, want.Data) {
-					t.Errorf("%d workers give other bits than 1", workers)
+			for p, most := range map[Precision]float64{F32: 2e-6, BF16: 1.0 / 250, Int8: 1.0 / 30} {
+				want := c.run(o, p, 1)
+				if len(want.Data) < 1<<15 || !testing.Short() {
+					c.check(t, o, want, most)
+				}
+				for _, workers := range []int{2, 7} {
+					if !slices.Equal(c.run(o, p, workers).Data, want.Data) {
+						t.Errorf("%v: %d workers give other bits than 1", p, workers)
+					}
 				}
 			}
 		})
@@ -164,7 +167,7 @@ func TestConvDoesNotAllocate(t *testing.T) {
 	d := CPU(2)
 	defer d.Close()
 	x, dst, a := random(64, 32, 1), New(256, 48), Affine{random(1, 48, 2), random(1, 48, 3)}
-	f := NewFilter(random(48, 9*32, 4).Data, ConvShape{Out: 48, In: 32, Size: 3, Stride: 1, Up: true, H: 8, W: 8})
+	f := NewFilter(F32, random(48, 9*32, 4).Data, ConvShape{Out: 48, In: 32, Size: 3, Stride: 1, Up: true, H: 8, W: 8})
 	d.Reserve(f.Scratch(8, 8))
 	if n := testing.AllocsPerRun(20, func() { d.Conv(dst, x, 8, 8, &f, ConvEpilogue{After: a}) }); n != 0 {
 		t.Errorf("%v allocations a call", n)
@@ -174,8 +177,8 @@ func TestConvDoesNotAllocate(t *testing.T) {
 func TestConvRefusesWrongShapes(t *testing.T) {
 	d := CPU(1)
 	defer d.Close()
-	f := NewFilter(make([]float32, 16*9*3), ConvShape{Out: 16, In: 3, Size: 3, Stride: 1, H: 4, W: 4})
-	point := NewFilter(make([]float32, 4*3), ConvShape{Out: 4, In: 3, Size: 1, Stride: 1, H: 4, W: 4})
+	f := NewFilter(F32, make([]float32, 16*9*3), ConvShape{Out: 16, In: 3, Size: 3, Stride: 1, H: 4, W: 4})
+	point := NewFilter(F32, make([]float32, 4*3), ConvShape{Out: 4, In: 3, Size: 1, Stride: 1, H: 4, W: 4})
 	d.Reserve(max(f.Scratch(4, 4), point.Scratch(4, 4)))
 	a := func(rows, cols int) Affine { return Affine{New(rows, cols), New(rows, cols)} }
 	conv := func(f *Filter, x int, e ConvEpilogue) { d.Conv(New(16, f.Out), New(16, x), 4, 4, f, e) }
@@ -192,9 +195,9 @@ func TestConvRefusesWrongShapes(t *testing.T) {
 		"skip":          func() { conv(&f, 3, ConvEpilogue{Skip: New(16, 16)}) },
 		"skip channels": func() { conv(&point, 3, ConvEpilogue{Skip: New(16, 3)}) },
 		"skip rows":     func() { conv(&point, 3, ConvEpilogue{Skip: New(16, 4), SkipUp: true}) },
-		"size":          func() { NewFilter(make([]float32, 100), ConvShape{Out: 2, In: 2, Size: 5, Stride: 1}) },
-		"stride":        func() { NewFilter(make([]float32, 36), ConvShape{Out: 2, In: 2, Size: 3, Stride: 2, Up: true}) },
-		"weights":       func() { NewFilter(make([]float32, 35), ConvShape{Out: 2, In: 2, Size: 3, Stride: 1}) },
+		"size":          func() { NewFilter(F32, make([]float32, 100), ConvShape{Out: 2, In: 2, Size: 5, Stride: 1}) },
+		"stride":        func() { NewFilter(F32, make([]float32, 36), ConvShape{Out: 2, In: 2, Size: 3, Stride: 2, Up: true}) },
+		"weights":       func() { NewFilter(F32, make([]float32, 35), ConvShape{Out: 2, In: 2, Size: 3, Stride: 1}) },
 		"scratch": func() {
 			small := CPU(1)
 			small.Conv(New(16, 4), New(16, 3), 4, 4, &f, ConvEpilogue{})

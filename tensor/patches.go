@@ -29,8 +29,17 @@ func (f *Filter) patchRows() int {
 	return min(max(patches/f.patch()/24*24, 24), 192)
 }
 
+// gathered is how many patches are gathered in float32 at a time before they are rounded: what the first-level cache holds.
+func (f *Filter) gathered() int {
+	const values = 1 << 12
+	if f.patches[0].Precision == F32 {
+		return 0
+	}
+	return min(max(values/f.patch(), 1), f.patchRows())
+}
+
 func (f *Filter) patchesScratch() int {
-	n := f.patchRows() * f.patch()
+	n := f.patches[0].Precision.size(f.patchRows(), f.patch()) + f.gathered()*f.patch()
 	if f.Up {
 		n += f.patchRows() * f.Out
 	}
@@ -68,18 +77,17 @@ func (j *patchesJob) Tile(i int) {
 	m := min(j.rows, j.m-p)
 
 	buf := j.dev.Scratch(j.scratch())
-	x := j.gather(buf, phase, p, m)
-	w := f.patches[phase]
+	w := &f.patches[phase]
+	x, free := j.gather(buf, phase, p, m)
 	product := matmul.Epilogue{Bias: e.Bias, Act: e.Act}
 	if f.Up {
-		y := buf[j.rows*w.K:]
-		matmul.F32(y, w.N, x, w.K, w.Panels, m, w.N, w.K, j0, j1, &product)
-		j.scatter(y, phase, p, m, j0, j1)
+		w.multiply(free, w.N, &x, m, j0, j1, &product)
+		j.scatter(free, phase, p, m, j0, j1)
 		j.dev.Return(buf)
 		return
 	}
 	dst := j.dst.Data[p*w.N:]
-	matmul.F32(dst, w.N, x, w.K, w.Panels, m, w.N, w.K, j0, j1, &product)
+	w.multiply(dst, w.N, &x, m, j0, j1, &product)
 	switch {
 	case e.Skip.Cols != 0 && e.SkipUp:
 		conv.AddUpsampled(dst, w.N, e.Skip.Data, j.oh/2, j.ow/2, e.Skip.Cols, p, p+m, j0, j1)
@@ -91,16 +99,42 @@ func (j *patchesJob) Tile(i int) {
 	j.dev.Return(buf)
 }
 
-// scratch is what a tile needs: nothing where the windows are the pixels as they are.
+// inPlace tells whether the patches are the pixels as they are.
+func (j *patchesJob) inPlace() bool {
+	return j.f.Size == 1 && j.e.Before.none() && j.f.patches[0].Precision == F32
+}
+
+// scratch is what a tile needs.
 func (j *patchesJob) scratch() int {
-	if j.f.Size == 1 && j.e.Before.none() {
+	if j.inPlace() {
 		return 0
 	}
 	return j.f.patchesScratch()
 }
 
-// gather returns the m patches from p on, [m][patch].
-func (j *patchesJob) gather(buf []float32, phase, p, m int) []float32 {
+// gather returns the m patches from p on in the precision of the weights, and what they leave of buf.
+func (j *patchesJob) gather(buf []float32, phase, p, m int) (x rounds, free []float32) {
+	k, precision := j.f.patch(), j.f.patches[0].Precision
+	if j.inPlace() {
+		return rounds{f32: j.x.Data[p*k:], ld: k}, nil
+	}
+	size := precision.size(j.f.patchRows(), k)
+	x, free = precision.rounds(buf[:size], j.f.patchRows(), k), buf[size:]
+	if precision == F32 {
+		j.read(x.f32, phase, p, m)
+		return x, free
+	}
+	group := j.f.gathered()
+	values, free := free[:group*k], free[group*k:]
+	for i := 0; i < m; i += group {
+		n := min(group, m-i)
+		x.round(precision, i, j.read(values, phase, p+i, n), n, k)
+	}
+	return x, free
+}
+
+// read returns the m patches from p on, in buf unless they are pixels as they are.
+func (j *patchesJob) read(buf []float32, phase, p, m int) []float32 {
 	c := j.f.In
 	switch {
 	case j.f.Up:
@@ -110,9 +144,9 @@ func (j *patchesJob) gather(buf []float32, phase, p, m int) []float32 {
 	case !j.e.Before.none():
 		j.e.Before.apply(buf, c, j.x.Data[p*c:], c, m, p, j.h*j.w, 0, c)
 	default:
-		return j.x.Data[p*c:]
+		return j.x.Data[p*c:][:m*c]
 	}
-	return buf
+	return buf[:m*j.f.patch()]
 }
 
 // scatter writes y, the windows p … p+m-1 of one phase, to every second pixel of every second row.

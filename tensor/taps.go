@@ -1,25 +1,25 @@
 package tensor
 
-import (
-	"netfusion/kernels/conv"
-	"netfusion/kernels/matmul"
-)
+import "netfusion/kernels/conv"
 
 // newTaps turns a filter w, [out][3][3][in], into [3][3][out][in]: products of each pixel with all taps.
-func newTaps(w []float32, out, in int) Weight {
+func newTaps(p Precision, w []float32, out, in int) Weight {
 	rows := make([]float32, 0, len(w))
 	for tap := range 9 {
 		for o := range out {
 			rows = append(rows, w[(o*9+tap)*in:][:in]...)
 		}
 	}
-	return NewWeight(rows, 9*out, in)
+	return NewWeightIn(p, rows, 9*out, in)
 }
 
 // tapsRows is the height of a block of output; the rows above and below it are multiplied, too.
 const tapsRows = 14
 
-func tapsScratch(f *Filter, w int) int { return w * ((tapsRows+2)*f.taps.N + f.In) }
+// tapsScratch is room for the products of a block, and for a row of pixels before and after it is rounded.
+func tapsScratch(f *Filter, w int) int {
+	return w*((tapsRows+2)*f.taps.N+f.In) + f.taps.Precision.size(w, f.In)
+}
 
 type tapsJob struct {
 	dev    *Device
@@ -46,15 +46,23 @@ func (j *tapsJob) Tile(i int) {
 	y1 := min(y0+j.rows, j.h)
 	top, bottom := max(0, y0-1), min(y1+1, j.h)
 	buf := j.dev.Scratch(tapsScratch(f, j.w))
-	products, normed := buf[:(bottom-top)*j.w*f.taps.N], buf[(bottom-top)*j.w*f.taps.N:]
+	lines, k := (bottom-top)*j.w, f.In
+	products, normed := buf[:lines*f.taps.N], buf[lines*f.taps.N:][:j.w*k]
+	precision := f.taps.Precision
+	row := precision.rounds(buf[lines*f.taps.N+j.w*k:][:precision.size(j.w, k)], j.w, k)
 	for y := top; y < bottom; y++ {
 		p := (image*j.h + y) * j.w
-		x := j.x.Data[p*f.In:]
+		x := j.x.Data[p*k:][:j.w*k]
 		if !e.Before.none() {
-			e.Before.apply(normed, f.In, x, f.In, j.w, p, j.h*j.w, 0, f.In)
+			e.Before.apply(normed, k, x, k, j.w, p, j.h*j.w, 0, k)
 			x = normed
 		}
-		matmul.F32(products[(y-top)*j.w*f.taps.N:], f.taps.N, x, f.In, f.taps.Panels, j.w, f.taps.N, f.In, 0, f.taps.N, nil)
+		if precision == F32 {
+			row.f32 = x
+		} else {
+			row.round(precision, 0, x, j.w, k)
+		}
+		f.taps.multiply(products[(y-top)*j.w*f.taps.N:], f.taps.N, &row, j.w, 0, f.taps.N, nil)
 	}
 	p := (image*j.h + y0) * j.w
 	dst := j.dst.Data[p*f.Out:][:(y1-y0)*j.w*f.Out]

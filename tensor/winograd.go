@@ -19,10 +19,10 @@ type winograd struct {
 
 const strip = 64
 
-// scheme returns the conv.Scheme that takes the least time on s, if one takes less than patches do. The model counts
-// multiply-adds; what transforms and patches cost beside them, and how many can be done while one weight comes from
-// memory, is as measured on a processor with AVX-512.
-func (s *ConvShape) scheme() (best conv.Scheme, found bool) {
+// scheme returns the conv.Scheme that takes the least time on s, if one takes less than patches in precision p do. The model
+// counts multiply-adds of float32; what transforms and patches cost beside them, and how many can be done while one weight
+// comes from memory, is as measured on a processor with AVX-512.
+func (s *ConvShape) scheme(p Precision) (best conv.Scheme, found bool) {
 	const (
 		transform = 10 // per value of V and M
 		gather    = 6  // per value of a patch
@@ -32,12 +32,12 @@ func (s *ConvShape) scheme() (best conv.Scheme, found bool) {
 	if s.Size != 3 || s.Stride != 1 || min(s.In, s.Out) < 16 {
 		return 0, false
 	}
-	pixels := s.H * s.W
-	taps := 9
+	pixels, taps, phases := s.H*s.W, 9, 1
 	if s.Up {
-		taps = 16 // of four phases
+		taps, phases = 4, 4
 	}
-	least := taps * (max(pixels, fetch*taps/9)*s.In*s.Out + gather*pixels*s.In)
+	rate := map[Precision]int{F32: 1, BF16: 2, Int8: 4}[p] // of products, and of weights from memory
+	least := phases * taps * (max(pixels, fetch)*s.In*s.Out/rate + gather*pixels*s.In)
 	for _, c := range []conv.Scheme{conv.F2, conv.F4, conv.UpF4} {
 		if (c == conv.UpF4) != s.Up {
 			continue

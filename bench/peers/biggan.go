@@ -15,7 +15,7 @@ func bigganCase(a arguments) (func() ([]float32, error), error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := biggan.Open(filepath.Join(a["model"], "model.safetensors"))
+	m, err := biggan.Open(filepath.Join(a["model"], "model.safetensors"), tensor.F32)
 	if err != nil {
 		return nil, err
 	}

@@ -27,7 +27,7 @@ func convCase(a arguments) (func() ([]float32, error), error) {
 	if err := errors.Join(errW, errX); err != nil {
 		return nil, err
 	}
-	f := tensor.NewFilter(w, tensor.ConvShape{Out: out, In: in, Size: 3, Stride: 1, H: size, W: size})
+	f := tensor.NewFilter(tensor.F32, w, tensor.ConvShape{Out: out, In: in, Size: 3, Stride: 1, H: size, W: size})
 	dev.Reserve(f.Scratch(size, size))
 	dst, source := tensor.New(size*size, out), tensor.Of(size*size, in, x)
 	return func() ([]float32, error) {

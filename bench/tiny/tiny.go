@@ -103,7 +103,7 @@ func Experts(t testing.TB) cinn.Parts {
 	must(t, err)
 	path := filepath.Join(dir, "target")
 	must(t, safetensors.WriteFile(path, p.Target.Meta, p.Target.Tensors))
-	target, err := biggan.Open(path)
+	target, err := biggan.Open(path, tensor.F32)
 	must(t, err)
 	p.Flow = part(t, Flow(t, Width, target))
 	p.Encoder.Meta, p.Encoder.Tensors, err = autoencoder.Convert(ImageEncoder(t), "f16")

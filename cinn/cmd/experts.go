@@ -119,7 +119,7 @@ func (l *lessonFlags) experts(a *lesson) error {
 	if err != nil {
 		return err
 	}
-	if a.target, err = biggan.Load(target, c); err != nil {
+	if a.target, err = biggan.Load(target, c, tensor.F32); err != nil {
 		return err
 	}
 	if t, s := a.target, a.set; t.ZDim != s.Latent || t.Classes != len(s.Classes) {

@@ -14,6 +14,7 @@ import (
 
 	"netfusion/bench/tiny"
 	"netfusion/experts/biggan"
+	"netfusion/tensor"
 )
 
 // tinyPack makes a pack of random weights with the program itself: checkpoints, expert files, pack.
@@ -37,7 +38,7 @@ func tinyPack(t *testing.T) string {
 	must(os.WriteFile(in("notice.txt"), []byte("made of nothing"), 0o644))
 	command("convert", in("bert"), "-o", in("source"), "-dtype", "int8", "-licence", "free")
 	command("convert", tiny.Generator(t), "-o", in("target"), "-dtype", "bf16")
-	target, err := biggan.Open(in("target"))
+	target, err := biggan.Open(in("target"), tensor.F32)
 	must(err)
 	must(tiny.Flow(t, tiny.Width, target).Save(in("flow"), false))
 	command("pack", "-source", in("source"), "-flow", in("flow"), "-target", in("target"), "-notice", in("notice.txt"), "-o", in("tiny.pack"))

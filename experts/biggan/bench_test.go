@@ -24,7 +24,7 @@ var shapes = []struct {
 }
 
 // randomModel has weights of the size that keeps activations near 1.
-func randomModel(tb testing.TB, c Config) *Model {
+func randomModel(tb testing.TB, c Config, p tensor.Precision) *Model {
 	tb.Helper()
 	c.ZDim, c.ClassDim, c.Eps, c.Stats, c.StatsRows = 128, 128, 1e-4, 51, 1
 	r := rand.New(rand.NewPCG(1, 1))
@@ -74,7 +74,7 @@ func randomModel(tb testing.TB, c Config) *Model {
 	add("bn.bias", ch)
 	add("conv_to_rgb.weight", 3, 3, 3, ch)
 	add("conv_to_rgb.bias", 3)
-	m, err := Load(nn.Memory("random weights", ts), c)
+	m, err := Load(nn.Memory("random weights", ts), c, p)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -110,7 +110,7 @@ func BenchmarkGenerate(b *testing.B) {
 			for _, batch := range []int{1, 8} {
 				b.Run(fmt.Sprintf("shape=%s/workers=%d/batch=%d", shape.name, workers, batch), func(b *testing.B) {
 					if m == nil {
-						m = randomModel(b, shape.Config)
+						m = randomModel(b, shape.Config, tensor.F32)
 					}
 					dev := tensor.CPU(workers)
 					defer dev.Close()

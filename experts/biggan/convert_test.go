@@ -63,7 +63,7 @@ func TestStorage(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m, err := Load(nn.Memory("memory", ts), cfg)
+		m, err := Load(nn.Memory("memory", ts), cfg, tensor.F32)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -124,7 +124,7 @@ func TestEqualStatisticsAreStoredOnce(t *testing.T) {
 		x.Data, x.Shape = x.Data[20*4*n:21*4*n], []int{1, n}
 	}
 	cfg.StatsRows = 1
-	m, err := Load(nn.Memory("memory", ts), cfg)
+	m, err := Load(nn.Memory("memory", ts), cfg, tensor.F32)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,7 +183,7 @@ func TestLoadRefusesWhatIsNotThisGenerator(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			cfg, ts := editable(t)
 			c.damage(&cfg, &ts)
-			_, err := Load(nn.Memory("some file", ts), cfg)
+			_, err := Load(nn.Memory("some file", ts), cfg, tensor.F32)
 			if err == nil {
 				t.Fatal("accepted")
 			}
@@ -239,14 +239,14 @@ func TestConvertNamesTheFileThatIsWrong(t *testing.T) {
 			}
 		})
 	}
-	if _, err := Open(filepath.Join(t.TempDir(), "nothing")); err == nil {
+	if _, err := Open(filepath.Join(t.TempDir(), "nothing"), tensor.F32); err == nil {
 		t.Error("a path that does not exist is opened")
 	}
 	path := filepath.Join(t.TempDir(), "other.safetensors")
 	if err := safetensors.WriteFile(path, map[string]string{"arch": "bert"}, nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(path); err == nil || !strings.Contains(err.Error(), "bert") {
+	if _, err := Open(path, tensor.F32); err == nil || !strings.Contains(err.Error(), "bert") {
 		t.Errorf("an expert of another kind: %v", err)
 	}
 }

@@ -39,7 +39,7 @@ func TestEmojiExpertDrawsItsGoldenImages(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m, err := load(nn.Memory(dir, ts), meta)
+		m, err := load(nn.Memory(dir, ts), meta, tensor.F32)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -176,7 +176,7 @@ func TestFullSizeEqualsTheReference(t *testing.T) {
 
 func open(t testing.TB, path string) *Model {
 	t.Helper()
-	m, err := Open(path)
+	m, err := Open(path, tensor.F32)
 	if err != nil {
 		t.Fatal(err)
 	}

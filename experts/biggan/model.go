@@ -42,14 +42,16 @@ type block struct {
 }
 
 type attention struct {
-	projections tensor.Weight // queries, keys and values [c/8 + c/8 + c/2][c]
-	output      tensor.Weight // [c][c/2]
+	projections tensor.Filter // queries, keys and values [c/8 + c/8 + c/2][c]
+	output      tensor.Filter // [c][c/2]
 }
 
-// Open reads a checkpoint folder (see Convert) or an expert file.
-func Open(path string) (*Model, error) { return nn.OpenExpert(path, Convert, load) }
+// Open reads a checkpoint folder (see Convert) or an expert file, to be multiplied in precision p.
+func Open(path string, p tensor.Precision) (*Model, error) {
+	return nn.OpenExpert(path, Convert, func(s nn.Source, meta map[string]string) (*Model, error) { return load(s, meta, p) })
+}
 
-func load(s nn.Source, meta map[string]string) (*Model, error) {
+func load(s nn.Source, meta map[string]string, p tensor.Precision) (*Model, error) {
 	if arch := meta["arch"]; arch != Arch {
 		return nil, fmt.Errorf("%s: arch is %q, wanted %q", s.Origin(), arch, Arch)
 	}
@@ -57,15 +59,16 @@ func load(s nn.Source, meta map[string]string) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	return Load(s, cfg)
+	return Load(s, cfg, p)
 }
 
-// Load builds the generator of a configuration from the tensors of an expert file.
-func Load(s nn.Source, cfg Config) (*Model, error) {
+// Load builds the generator of a configuration from the tensors of an expert file. Its matrices are kept and multiplied in
+// precision p, but for the convolutions that are faster transformed in float32.
+func Load(s nn.Source, cfg Config, p tensor.Precision) (*Model, error) {
 	if err := cfg.check(); err != nil {
 		return nil, fmt.Errorf("%s: %w", s.Origin(), err)
 	}
-	w := nn.Load(s)
+	w := nn.Load(s).As(p)
 	norms, channels := cfg.norms()
 	m := &Model{Config: cfg, channels: channels, biases: make([]float32, channels)}
 	ch, cond := cfg.Width, cfg.cond()
@@ -85,8 +88,8 @@ func Load(s nn.Source, cfg Config) (*Model, error) {
 		if cfg.hasAttention(i) {
 			n, a := l.In*ch, w.In("attention")
 			m.attention = &attention{
-				projections: stack(a, n, part{"query", n / 8}, part{"key", n / 8}, part{"value", n / 2}),
-				output:      a.Projection("output", n/2, n).W,
+				projections: tensor.PointFilter(stack(a, n, part{"query", n / 8}, part{"key", n / 8}, part{"value", n / 2})),
+				output:      tensor.PointFilter(stack(a, n/2, part{"output", n})),
 			}
 		}
 		m.blocks = append(m.blocks, m.block(w.In(fmt.Sprintf("blocks.%d", i)), l, norms[i], size))
@@ -129,15 +132,14 @@ func (m *Model) block(w nn.Weights, l Layer, norms [4]norm, size int) block {
 
 // filter reads name.weight, [out][in] or [out][3][3][in].
 func filter(w nn.Weights, name string, s tensor.ConvShape) tensor.Filter {
-	shape := []int{s.Out, s.In}
-	if s.Size == 3 {
-		shape = []int{s.Out, 3, 3, s.In}
+	if s.Size == 1 {
+		return tensor.PointFilter(stack(w, s.In, part{name, s.Out}))
 	}
-	v := w.F32(name+".weight", shape...)
+	v := w.F32(name+".weight", s.Out, 3, 3, s.In)
 	if v == nil {
 		return tensor.Filter{}
 	}
-	return tensor.NewFilter(v, s)
+	return tensor.NewFilter(w.Precision(), v, s)
 }
 
 type part struct {

@@ -27,7 +27,7 @@ type Session struct {
 	scale     tensor.Tensor    // [batch·channels], for each normalisation [images][C]
 	offset    tensor.Tensor    // like scale
 	last      tensor.Affine    // [batch][Width]
-	streams   [2]tensor.Tensor // inputs and outputs of blocks, in turn
+	streams   [2]tensor.Tensor // inputs and outputs of blocks and of the attention, in turn
 	inner     [2]tensor.Tensor // maps inside a block, in turn
 	projected tensor.Tensor    // queries, keys and values of the attention
 	attended  tensor.Tensor
@@ -51,9 +51,11 @@ func (m *Model) NewSession(dev *tensor.Device, batch int) *Session {
 			dev.Reserve(f.Scratch(f.H, f.W))
 		}
 	}
-	if m.attention != nil {
-		dev.Reserve(s.pooled.Scratch())
+	if a := m.attention; a != nil {
+		dev.Reserve(max(a.projections.Scratch(0, 0), a.output.Scratch(0, 0), s.pooled.Scratch()))
 	}
+	m.norms.Reserve(dev, batch)
+	m.first.Reserve(dev, batch)
 	s.normalise(Truncation{})
 	return s
 }
@@ -66,10 +68,13 @@ func (s *Session) layout(a *tensor.Arena) {
 	s.last = tensor.Affine{Scale: a.Take(n, m.Width), Offset: a.Take(n, m.Width)}
 	size, pixels := firstSize, n*firstSize*firstSize
 	streams, inner := [2]int{pixels * firstMult * m.Width}, [2]int{}
+	to := 1
 	for i := range m.blocks {
 		b := &m.blocks[i]
 		in := b.In * m.Width
 		if m.hasAttention(i) {
+			streams[to] = max(streams[to], pixels*in)
+			to = 1 - to
 			s.projected, s.attended = a.Take(pixels, in/8+in/8+in/2), a.Take(pixels, in/2)
 			s.pooled = tensor.NewPooledAttention(a, n, size, size, in/8, in/2)
 		}
@@ -78,8 +83,8 @@ func (s *Session) layout(a *tensor.Arena) {
 			size, pixels = 2*size, 4*pixels
 		}
 		inner[0], inner[1] = max(inner[0], pixels*in/reduction), max(inner[1], pixels*in/reduction)
-		out := &streams[(i+1)%2]
-		*out = max(*out, pixels*b.Out*m.Width)
+		streams[to] = max(streams[to], pixels*b.Out*m.Width)
+		to = 1 - to
 	}
 	for i := range 2 {
 		s.streams[i], s.inner[i] = a.Take(1, streams[i]), a.Take(1, inner[i])
@@ -110,13 +115,16 @@ func (s *Session) Generate(z, class tensor.Tensor, t Truncation) (tensor.Tensor,
 	x := s.streams[0].Front(n*size*size, firstMult*m.Width)
 	m.first.Forward(s.dev, x.Reshape(n, x.Cols*size*size), s.cond.Slice(0, n), matmul.None)
 	s.show("gen_z", x)
+	to := 1
 	for i := range m.blocks {
 		b := &m.blocks[i]
 		if m.hasAttention(i) {
-			s.attend(x)
+			x = s.attend(s.streams[to], x, size)
+			to = 1 - to
 			s.show("layers.%d", x, i)
 		}
-		x, size = s.block(b, s.streams[(i+1)%2], x, n, size, m.key(i))
+		x, size = s.block(b, s.streams[to], x, n, size, m.key(i))
+		to = 1 - to
 	}
 	last := tensor.Affine{Scale: s.last.Scale.Slice(0, n), Offset: s.last.Offset.Slice(0, n)}
 	image := s.image.Slice(0, n*size*size)
@@ -199,13 +207,14 @@ func (s *Session) block(b *block, to, x tensor.Tensor, n, size, key int) (tensor
 	return y, large
 }
 
-// attend adds self-attention to x.
-func (s *Session) attend(x tensor.Tensor) {
-	a := s.m.attention
+// attend adds self-attention to x, maps of size×size pixels, into the stream to.
+func (s *Session) attend(to, x tensor.Tensor, size int) tensor.Tensor {
+	a, y := s.m.attention, to.Front(x.Rows, x.Cols)
 	projected, attended := s.projected.Slice(0, x.Rows), s.attended.Slice(0, x.Rows)
-	s.dev.MatMul(projected, x, a.projections, matmul.Epilogue{})
+	s.dev.Conv(projected, x, size, size, &a.projections, tensor.ConvEpilogue{})
 	s.dev.PooledAttention(attended, projected, &s.pooled)
-	s.dev.MatMul(x, attended, a.output, matmul.Epilogue{Residual: x.Data, LdRes: x.Cols})
+	s.dev.Conv(y, attended, size, size, &a.output, tensor.ConvEpilogue{Skip: x})
+	return y
 }
 
 func (s *Session) show(name string, t tensor.Tensor, layer ...int) {
