@@ -33,27 +33,77 @@ func cosine(a, b []float32) float64 {
 	return ab / math.Sqrt(aa*bb)
 }
 
-// BERT_MODEL is a checkpoint folder, BERT_GOLDEN what bench/golden/bert_reference.py wrote for it: texts and their
-// embeddings, not normalised. Each storage is held to what the project promises of it.
-func TestCheckpointAgreesWithTheReference(t *testing.T) {
-	dir := checkpointDir(t)
+// reference is what bench/golden/bert_reference.py wrote, BERT_GOLDEN: texts and their embeddings, not normalised.
+type reference struct {
+	texts      []string
+	embeddings []float32 // [texts][Width]
+}
+
+func readReference(t *testing.T) reference {
+	t.Helper()
 	golden, err := safetensors.Open(os.Getenv("BERT_GOLDEN"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer golden.Close()
+	t.Cleanup(func() { golden.Close() })
 	joined, _ := golden.Lookup("text")
-	texts := strings.Split(string(joined.Data), "\n")
-	embedding, _ := golden.Lookup("embedding")
-	want, err := embedding.Float32s()
+	embeddings, _ := golden.Lookup("embedding")
+	v, err := embeddings.Float32s()
 	if err != nil {
 		t.Fatal(err)
 	}
+	return reference{strings.Split(string(joined.Data), "\n"), v}
+}
+
+// agreement is how far embeddings are from the reference's.
+type agreement struct {
+	difference  float64 // largest
+	mean, worst float64 // cosine
+}
+
+// of embeds the reference's texts with m.
+func (r reference) of(t *testing.T, m *Model) agreement {
+	t.Helper()
+	s := newSession(t, m, 2, SessionOptions{Tokens: 1024, Representation: &Representation{Layer: m.Config.Layers, Pooling: Mean}})
+	got := make([]float32, len(r.embeddings))
+	if err := s.EmbedAll(context.Background(), got, r.texts); err != nil {
+		t.Fatal(err)
+	}
+	n := m.Width()
+	a := agreement{difference: maxDifference(got, r.embeddings), worst: 1}
+	for i := range r.texts {
+		cos := cosine(got[i*n:][:n], r.embeddings[i*n:][:n])
+		a.mean, a.worst = a.mean+cos/float64(len(r.texts)), min(a.worst, cos)
+	}
+	return a
+}
+
+// within fails where a is worse than what the project promises.
+func (a agreement) within(t *testing.T, what string, promise agreement) {
+	t.Helper()
+	t.Logf("%s: max difference %.3g, cosine mean %.7f worst %.7f", what, a.difference, a.mean, a.worst)
+	if !(a.difference <= promise.difference && a.mean >= promise.mean && a.worst >= promise.worst) {
+		t.Errorf("%s: want max difference %g, cosine mean %g worst %g", what, promise.difference, promise.mean, promise.worst)
+	}
+}
+
+// The checkpoint in each storage, and in each precision of the products from float32 and, as int8 packs have it, from int8.
+func TestCheckpointAgreesWithTheReference(t *testing.T) {
+	dir := checkpointDir(t)
+	want := readReference(t)
 	for _, c := range []struct {
-		storage             Storage
-		difference          float64 // largest
-		meanCosine, minimum float64
-	}{{"f32", 1e-4, 0.999999, 0.999999}, {"f16", 1e-2, 0.99999, 0.99999}, {"bf16", 1e-1, 0.9995, 0.999}, {"int8", math.Inf(1), 0.998, 0.99}} {
+		storage   Storage
+		precision tensor.Precision
+		promise   agreement
+	}{
+		{"f32", tensor.F32, agreement{1e-4, 0.999999, 0.999999}},
+		{"f16", tensor.F32, agreement{1e-2, 0.99999, 0.99999}},
+		{"bf16", tensor.F32, agreement{1e-1, 0.9995, 0.999}},
+		{"int8", tensor.F32, agreement{math.Inf(1), 0.998, 0.99}},
+		{"f32", tensor.BF16, agreement{1e-1, 0.9995, 0.999}},
+		{"f32", tensor.Int8, agreement{math.Inf(1), 0.998, 0.99}},
+		{"int8", tensor.Int8, agreement{math.Inf(1), 0.998, 0.99}},
+	} {
 		meta, tensors, err := Convert(dir, ConvertOptions{Storage: c.storage})
 		if err != nil {
 			t.Fatal(err)
@@ -62,30 +112,16 @@ func TestCheckpointAgreesWithTheReference(t *testing.T) {
 		if err := safetensors.WriteFile(path, meta, tensors); err != nil {
 			t.Fatal(err)
 		}
-		m, err := Open(path, tensor.F32)
-		if err != nil {
-			t.Fatal(err)
-		}
-		s := newSession(t, m, 2, SessionOptions{Tokens: 1024, Representation: &Representation{Layer: m.Config.Layers, Pooling: Mean}})
-		got := make([]float32, len(want))
-		if err := s.EmbedAll(context.Background(), got, texts); err != nil {
-			t.Fatal(err)
-		}
-		n := m.Width()
-		mean, worst := 0.0, 1.0
-		for i := range texts {
-			cos := cosine(got[i*n:][:n], want[i*n:][:n])
-			mean, worst = mean+cos/float64(len(texts)), min(worst, cos)
-		}
-		d := maxDifference(got, want)
 		info, err := os.Stat(path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Logf("%-4s %d texts, %.1f MB: max difference %.3g, cosine mean %.7f worst %.7f", c.storage, len(texts), float64(info.Size())/1e6, d, mean, worst)
-		if !(d <= c.difference && mean >= c.meanCosine && worst >= c.minimum) {
-			t.Errorf("%s: want max difference %g, cosine mean %g worst %g", c.storage, c.difference, c.meanCosine, c.minimum)
+		m, err := Open(path, c.precision)
+		if err != nil {
+			t.Fatal(err)
 		}
+		what := fmt.Sprintf("stored as %-4s (%.1f MB), multiplied in %-4s", c.storage, float64(info.Size())/1e6, c.precision)
+		want.of(t, m).within(t, what, c.promise)
 		if err := m.Close(); err != nil {
 			t.Error(err)
 		}
