@@ -1,0 +1,286 @@
+package ptx
+
+import (
+	"encoding/binary"
+	"math"
+	"slices"
+	"strings"
+)
+
+// Fragments of matrices, as the PTX ISA's chapter on mma gives them: lane l belongs to group g = l/4 and is thread
+// t = l%4 of it.
+
+// decodeLoadMatrix is ldmatrix.sync.aligned.m8n8.x{1,2,4}[.trans].shared.b16 {d…}, [a]: lanes 8i..8i+7 have the addresses
+// of the rows of matrix i, 16 bytes each.
+func decodeLoadMatrix(d *decoder) error {
+	a := &access{space: generic, bytes: 16}
+	count, trans := 0, false
+	for _, m := range d.st.mods {
+		switch m {
+		case "sync", "aligned", "m8n8", "b16":
+		case "x1", "x2", "x4":
+			count = int(m[1] - '0')
+		case "trans":
+			trans = true
+		case "shared", "shared::cta":
+			a.space = shared
+		default:
+			return d.fail("not known to this interpreter")
+		}
+	}
+	if len(d.st.args) != 2 || count == 0 {
+		return d.fail("not known to this interpreter")
+	}
+	in := inst{class: maskedClass, access: a, masked: func(w *warp, in *inst, m uint32) { w.loadMatrix(in, m, trans) }}
+	if err := d.address(&in, d.st.args[1]); err != nil {
+		return err
+	}
+	list := d.st.args[0].list
+	if d.st.args[0].form == nameForm {
+		list = d.st.args[:1]
+	}
+	if len(list) != count {
+		return d.fail("%d registers for %d matrices", len(list), count)
+	}
+	for _, o := range list {
+		s, err := d.target(o, words)
+		if err != nil {
+			return err
+		}
+		a.regs = append(a.regs, s)
+	}
+	return d.emit(in)
+}
+
+func (w *warp) whole(m uint32) {
+	if m != w.alive || m != allLanes {
+		w.fault(first(m), Divergent, "an instruction of the whole warp is run by lanes %#x", m)
+	}
+}
+
+func (w *warp) loadMatrix(in *inst, m uint32, trans bool) {
+	w.whole(m)
+	a := in.access
+	w.addresses(in)
+	var rows [warpSize][]byte
+	for lanes := uint32(1<<(8*len(a.regs)) - 1); lanes != 0; {
+		r, got := w.window(a.space, lanes, 16)
+		lanes &^= got
+		if r.cells != nil {
+			w.checkRead(r, got, 16, weak) // as if each lane read the row that it has the address of
+		}
+		for mm := got; mm != 0; mm &= mm - 1 {
+			l := first(mm)
+			rows[l] = r.data[w.off[l] : w.off[l]+16]
+		}
+	}
+	for i, reg := range a.regs {
+		z, rows := &w.words[reg.index], rows[8*i:8*i+8]
+		for l := range z {
+			g, t := l/4, l%4
+			if trans {
+				z[l] = uint32(binary.LittleEndian.Uint16(rows[2*t][2*g:])) | uint32(binary.LittleEndian.Uint16(rows[2*t+1][2*g:]))<<16
+			} else {
+				z[l] = binary.LittleEndian.Uint32(rows[g][4*t:])
+			}
+		}
+	}
+}
+
+// product is the shape and the types of an mma.
+type product struct {
+	m, n, k int
+	a, b    string // types
+	sums    string
+	relu    bool
+	regs    [4][]int32 // of d, a, b, c
+}
+
+// shapes lists the products that there are: k by the type of a, for 16 x 8 results.
+var shapes = map[string][]int{"f16": {8, 16}, "bf16": {8, 16}, "tf32": {4, 8}, "s8": {16, 32}, "u8": {16, 32}}
+
+// decodeMatrix is mma.sync.aligned.m16n8kK.row.col.d.a.b.c.
+func decodeMatrix(d *decoder) error {
+	mods := slices.DeleteFunc(slices.Clone(d.st.mods), func(m string) bool { return m == "satfinite" })
+	if len(mods) != 9 || mods[0] != "sync" || mods[1] != "aligned" || mods[3] != "row" || mods[4] != "col" || len(d.st.args) != 4 {
+		return d.fail("not known to this interpreter")
+	}
+	p := &product{m: 16, n: 8, sums: mods[5], a: mods[6], b: mods[7]}
+	for _, k := range shapes[p.a] {
+		if mods[2] == "m16n8k"+map[int]string{4: "4", 8: "8", 16: "16", 32: "32"}[k] {
+			p.k = k
+		}
+	}
+	integer := strings.HasSuffix(p.a, "8")
+	switch {
+	case p.k == 0, mods[8] != p.sums, !integer && p.a != p.b, integer && !strings.HasSuffix(p.b, "8"),
+		integer != (p.sums == "s32"), p.sums == "f16" && p.a != "f16", p.sums != "s32" && p.sums != "f32" && p.sums != "f16":
+		return d.fail("not known to this interpreter")
+	case integer && len(mods) != len(d.st.mods):
+		return d.fail("not known to this interpreter") // .satfinite of integers
+	}
+	bytes := typeBytes(p.a)
+	counts := [4]int{4, 16 * p.k * bytes / 128, 8 * p.k * bytes / 128, 4}
+	if p.sums == "f16" {
+		counts[0], counts[3] = 2, 2
+	}
+	for i, o := range d.st.args {
+		if o.form != listForm || len(o.list) != counts[i] {
+			return d.fail("operand %d has not %d registers", i, counts[i])
+		}
+		for _, e := range o.list {
+			var s slot
+			var err error
+			if i == 0 {
+				s, err = d.target(e, words)
+			} else {
+				s, err = d.value(e, words, map[bool]string{true: "f32", false: "b32"}[p.sums == "f32" && i == 3])
+			}
+			if err != nil {
+				return err
+			}
+			p.regs[i] = append(p.regs[i], s.index)
+		}
+	}
+	run := p.floats
+	if integer {
+		run = p.integers
+	}
+	return d.emit(inst{class: maskedClass, masked: func(w *warp, _ *inst, m uint32) {
+		w.whole(m)
+		run(w)
+	}})
+}
+
+// position is where element e of a fragment of the 16 x k matrix a lies, for lane l; per is how many elements a register
+// holds.
+func position(e, l, per int) (row, col int) {
+	r, in := e/per, e%per
+	return l/4 + 8*(r&1), l%4*per + in + 4*per*(r>>1)
+}
+
+// floats computes d = a·b + c with exact products that are summed in float64 and rounded once.
+func (p *product) floats(w *warp) {
+	var a [16][16]float64
+	var b [8][16]float64 // transposed: [n][k]
+	switch p.a {
+	case "tf32":
+		gatherTensor(w, p, &a, &b)
+	default:
+		gatherHalves(w, p, &a, &b)
+	}
+	var sums [4][warpSize]float64
+	for l := range warpSize {
+		g, t := l/4, l%4
+		for i := range 4 {
+			x, y := &a[g+8*(i>>1)], &b[2*t+i&1]
+			s, s2 := 0.0, 0.0
+			for k := 0; k < len(x); k += 2 {
+				s += x[k] * y[k]
+				s2 += x[k+1] * y[k+1]
+			}
+			sums[i][l] = s + s2
+		}
+	}
+	if p.sums == "f32" {
+		for i := range 4 {
+			z, c := reg[float32](w, p.regs[0][i]), reg[float32](w, p.regs[3][i])
+			for l := range z {
+				z[l] = float32(float64(c[l]) + sums[i][l])
+			}
+		}
+		return
+	}
+	for i := range 2 {
+		z, c := &w.words[p.regs[0][i]], &w.words[p.regs[3][i]]
+		for l := range z {
+			low := half.round(float64(halfValue(uint16(c[l])))+sums[2*i][l], nearestEven)
+			high := half.round(float64(halfValue(uint16(c[l]>>16)))+sums[2*i+1][l], nearestEven)
+			z[l] = uint32(low | high<<16)
+		}
+	}
+}
+
+func gatherHalves(w *warp, p *product, a *[16][16]float64, b *[8][16]float64) {
+	widen := func(v uint32) float64 { return float64(math.Float32frombits(v << 16)) }
+	if p.a == "f16" {
+		widen = func(v uint32) float64 { return float64(halfValue(uint16(v))) }
+	}
+	for r, x := range p.regs[1] {
+		v := &w.words[x]
+		for l := range v {
+			row, col := position(2*r, l, 2)
+			a[row][col], a[row][col+1] = widen(v[l]), widen(v[l]>>16)
+		}
+	}
+	for r, x := range p.regs[2] {
+		v := &w.words[x]
+		for l := range v {
+			col := l%4*2 + 8*r
+			b[l/4][col], b[l/4][col+1] = widen(v[l]), widen(v[l]>>16)
+		}
+	}
+}
+
+func gatherTensor(w *warp, p *product, a *[16][16]float64, b *[8][16]float64) {
+	for r, x := range p.regs[1] {
+		v := &w.words[x]
+		for l := range v {
+			row, col := position(r, l, 1)
+			a[row][col] = tfloat32.value(uint64(v[l]))
+		}
+	}
+	for r, x := range p.regs[2] {
+		v := &w.words[x]
+		for l := range v {
+			b[l/4][l%4+4*r] = tfloat32.value(uint64(v[l]))
+		}
+	}
+}
+
+// integers computes d = a·b + c exactly, modulo 2³².
+func (p *product) integers(w *warp) {
+	var a [16][32]int32
+	var b [8][32]int32
+	widen := func(t string, v uint32) int32 {
+		if t == "s8" {
+			return int32(int8(v))
+		}
+		return int32(v & 0xff)
+	}
+	for r, x := range p.regs[1] {
+		v := &w.words[x]
+		for l := range v {
+			row, col := position(4*r, l, 4)
+			for i := range 4 {
+				a[row][col+i] = widen(p.a, v[l]>>(8*i))
+			}
+		}
+	}
+	for r, x := range p.regs[2] {
+		v := &w.words[x]
+		for l := range v {
+			for i := range 4 {
+				b[l/4][l%4*4+16*r+i] = widen(p.b, v[l]>>(8*i))
+			}
+		}
+	}
+	var sums [4][warpSize]int32
+	for l := range warpSize {
+		g, t := l/4, l%4
+		for i := range 4 {
+			x, y := &a[g+8*(i>>1)], &b[2*t+i&1]
+			s := int32(0)
+			for k := range x {
+				s += x[k] * y[k]
+			}
+			sums[i][l] = s
+		}
+	}
+	for i := range 4 {
+		z, c := reg[int32](w, p.regs[0][i]), reg[int32](w, p.regs[3][i])
+		for l := range z {
+			z[l] = c[l] + sums[i][l]
+		}
+	}
+}

@@ -1,0 +1,323 @@
+package ptx
+
+import (
+	"fmt"
+	"math/bits"
+	"math/rand/v2"
+)
+
+// launch is a grid on its way. Its blocks run in an order, and their warps in turns, that follow from the device's seed.
+type launch struct {
+	dev         *Device
+	k           *kernel
+	grid, block [3]int
+	dynamic     int
+	args        region
+	constants   *region
+	start       uint32 // time
+	warps       int    // of all blocks
+
+	rng    *rand.Rand
+	order  []int // numbers of the blocks that have not begun
+	ready  []*warp
+	live   int // blocks
+	blocks []*block
+	idle   []*block // those of them that have ended
+	flags  map[flag]*vector
+	last   *region // that a global access was found in
+	words  [][warpSize]uint32
+	longs  [][warpSize]uint64
+	steps  int64
+}
+
+// block is a group of threads that share memory and barriers.
+type block struct {
+	index    [3]uint32
+	number   int
+	warps    []*warp
+	live     int // warps
+	shared   [2]region
+	barriers [16]barrier
+	know     *vector // of what other blocks did
+}
+
+// turnLength is how many instructions a warp may run before another gets a turn.
+const turnLength = 1024
+
+// turn is how many more instructions a warp may run after one through which threads communicate.
+func (l *launch) turn() int { return l.rng.IntN(64) }
+
+// run runs the grid. resident is how many blocks may be under way at once.
+func (l *launch) run(resident int) (err error) {
+	defer func() {
+		switch f := recover().(type) {
+		case nil:
+		case *Fault:
+			err = f
+		default:
+			panic(f)
+		}
+	}()
+	blocks := l.grid[0] * l.grid[1] * l.grid[2]
+	l.order = l.rng.Perm(blocks)
+	l.flags = map[flag]*vector{}
+	l.dev.now++
+	l.start = l.dev.now
+	l.literals()
+	budget := l.dev.options.Instructions
+	for len(l.order) > 0 || l.live > 0 {
+		for l.live < resident && len(l.order) > 0 {
+			l.begin(l.order[0])
+			l.order = l.order[1:]
+		}
+		if len(l.ready) == 0 {
+			l.stuck()
+		}
+		i := l.rng.IntN(len(l.ready))
+		w := l.ready[i]
+		turns := turnLength
+		if l.rng.IntN(4) == 0 {
+			turns = 1 + l.rng.IntN(16)
+		}
+		before := w.steps
+		state := w.run(turns)
+		l.steps += w.steps - before
+		if state != running {
+			// A warp that ended the waiting at its barrier is in the list once more, at the end.
+			l.ready[i] = l.ready[len(l.ready)-1]
+			l.ready = l.ready[:len(l.ready)-1]
+		}
+		if budget -= w.steps - before; budget < 0 {
+			w.fault(first(w.alive|1<<31), Endless, "%d of them in this launch", l.dev.options.Instructions)
+		}
+	}
+	return nil
+}
+
+// literals fills the registers that every warp begins with.
+func (l *launch) literals() {
+	l.words = make([][warpSize]uint32, l.k.words)
+	l.longs = make([][warpSize]uint64, l.k.longs)
+	for v, i := range l.k.wordLiterals {
+		for lane := range warpSize {
+			l.words[i][lane] = v
+		}
+	}
+	for v, i := range l.k.longLiterals {
+		for lane := range warpSize {
+			l.longs[i][lane] = v
+		}
+	}
+}
+
+// begin starts a block, in the memory of one that ended where there is one.
+func (l *launch) begin(number int) {
+	var b *block
+	if n := len(l.idle); n > 0 {
+		b, l.idle = l.idle[n-1], l.idle[:n-1]
+	} else {
+		b = l.newBlock()
+	}
+	b.number = number
+	b.index = [3]uint32{uint32(number % l.grid[0]), uint32(number / l.grid[0] % l.grid[1]), uint32(number / (l.grid[0] * l.grid[1]))}
+	b.know, b.live, b.barriers = nil, len(b.warps), [16]barrier{}
+	for i := range b.shared {
+		// What a block finds in shared memory is left over from another: no zeros to rely on.
+		fill(b.shared[i].data, 0xcd)
+		clear(b.shared[i].cells)
+	}
+	threads := l.block[0] * l.block[1] * l.block[2]
+	for i, w := range b.warps {
+		w.first = uint32((number*len(b.warps) + i) * warpSize)
+		w.alive = allLanes
+		if rest := threads - i*warpSize; rest < warpSize {
+			w.alive = 1<<rest - 1
+		}
+		copy(w.words, l.words)
+		copy(w.longs, l.longs)
+		clear(w.preds)
+		w.preds[truePredicate] = allLanes
+		for name, i := range l.k.specials {
+			for lane := range warpSize {
+				w.words[i][lane] = specials[name](w, lane)
+			}
+		}
+		w.paths = append(w.paths[:0], path{0, noJoin, w.alive})
+		w.clock = clock{synced: l.dev.now, knows: w.clock.knows}
+		clear(w.clock.knows)
+		w.copies = copies{groups: w.copies.groups[:0]}
+		l.ready = append(l.ready, w)
+	}
+	l.live++
+}
+
+func (l *launch) newBlock() *block {
+	b := &block{}
+	b.shared[0] = l.newShared(sharedStart, l.k.static, "static shared memory")
+	b.shared[1] = l.newShared(dynamicShared, l.dynamic, "dynamic shared memory")
+	n := (l.block[0]*l.block[1]*l.block[2] + warpSize - 1) / warpSize
+	for i := range n {
+		w := &warp{l: l, k: l.k, b: b, id: i, words: make([][warpSize]uint32, l.k.words), longs: make([][warpSize]uint64, l.k.longs), preds: make([]uint32, l.k.predicates)}
+		w.local = region{data: make([]byte, l.k.local*warpSize), what: "local memory"}
+		w.clock.knows = make([]uint32, n)
+		b.warps = append(b.warps, w)
+	}
+	l.blocks = append(l.blocks, b)
+	return b
+}
+
+func (l *launch) newShared(base uint64, bytes int, what string) region {
+	r := region{base: base, data: make([]byte, bytes), what: what}
+	if !l.dev.options.Unchecked {
+		r.cells = make([]cell, (bytes+3)/4)
+	}
+	return r
+}
+
+func fill(b []byte, v byte) {
+	for i := range b {
+		b[i] = v
+	}
+}
+
+// left notes that the lanes of m have ended; a barrier of the whole block no longer waits for a warp without any.
+func (b *block) left(w *warp, m uint32) {
+	if w.alive != 0 {
+		return
+	}
+	if b.live--; b.live > 0 {
+		for i := range b.barriers {
+			if bar := &b.barriers[i]; len(bar.waiting) > 0 && bar.expected == 0 && bar.warps == b.live {
+				b.release(bar)
+			}
+		}
+		return
+	}
+	w.l.live--
+	w.l.idle = append(w.l.idle, b)
+}
+
+// barrier is one of a block's sixteen.
+type barrier struct {
+	warps    int // that have arrived
+	expected int // 0: all of the block
+	pc       int32
+	waiting  []*warp
+	times    []arrival
+	count    int // of the lanes whose predicate held
+	lanes    int // that arrived
+}
+
+// arrival is what a warp knew when it arrived.
+type arrival struct {
+	id    int
+	knows []uint32
+}
+
+// barrierInfo is a bar instruction's operands: registers, and what to do at the end.
+type barrierInfo struct {
+	id, threads int32 // word registers; threads -1: all of the block
+	arrive      bool  // without waiting
+	reduce      string
+	predicate   int32
+	flip        uint32
+	result      slot
+}
+
+// barrier arrives at one, and tells whether the warp has to wait.
+func (w *warp) barrier(in *inst, m uint32) bool {
+	x := in.barrier
+	lane := first(m)
+	if m != w.alive {
+		w.fault(lane, Divergent, "lanes %#x of the warp are here, lanes %#x are not", m, w.alive&^m)
+	}
+	id := w.words[x.id][lane]
+	if id >= 16 {
+		w.fault(lane, Illegal, "barrier %d", id)
+	}
+	expected := 0
+	if x.threads >= 0 {
+		threads := w.words[x.threads][lane]
+		if expected = int(threads) / warpSize; threads%warpSize != 0 || expected == 0 || expected > len(w.b.warps) {
+			w.fault(lane, Illegal, "a barrier of %d threads in a block of %d", threads, len(w.b.warps)*warpSize)
+		}
+	}
+	for mm := m; mm != 0; mm &= mm - 1 {
+		if l := first(mm); w.words[x.id][l] != id || x.threads >= 0 && w.words[x.threads][l] != w.words[x.threads][lane] {
+			w.fault(l, Divergent, "lanes of one warp ask for different barriers")
+		}
+	}
+	bar := &w.b.barriers[id]
+	if bar.warps > 0 {
+		if bar.expected != expected {
+			w.fault(lane, Divergent, "%s waits for %d warps at barrier %d, others for %d", w.name(), expected, id, bar.expected)
+		}
+		if expected == 0 && bar.pc != w.pc {
+			w.fault(lane, Divergent, "other warps of the block wait at line %d", w.k.code[bar.pc].at.line)
+		}
+	}
+	w.l.dev.now++
+	bar.expected, bar.pc = expected, w.pc
+	bar.warps++
+	knows := append([]uint32(nil), w.clock.knows...)
+	knows[w.id] = w.l.dev.now
+	bar.times = append(bar.times, arrival{w.id, knows})
+	if x.reduce != "" {
+		bar.count += bits.OnesCount32((w.preds[x.predicate] ^ x.flip) & m)
+		bar.lanes += bits.OnesCount32(m)
+	}
+	if !x.arrive {
+		bar.waiting = append(bar.waiting, w)
+	}
+	if expected == 0 && bar.warps < w.b.live || expected > 0 && bar.warps < expected {
+		return !x.arrive
+	}
+	w.b.release(bar)
+	return !x.arrive
+}
+
+func (w *warp) name() string { return fmt.Sprintf("warp %d", w.id) }
+
+// release lets the warps go on that wait at a barrier, and makes known to them what all did before it.
+func (b *block) release(bar *barrier) {
+	l := b.warps[0].l
+	l.dev.now++
+	for _, w := range bar.waiting {
+		for _, a := range bar.times {
+			for i, t := range a.knows {
+				w.clock.knows[i] = max(w.clock.knows[i], t)
+			}
+		}
+		w.clock.synced = l.dev.now
+		if x := w.k.code[w.pc].barrier; x.reduce != "" {
+			w.reduced(x, bar)
+		}
+		l.ready = append(l.ready, w)
+	}
+	*bar = barrier{waiting: bar.waiting[:0], times: bar.times[:0]}
+}
+
+// reduced writes what the predicates at a barrier come to.
+func (w *warp) reduced(x *barrierInfo, bar *barrier) {
+	holds := x.reduce == "and" && bar.count == bar.lanes || x.reduce == "or" && bar.count > 0
+	if x.reduce == "popc" {
+		w.spread(x.result, uint64(bar.count), w.alive)
+	} else {
+		p := &w.preds[x.result.index]
+		*p &^= w.alive
+		if holds {
+			*p |= w.alive
+		}
+	}
+}
+
+// stuck reports that no warp can go on.
+func (l *launch) stuck() {
+	for _, b := range l.blocks {
+		for _, w := range b.warps {
+			if w.alive != 0 {
+				w.fault(first(w.alive), Deadlock, "%d of %d warps of the block have ended, and the others wait", len(b.warps)-b.live, len(b.warps))
+			}
+		}
+	}
+}
