@@ -1,6 +1,9 @@
 package flow
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
 
 // The dialects of a flow.
 const (
@@ -44,9 +47,6 @@ func (c Config) inputs() int { return c.Cond + c.Class }
 // limit bounds every size, so that a corrupt Config cannot ask for absurd memory.
 const limit = 1 << 14
 
-// limitNet2Net bounds the latent of a dialect whose files hold nothing of the size of its linear layer, which is fixed.
-const limitNet2Net = 1 << 11
-
 // Validate tells what is wrong with c.
 func (c Config) Validate() error {
 	for _, s := range []struct {
@@ -73,8 +73,8 @@ func (c Config) Validate() error {
 	switch c.Dialect {
 	case NetFusion:
 	case Net2Net:
-		if c.Latent%2 != 0 || c.Latent > limitNet2Net || c.Blocks < 1 || c.Classes > 0 || c.Clamp != 1 {
-			return fmt.Errorf("flow config: net2net wants an even latent up to %d, a block, clamp 1 and no class head", limitNet2Net)
+		if c.Latent%2 != 0 || c.Blocks < 1 || c.Classes > 0 || c.Clamp != 1 {
+			return errors.New("flow config: net2net wants an even latent, a block, clamp 1 and no class head")
 		}
 	default:
 		return fmt.Errorf("flow config: dialect is %q, want %q or %q", c.Dialect, NetFusion, Net2Net)

@@ -78,14 +78,14 @@ func layout(c Config, seed uint64, lean bool) (*Flow, *builder) {
 	f, b := &Flow{Config: c, lean: lean}, &builder{lean: lean}
 	u := c.inputs()
 	f.mean, f.inverse = constant(u, 0), constant(u, 1)
-	f.linear = affine{a: constant(c.Latent*u, 0), b: constant(c.Latent, 0), l: constant(c.Latent*c.Latent, 0)}
-	for i := range c.Latent {
-		f.linear.l[i*c.Latent+i] = 1
-	}
 	kind := layerNorm
 	if c.Dialect == Net2Net {
 		kind = batchNorm
 	} else {
+		f.linear = affine{a: constant(c.Latent*u, 0), b: constant(c.Latent, 0), l: constant(c.Latent*c.Latent, 0)}
+		for i := range c.Latent {
+			f.linear.l[i*c.Latent+i] = 1
+		}
 		b.buffers = []buffer{
 			{"condition.mean", []int{u}, f.mean}, {"condition.inverse_std", []int{u}, f.inverse},
 			{"linear.weight", []int{c.Latent, u}, f.linear.a}, {"linear.bias", []int{c.Latent}, f.linear.b},
@@ -227,6 +227,9 @@ func (f *Flow) CopyBuffers(from *Flow) error {
 
 // pack derives the inverse factor in float64.
 func (l *affine) pack() {
+	if l.l == nil {
+		return
+	}
 	n := len(l.b)
 	u := len(l.a) / n
 	low := make([]float64, n*n)

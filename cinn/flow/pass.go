@@ -120,6 +120,7 @@ func (p *pass) inverse(z tensor.Tensor) {
 func leakyReLU(x []float32) { activation.LeakyReLU(x, x) }
 
 // affine is the closed-form first layer, x → L⁻¹(x - A·u - b): what a linear-Gaussian model explains. u is standardised.
+// Without A, b and L, as Net2Net has it, it is the identity.
 type affine struct {
 	a, b, l []float32 // A [Latent][Cond+Class], b [Latent], L [Latent][Latent] lower triangular
 
@@ -131,6 +132,10 @@ type affine struct {
 }
 
 func (l *affine) forward(p *front, dst, x tensor.Tensor) {
+	if l.l == nil {
+		copy(dst.Data, x.Data)
+		return
+	}
 	m := x.Rows
 	shift := p.shift.Slice(0, m)
 	p.dev.MatMul(shift, p.u.Slice(0, m), l.whiteA, matmul.Epilogue{Bias: l.whiteB})
@@ -138,6 +143,10 @@ func (l *affine) forward(p *front, dst, x tensor.Tensor) {
 }
 
 func (l *affine) inverse(p *front, x, y tensor.Tensor) {
+	if l.l == nil {
+		copy(x.Data, y.Data)
+		return
+	}
 	m := x.Rows
 	shift := p.shift.Slice(0, m)
 	p.dev.MatMul(shift, p.u.Slice(0, m), l.predict, matmul.Epilogue{Bias: l.b})

@@ -129,7 +129,7 @@ func (f *Flow) decoder(w nn.Weights) reader {
 // check refuses values with which the flow is not invertible.
 func (f *Flow) check() error {
 	n := f.Config.Latent
-	for i := range n {
+	for i := range len(f.linear.b) {
 		if d := f.linear.l[i*n+i]; !(d > 0 && d < math.MaxFloat32) {
 			return fmt.Errorf("tensor %q has %v on its diagonal, want a positive number", "linear.cholesky", d)
 		}
