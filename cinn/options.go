@@ -27,8 +27,9 @@ type Options struct {
 	Precision Precision // of the experts' and the flow's products, whatever the pack stores; 0 means F32
 }
 
-// Precision is how weights are kept in memory and multiplied. What lies between the products is float32 in any case, and
-// the same request draws the same bytes on any number of workers in each, but not the same in one as in another.
+// Precision is how weights are kept in memory and multiplied. What lies between the products is float32 in any case. In each
+// precision the same request draws the same bytes on any number of workers; against those of F32, pictures of the fusion that
+// ships have a PSNR of 55 dB in BF16 and 43 dB in Int8 (medians; see the tests of package pack).
 type Precision = tensor.Precision
 
 const (

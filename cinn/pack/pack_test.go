@@ -92,7 +92,7 @@ func TestEightSessionsOfOneModelDrawTheSameBytes(t *testing.T) {
 
 // What a lower precision does to pictures, against those of float32: the median PSNR, and how many are another picture, since a
 // class is drawn by lot and a rounded embedding may move the edge between two of them across the lot.
-var pictureError = map[cinn.Precision]struct{ psnr, other float64 }{cinn.BF16: {40, 0.02}, cinn.Int8: {30, 0.05}}
+var pictureError = map[cinn.Precision]struct{ psnr, other float64 }{cinn.BF16: {50, 0.02}, cinn.Int8: {40, 0.05}}
 
 func TestPicturesInEveryPrecision(t *testing.T) {
 	cacheless(t)
