@@ -56,7 +56,7 @@ func BenchmarkEncode(b *testing.B) {
 	size := map[tensor.Precision]int{tensor.F32: 4, tensor.BF16: 2, tensor.Int8: 1}
 	for _, shape := range shapes {
 		b.Run("model="+shape.name, func(b *testing.B) {
-			for _, p := range []tensor.Precision{tensor.F32, tensor.BF16, tensor.Int8} {
+			for _, p := range precisions {
 				b.Run("precision="+p.String(), func(b *testing.B) {
 					m := randomModel(b, shape.Config, p)
 					for _, batch := range [][2]int{{1, 8}, {1, 16}, {1, 32}, {1, 128}, {32, 32}} {
@@ -106,10 +106,10 @@ func encoder(t testing.TB, m *Model, workers, texts, tokens int) func() {
 // Nothing is allocated in a pass, at any precision and however the work is shared.
 func TestPassesDoNotAllocate(t *testing.T) {
 	c := Config{Hidden: 96, Layers: 2, Intermediate: 200}
-	for _, p := range []tensor.Precision{tensor.F32, tensor.BF16, tensor.Int8} {
+	for _, p := range precisions {
 		m := randomModel(t, c, p)
 		for _, workers := range []int{1, 2, 7} {
-			if n := testing.AllocsPerRun(5, encoder(t, m, workers, 9, 33)); n != 0 {
+			if n := testing.AllocsPerRun(20, encoder(t, m, workers, 9, 33)); n != 0 {
 				t.Errorf("%v, %d workers: %v allocations", p, workers, n)
 			}
 		}

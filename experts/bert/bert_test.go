@@ -27,13 +27,21 @@ type tiny struct {
 	golden *safetensors.File
 }
 
+// precisions are those that a Model can be opened in.
+var precisions = []tensor.Precision{tensor.F32, tensor.BF16, tensor.Int8}
+
 func openTiny(t testing.TB, name string) tiny {
 	t.Helper()
-	return openGolden(t, "testdata/tiny-"+name+".safetensors")
+	return openTinyIn(t, name, tensor.F32)
+}
+
+func openTinyIn(t testing.TB, name string, p tensor.Precision) tiny {
+	t.Helper()
+	return openGolden(t, "testdata/tiny-"+name+".safetensors", p)
 }
 
 // openGolden reads what bench/golden/bert_tiny.py wrote.
-func openGolden(t testing.TB, path string) tiny {
+func openGolden(t testing.TB, path string, p tensor.Precision) tiny {
 	t.Helper()
 	f, err := safetensors.Open(path)
 	if err != nil {
@@ -44,7 +52,7 @@ func openGolden(t testing.TB, path string) tiny {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := Load(nn.Under(f, "checkpoint/"), c, tinyTokenizer(t), tensor.F32)
+	m, err := Load(nn.Under(f, "checkpoint/"), c, tinyTokenizer(t), p)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,12 +113,20 @@ func newSession(t testing.TB, m *Model, workers int, o SessionOptions) *Session 
 	return s
 }
 
-// Every layer's state of four packed sequences, in each dialect of names and each activation.
+// Every layer's state of four packed sequences, in each dialect of names, each activation and each precision. (States are
+// normalised, so their values are of the size of 1.)
 func TestEveryLayerAgreesWithTheReference(t *testing.T) {
 	cputest.EachForm(t, func(t *testing.T) {
-		for _, name := range []string{"plain", "legacy", "nested"} {
-			if d := openTiny(t, name).worstLayer(t); !(d <= 5e-6) {
-				t.Errorf("%s: max difference %.3g", name, d)
+		for p, bound := range map[tensor.Precision]float64{tensor.F32: 5e-6, tensor.BF16: 0.06, tensor.Int8: 0.25} {
+			for _, name := range []string{"plain", "legacy", "nested"} {
+				d := openTinyIn(t, name, p).worstLayer(t)
+				t.Logf("%s in %v: max difference %.3g", name, p, d)
+				if !(d <= bound) {
+					t.Errorf("%s in %v: max difference %.3g, want at most %g", name, p, d, bound)
+				}
+				if p != tensor.F32 && !(d > 1e-4) {
+					t.Errorf("%s in %v: max difference %.3g: the products were float32", name, p, d)
+				}
 			}
 		}
 	})
@@ -122,7 +138,7 @@ func TestBaseSizeAgreesWithTheReference(t *testing.T) {
 	if path == "" {
 		t.Skip("BERT_BASE_GOLDEN is not set")
 	}
-	m := openGolden(t, path)
+	m := openGolden(t, path, tensor.F32)
 	d := m.worstLayer(t)
 	t.Logf("%d layers of %d: max difference %.3g", m.Config.Layers, m.Width(), d)
 	if !(d <= 1e-4) {
@@ -205,29 +221,31 @@ func TestRepresentations(t *testing.T) {
 	}
 }
 
-// A text's embedding depends neither on its neighbours, nor on the workers, nor on how many texts share a pass.
+// A text's embedding depends neither on its neighbours, nor on the workers, nor on how many texts share a pass, in any precision.
 func TestSameBitsForAnyBatchAndWorkers(t *testing.T) {
-	m := openTiny(t, "plain")
 	var texts []string
 	for i := range 40 {
 		texts = append(texts, strings.Repeat(fmt.Sprintf("w%d red hearts ", i), i%9))
 	}
-	h := m.Width()
-	want := make([]float32, len(texts)*h)
-	one := newSession(t, m.Model, 1, SessionOptions{})
-	for i, text := range texts {
-		if err := one.Embed(context.Background(), want[i*h:][:h], text); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, workers := range []int{1, 2, 7} {
-		for _, o := range []SessionOptions{{}, {Tokens: 100, Texts: 50}, {Tokens: 2000, Texts: 40}, {Tokens: 41, Texts: 2}} {
-			got := make([]float32, len(want))
-			if err := newSession(t, m.Model, workers, o).EmbedAll(context.Background(), got, texts); err != nil {
+	for _, p := range precisions {
+		m := openTinyIn(t, "plain", p)
+		h := m.Width()
+		want := make([]float32, len(texts)*h)
+		one := newSession(t, m.Model, 1, SessionOptions{})
+		for i, text := range texts {
+			if err := one.Embed(context.Background(), want[i*h:][:h], text); err != nil {
 				t.Fatal(err)
 			}
-			if !slices.Equal(got, want) {
-				t.Errorf("%d workers, %+v: embeddings differ", workers, o)
+		}
+		for _, workers := range []int{1, 2, 7} {
+			for _, o := range []SessionOptions{{}, {Tokens: 100, Texts: 50}, {Tokens: 2000, Texts: 40}, {Tokens: 41, Texts: 2}} {
+				got := make([]float32, len(want))
+				if err := newSession(t, m.Model, workers, o).EmbedAll(context.Background(), got, texts); err != nil {
+					t.Fatal(err)
+				}
+				if !slices.Equal(got, want) {
+					t.Errorf("%v, %d workers, %+v: embeddings differ", p, workers, o)
+				}
 			}
 		}
 	}
@@ -257,17 +275,19 @@ func TestSessionsRunSideBySide(t *testing.T) {
 }
 
 func TestEmbedDoesNotAllocate(t *testing.T) {
-	m := openTiny(t, "plain")
-	s := newSession(t, m.Model, 2, SessionOptions{})
-	dst, ctx := make([]float32, m.Width()), context.Background()
 	long := strings.Repeat("red hearts ", 10000)
-	for _, text := range []string{"red hearts", "Größe 한국", long} {
-		if n := testing.AllocsPerRun(20, func() {
-			if err := s.Embed(ctx, dst, text); err != nil {
-				t.Fatal(err)
+	for _, p := range precisions {
+		m := openTinyIn(t, "plain", p)
+		s := newSession(t, m.Model, 2, SessionOptions{})
+		dst, ctx := make([]float32, m.Width()), context.Background()
+		for _, text := range []string{"red hearts", "Größe 한국", long} {
+			if n := testing.AllocsPerRun(20, func() {
+				if err := s.Embed(ctx, dst, text); err != nil {
+					t.Fatal(err)
+				}
+			}); n != 0 {
+				t.Errorf("%v, %.20q: %v allocations", p, text, n)
 			}
-		}); n != 0 {
-			t.Errorf("%.20q: %v allocations", text, n)
 		}
 	}
 }
