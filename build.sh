@@ -19,6 +19,7 @@ usage: ./build.sh COMMAND
   prove     all that is long, or needs Python or large weights; results go to bench/results (bench/prove.sh)
   peers     other engines beside ours, on the same weights and inputs; results go to bench/results (bench/peers/README.md)
   golden    every committed golden again, by the script that made it (bench/golden.sh)
+  ptx       the GPU kernels again, kernels/*/sm80.ptx, from their sources; -check only compares (bench/ptx/ptx.py)
 
   GOOS=windows GOARCH=arm64 ./build.sh build
 
@@ -130,6 +131,7 @@ pictures) pictures ;;
 prove) bench/prove.sh "$@" ;;
 peers) bench/peers/peers.sh "$@" ;;
 golden) bench/golden.sh "$@" ;;
+ptx) run python3 bench/ptx/ptx.py "$@" ;;
 *)
 	echo "build.sh: no command is called $command" >&2
 	usage >&2

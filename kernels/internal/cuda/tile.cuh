@@ -1,0 +1,125 @@
+// The tiles of products: operands in shared memory, sums in registers.
+#pragma once
+#include "mma.cuh"
+
+// A step of a tile is 16 words (64 bytes) of k. Operands lie in shared memory as rows of 16 words in which the chunks of 4 words
+// (16 bytes) are permuted, so that eight rows' chunks of one column, which is what load_matrices reads at a time, are in
+// different banks.
+enum : int { step_words = 16, step_bytes = 4 * step_words, chunks = 4 };
+
+inline u32 *chunk_at(u32 *rows, int row, int chunk) { return rows + row * step_words + (chunk ^ (row / 2 & 3)) * 4; }
+
+// copy_rows starts the copy of one step of rows to shared memory: row r < count of the tile is from + r·stride bytes, the bytes
+// from begin up to end of it matter, and all else becomes zero. from and stride are multiples of 16.
+template <int rows, int threads> inline void copy_rows(u32 *to, const void *from, u64 stride, int count, int begin, int end) {
+#pragma unroll
+	for (int i = 0; i < rows * chunks / threads; i++) {
+		int row = (threadIdx.x + i * threads) / chunks, chunk = threadIdx.x % chunks, at = begin + 16 * chunk;
+		int size = row < count ? min(max(end - at, 0), 16) : 0;
+		copy_async(chunk_at(to, row, chunk), (const char *)from + (size > 0 ? row * stride + at : 0), size);
+	}
+}
+
+// MmaTile is a block's tile of size×size sums on tensor cores, of which each warp computes 16·down × 8·across; across is even.
+template <class Format_, int size_, int down, int across> struct MmaTile {
+	using Format = Format_;
+	using Sum = typename Format::Sum;
+	enum : int { size = size_, width = 8 * across, warps_across = size / width, threads = 32 * warps_across * (size / (16 * down)) };
+
+	Sum sum[down][across][4] = {};
+	int row = threadIdx.x / warp_size / warps_across * 16 * down, column = threadIdx.x / warp_size % warps_across * width;
+
+	// step adds the products of one step of the rows of a and of b, [size][step_words] each.
+	void step(u32 *a, u32 *b) {
+		int l = lane();
+#pragma unroll
+		for (int k = 0; k < chunks; k += 2) {
+			u32 fa[down][4], fb[across / 2][4];
+#pragma unroll
+			for (int i = 0; i < down; i++) load_matrices(fa[i], chunk_at(a, row + 16 * i + l % 16, k + l / 16));
+#pragma unroll
+			for (int j = 0; j < across / 2; j++) load_matrices(fb[j], chunk_at(b, column + 16 * j + l / 16 * 8 + l % 8, k + l / 8 % 2));
+#pragma unroll
+			for (int e = 0; e < 4; e++) {
+#pragma unroll
+				for (int i = 0; i < down; i++) fa[i][e] = Format::load(fa[i][e]);
+#pragma unroll
+				for (int j = 0; j < across / 2; j++) fb[j][e] = Format::load(fb[j][e]);
+			}
+#pragma unroll
+			for (int i = 0; i < down; i++)
+#pragma unroll
+				for (int j = 0; j < across; j++) Format::multiply(sum[i][j], fa[i], fb[j / 2][j % 2 * 2], fb[j / 2][j % 2 * 2 + 1]);
+		}
+	}
+
+	// each calls f(i, j, sum) for every sum, neighbours in a row at a time. The sums go through memory [threads·16·width/32], which
+	// the block must have finished with: so f is compiled once only, and stores are coalesced.
+	template <class F> void each(u32 *memory, F f) const {
+		Sum *mine = (Sum *)memory + threadIdx.x / warp_size * 16 * width;
+#pragma unroll 1
+		for (int i = 0; i < down; i++) {
+#pragma unroll
+			for (int r = 0; r < down; r++)
+				if (r == i) { // registers cannot be indexed
+#pragma unroll
+					for (int j = 0; j < across; j++)
+#pragma unroll
+						for (int e = 0; e < 4; e++) mine[(lane() / 4 + e / 2 * 8) * width + 8 * j + lane() % 4 * 2 + e % 2] = sum[r][j][e];
+				}
+			__syncwarp();
+#pragma unroll 1
+			for (int at = lane(); at < 16 * width; at += warp_size) f(row + 16 * i + at / width, column + at % width, mine[at]);
+			__syncwarp();
+		}
+	}
+};
+
+// float32 as it is.
+struct F32 {
+	using Sum = float;
+	enum : int { per_word = 1 };
+};
+
+// FloatTile is a block's tile of 64×64 sums, each one chain of fused multiply-adds over k in order. A thread computes 8×4 of
+// them, 8 rows and 16 columns apart: a warp reads two rows of a, and eight rows of b at a time.
+struct FloatTile {
+	using Format = F32;
+	using Sum = float;
+	enum : int { size = 64, threads = 128, down = 8, across = 4 };
+
+	float sum[down][across] = {};
+	int row = threadIdx.x / 16, column = threadIdx.x % 16;
+
+	void step(u32 *a, u32 *b) {
+#pragma unroll
+		for (int chunk = 0; chunk < chunks; chunk++) {
+			float4 fa[down], fb[across];
+#pragma unroll
+			for (int i = 0; i < down; i++) fa[i] = *(float4 *)chunk_at(a, row + 8 * i, chunk);
+#pragma unroll
+			for (int j = 0; j < across; j++) fb[j] = *(float4 *)chunk_at(b, column + 16 * j, chunk);
+#pragma unroll
+			for (int i = 0; i < down; i++)
+#pragma unroll
+				for (int j = 0; j < across; j++) {
+					float s = fmaf(fa[i].x, fb[j].x, sum[i][j]);
+					s = fmaf(fa[i].y, fb[j].y, s);
+					s = fmaf(fa[i].z, fb[j].z, s);
+					sum[i][j] = fmaf(fa[i].w, fb[j].w, s);
+				}
+		}
+	}
+
+	// each is MmaTile's; memory is [64·64].
+	template <class F> void each(u32 *memory, F f) const {
+		float *sums = (float *)memory;
+#pragma unroll
+		for (int i = 0; i < down; i++)
+#pragma unroll
+			for (int j = 0; j < across; j++) sums[(row + 8 * i) * size + column + 16 * j] = sum[i][j];
+		__syncthreads();
+#pragma unroll 1
+		for (int at = threadIdx.x; at < size * size; at += threads) f(at / size, at % size, sums[at]);
+	}
+};

@@ -1,0 +1,179 @@
+// Package kerneltest runs GPU kernels in tests: slices in, slices out, on a tensor.Driver. The tests of kernels/<family> use it.
+package kerneltest
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+	"unsafe"
+
+	"netfusion/tensor"
+	"netfusion/tensor/ptx"
+)
+
+// Null is an argument for a pointer that the kernel may do without.
+var Null = []byte(nil)
+
+// A Kernel is one entry of a PTX text, loaded for one test.
+type Kernel struct {
+	t      testing.TB
+	driver tensor.Driver
+	stream tensor.Stream
+	entry  string
+	f      tensor.Function
+	shared int
+}
+
+// Load loads entry from a family's PTX text. A launch gets shared bytes of dynamic shared memory.
+func Load(t testing.TB, text, entry string, shared int) *Kernel {
+	t.Helper()
+	k := &Kernel{t: t, driver: ptx.Open(ptx.Options{Seed: 1}), entry: entry, shared: shared}
+	t.Cleanup(func() { k.check(k.driver.Close()) })
+	f, err := k.driver.Load(entry, text, []tensor.Entry{{Name: entry, DynamicShared: shared}})
+	k.check(err)
+	k.f = f[0]
+	k.stream, _, err = k.driver.OpenStream(0)
+	k.check(err)
+	return k
+}
+
+func (k *Kernel) check(err error) {
+	if err != nil {
+		k.t.Helper()
+		k.t.Fatalf("%s: %v", k.entry, err)
+	}
+}
+
+// Size is a grid or a block; what is missing is 1.
+type Size = [3]int
+
+// Run launches the kernel and waits for it. Arguments are, in the order of the kernel's parameters, slices, int (32 bits wide for
+// the kernel), uint32 and float32. A slice becomes device memory of exactly its size and content, and has what the
+// kernel left there afterwards; the same slice twice is the same memory, and an empty one a null pointer.
+func (k *Kernel) Run(grid, block Size, args ...any) {
+	k.t.Helper()
+	var packed []byte
+	memory := map[*byte]tensor.DevicePtr{}
+	put := func(v uint64, size int) {
+		for len(packed)%size != 0 {
+			packed = append(packed, 0)
+		}
+		packed = binary.LittleEndian.AppendUint64(packed, v)[:len(packed)+size]
+	}
+	for _, arg := range args {
+		switch v := arg.(type) {
+		case int:
+			put(uint64(uint32(v)), 4)
+		case uint32:
+			put(uint64(v), 4)
+		case float32:
+			put(uint64(math.Float32bits(v)), 4)
+		default:
+			b := bytesOf(arg)
+			p, known := memory[unsafe.SliceData(b)]
+			if len(b) > 0 && !known {
+				var err error
+				p, err = k.driver.Alloc(len(b))
+				k.check(err)
+				k.check(k.driver.Upload(k.stream, p, b))
+				memory[unsafe.SliceData(b)] = p
+			}
+			put(uint64(p), 8)
+		}
+	}
+	k.check(k.driver.Launch(k.stream, k.f, tensor.Launch{Grid: grid, Block: block, DynamicShared: k.shared, Args: packed}))
+	for _, arg := range args {
+		switch arg.(type) {
+		case int, uint32, float32:
+			continue
+		}
+		b := bytesOf(arg)
+		if p := memory[unsafe.SliceData(b)]; p != 0 {
+			k.check(k.driver.Download(k.stream, b, p))
+		}
+	}
+	k.check(k.driver.Synchronize(k.stream))
+	for _, p := range memory {
+		k.check(k.driver.Free(p))
+	}
+}
+
+// bytesOf returns the memory of a slice.
+func bytesOf(arg any) []byte {
+	switch v := arg.(type) {
+	case []byte:
+		return v
+	case []int8:
+		return raw(v)
+	case []uint16:
+		return raw(v)
+	case []int32:
+		return raw(v)
+	case []uint32:
+		return raw(v)
+	case []uint64:
+		return raw(v)
+	case []float32:
+		return raw(v)
+	case []float64:
+		return raw(v)
+	}
+	panic(fmt.Sprintf("kerneltest: argument of type %T", arg))
+}
+
+func raw[T any](v []T) []byte {
+	if len(v) == 0 {
+		return nil
+	}
+	return unsafe.Slice((*byte)(unsafe.Pointer(&v[0])), len(v)*int(unsafe.Sizeof(v[0])))
+}
+
+// Normals returns n normal numbers, the same for the same seed.
+func Normals(seed uint64, n int, std float64) []float32 {
+	r := rand.New(rand.NewPCG(seed, 1))
+	s := make([]float32, n)
+	for i := range s {
+		s[i] = float32(std * r.NormFloat64())
+	}
+	return s
+}
+
+// Poison returns n NaN of a kind that no computation makes: what a kernel must write, or must leave alone.
+func Poison(n int) []float32 {
+	s := make([]float32, n)
+	for i := range s {
+		s[i] = poison
+	}
+	return s
+}
+
+var poison = math.Float32frombits(0x7fc0beef)
+
+// Poisoned tells whether v is of Poison.
+func Poisoned(v float32) bool { return math.Float32bits(v) == math.Float32bits(poison) }
+
+// Equal reports the first value that differs in more than the sign of zero or the bits of a NaN.
+func Equal(t testing.TB, got, want []float32) {
+	t.Helper()
+	for i, w := range want {
+		if g := got[i]; g != w && (g == g || w == w) {
+			t.Fatalf("[%d] = %v, want the bits of %v", i, g, w)
+		}
+	}
+}
+
+// Near reports the first value that is further from what is wanted than it may be.
+func Near(t testing.TB, got []float32, want func(i int) (value, tolerance float64)) {
+	t.Helper()
+	for i, g := range got {
+		v, tolerance := want(i)
+		if g64 := float64(g); !(math.Abs(g64-v) <= tolerance) && g64 != v && (g == g || v == v) {
+			t.Fatalf("[%d] = %v, want %v ± %v", i, g, v, tolerance)
+		}
+	}
+}
+
+// Up is the number of blocks of size that cover n.
+func Up(n, size int) int { return (n + size - 1) / size }
