@@ -1,0 +1,80 @@
+package activation_test
+
+import (
+	"math"
+	"slices"
+	"testing"
+
+	"netfusion/kernels/activation"
+	. "netfusion/tensor/kerneltest"
+)
+
+// points go through the whole range of float32, densely where the functions bend, with all that is special.
+func points() []float32 {
+	inf := float32(math.Inf(1))
+	x := []float32{0, inf, -inf, float32(math.NaN()), 0x1p-149, -0x1p-126, math.MaxFloat32, -math.MaxFloat32, 0.625, -0.625, 88.72, -87.34, -103.97, -104.5}
+	for i := range 400 {
+		x = append(x, float32(i-200)*0.03, float32(i-200)*0.55)
+	}
+	return x
+}
+
+// ulp is the distance of the float32 numbers around x.
+func ulp(x float64) float64 {
+	_, e := math.Frexp(x)
+	return math.Ldexp(1, max(e-24, -149))
+}
+
+// The bounds are those that activation.go states.
+func TestPTXKeepsTheErrorBounds(t *testing.T) {
+	const root = math.Sqrt2
+	for _, f := range []struct {
+		entry     string
+		f         func(x float64) float64
+		tolerance func(x, y float64) float64
+		rest      []any
+	}{
+		{"activation_exp", math.Exp, func(_, y float64) float64 { return 2 * ulp(y) }, nil},
+		{"activation_tanh", math.Tanh, func(_, y float64) float64 { return 4 * ulp(y) }, nil},
+		{"activation_gelu", func(x float64) float64 { return x / 2 * math.Erfc(-x/root) },
+			func(x, _ float64) float64 { return 2e-7 * max(1, math.Abs(x)) }, nil},
+		{"activation_gelu_tanh", func(x float64) float64 {
+			return x / 2 * (1 + math.Tanh(math.Sqrt(2/math.Pi)*(x+0.044715*x*x*x)))
+		}, func(x, _ float64) float64 { return 5e-7 * max(1, math.Abs(x)) }, nil},
+		{"activation_relu", func(x float64) float64 { return max(x, 0) }, func(_, _ float64) float64 { return 0 }, nil},
+		{"activation_prelu", func(x float64) float64 { return max(x, x/4) }, func(_, _ float64) float64 { return 0 }, []any{float32(0.25)}},
+	} {
+		t.Run(f.entry, func(t *testing.T) {
+			x := points()
+			dst := Poison(len(x))
+			Load(t, activation.PTX, f.entry, 0).Run(Size{Up(len(x), 256)}, Size{256}, append([]any{dst, x, len(x)}, f.rest...)...)
+			Near(t, dst, func(i int) (float64, float64) {
+				x := float64(x[i])
+				y := f.f(x)
+				if x < -1e30 { // where the bounds of GELU grow, but the function is 0
+					return y, 1e-30
+				}
+				if y > math.MaxFloat32 {
+					y = math.Inf(1)
+				}
+				return y, f.tolerance(x, y)
+			})
+		})
+	}
+}
+
+func TestPTXSoftmaxIsTheCPUs(t *testing.T) {
+	k := Load(t, activation.PTX, "activation_softmax", 0)
+	for _, s := range []struct{ rows, cols, ld int }{{1, 1, 1}, {3, 31, 33}, {5, 32, 32}, {6, 200, 201}, {2, 1000, 1000}} {
+		x := Normals(1, s.rows*s.ld, 4)
+		want := slices.Clone(x)
+		activation.Softmax(want, s.rows, s.cols, s.ld)
+		k.Run(Size{Up(s.rows, 4)}, Size{128}, x, s.rows, s.cols, s.ld)
+		Near(t, x, func(i int) (float64, float64) {
+			if i%s.ld >= s.cols {
+				return float64(want[i]), 0
+			}
+			return float64(want[i]), 2e-6 * float64(want[i])
+		})
+	}
+}

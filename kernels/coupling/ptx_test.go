@@ -1,0 +1,77 @@
+package coupling_test
+
+import (
+	"math"
+	"slices"
+	"testing"
+
+	"netfusion/kernels/coupling"
+	. "netfusion/tensor/kerneltest"
+)
+
+// couplings are rows, values and the matrices' strides.
+var couplings = []struct{ rows, n, ldy, ldx, ldr int }{{1, 1, 1, 1, 1}, {2, 31, 31, 40, 62}, {5, 32, 33, 32, 64}, {6, 201, 201, 203, 410}}
+
+const alpha = 1.9
+
+// close allows 1e-6 of a value, and of 1: about ten roundings.
+func close(want []float32) func(i int) (float64, float64) {
+	return func(i int) (float64, float64) { return float64(want[i]), 1e-6 * (1 + math.Abs(float64(want[i]))) }
+}
+
+func compare(t *testing.T, got, want []float32, rows, n, ld int) {
+	t.Helper()
+	for i := range rows {
+		Near(t, got[i*ld:][:n], close(want[i*ld:]))
+		for j, v := range got[i*ld+n : (i+1)*ld] {
+			if !Poisoned(v) {
+				t.Fatalf("row %d: wrote %d behind it", i, j)
+			}
+		}
+	}
+}
+
+func TestPTXForwardInverseAndBackwardAreTheCPUs(t *testing.T) {
+	forward, inverse := Load(t, coupling.PTX, "coupling_forward", 0), Load(t, coupling.PTX, "coupling_inverse", 0)
+	backward := Load(t, coupling.PTX, "coupling_backward", 0)
+	for _, c := range couplings {
+		x, raw, shift := Normals(1, c.rows*c.ldx, 1), Normals(2, c.rows*c.ldr, 2), Normals(3, c.rows*c.ldr, 1)
+		y, s, logdet := Poison(c.rows*c.ldy), Poison(c.rows*c.n), Normals(4, c.rows, 1)
+		wantY, wantS, wantLogdet := Poison(len(y)), Poison(len(s)), slices.Clone(logdet)
+		scratch, grid, block := make([]float32, c.n), Size{Up(c.rows, 4)}, Size{128}
+		coupling.Clamp(wantS, raw, c.rows, c.n, c.ldr, alpha)
+		coupling.Forward(wantY, c.ldy, x, c.ldx, wantS, shift, c.ldr, wantLogdet, c.rows, c.n, scratch)
+		forward.Run(grid, block, y, c.ldy, x, c.ldx, raw, shift, c.ldr, s, logdet, c.rows, c.n, float32(alpha))
+		compare(t, y, wantY, c.rows, c.n, c.ldy)
+		compare(t, s, wantS, c.rows, c.n, c.n)
+		Near(t, logdet, func(i int) (float64, float64) { return float64(wantLogdet[i]), 1e-6 * float64(1+c.n) })
+
+		again := Poison(len(y))
+		forward.Run(grid, block, again, c.ldy, x, c.ldx, raw, shift, c.ldr, Null, logdet, c.rows, c.n, float32(alpha))
+		Equal(t, again, y)
+
+		back, wantBack := Poison(len(x)), Poison(len(x))
+		coupling.Inverse(wantBack, c.ldx, y, c.ldy, wantS, shift, c.ldr, c.rows, c.n, scratch)
+		inverse.Run(grid, block, back, c.ldx, y, c.ldy, raw, shift, c.ldr, c.rows, c.n, float32(alpha))
+		for i := range c.rows {
+			Near(t, back[i*c.ldx:][:c.n], func(j int) (float64, float64) {
+				// The subtraction of t loses what it has above the result.
+				lost := (math.Abs(float64(y[i*c.ldy+j])) + math.Abs(float64(shift[i*c.ldr+j]))) * math.Exp(-float64(s[i*c.n+j]))
+				return float64(x[i*c.ldx+j]), 1e-6 * (1 + lost)
+			})
+		}
+
+		d, draw, dt := Normals(5, c.rows*c.ldy, 1), Poison(c.rows*c.ldr), Poison(c.rows*c.ldr)
+		for i := range d {
+			if i%c.ldy >= c.n {
+				d[i] = Poison(1)[0]
+			}
+		}
+		wantD, wantDraw, wantDt := slices.Clone(d), Poison(len(draw)), Poison(len(dt))
+		coupling.Backward(wantD, c.ldy, wantDraw, wantDt, c.ldr, x, c.ldx, wantS, -0.5, alpha, c.rows, c.n, scratch)
+		backward.Run(grid, block, d, c.ldy, draw, dt, c.ldr, x, c.ldx, s, c.rows, c.n, float32(-0.5), float32(alpha))
+		compare(t, d, wantD, c.rows, c.n, c.ldy)
+		compare(t, dt, wantDt, c.rows, c.n, c.ldr)
+		compare(t, draw, wantDraw, c.rows, c.n, c.ldr)
+	}
+}

@@ -1,0 +1,70 @@
+package embedding_test
+
+import (
+	"math"
+	"slices"
+	"testing"
+
+	"netfusion/kernels/embedding"
+	. "netfusion/tensor/kerneltest"
+)
+
+func TestPTXRowsHaveTheCPUsBits(t *testing.T) {
+	const rows = 9
+	ids := []int32{8, 0, 3, 3}
+	for _, n := range []int{1, 32, 300} {
+		grid, block := Size{Up(n, 128), len(ids)}, Size{128}
+		table, scale, q := Normals(1, rows*n, 1), Normals(2, rows, 1), make([]int8, rows*n)
+		for i := range q {
+			q[i] = int8(i*37 - 128)
+		}
+		dst, want := Poison(len(ids)*n), Poison(len(ids)*n)
+		embedding.I8Rows(want, q, scale, ids, n)
+		Load(t, embedding.PTX, "embedding_i8", 0).Run(grid, block, dst, q, scale, ids, n)
+		Equal(t, dst, want)
+		embedding.Add(want, table, ids, n)
+		Load(t, embedding.PTX, "embedding_add", 0).Run(grid, block, dst, table, ids, n)
+		Equal(t, dst, want)
+		embedding.F32(want, table, ids, n)
+		Load(t, embedding.PTX, "embedding_f32", 0).Run(grid, block, dst, table, ids, n)
+		Equal(t, dst, want)
+	}
+}
+
+func TestPTXPool(t *testing.T) {
+	k := Load(t, embedding.PTX, "embedding_pool", 0)
+	starts := []int32{0, 1, 4, 11}
+	for _, n := range []int{1, 32, 300} {
+		x := Normals(1, 11*n, 1)
+		for _, mean := range []int{0, 1} {
+			for _, normalize := range []int{0, 1} {
+				dst, want := Poison(3*n), make([]float64, 3*n)
+				for i := range 3 {
+					row, end := want[i*n:][:n], starts[i]+1
+					if mean == 1 {
+						end = starts[i+1]
+					}
+					for token := starts[i]; token < end; token++ {
+						for j, v := range x[int(token)*n:][:n] {
+							row[j] += float64(v) / float64(end-starts[i])
+						}
+					}
+					var squares float64
+					for _, v := range row {
+						squares += v * v
+					}
+					if normalize == 1 {
+						for j := range row {
+							row[j] /= math.Sqrt(squares)
+						}
+					}
+				}
+				k.Run(Size{3}, Size{128}, dst, x, starts, n, mean, normalize)
+				Near(t, dst, func(i int) (float64, float64) { return want[i], 1e-6 })
+			}
+		}
+	}
+	zero := make([]float32, 40)
+	k.Run(Size{1}, Size{128}, zero, slices.Clone(zero), []int32{0, 1}, 40, 1, 1)
+	Equal(t, zero, make([]float32, 40))
+}

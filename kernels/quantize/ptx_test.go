@@ -1,0 +1,55 @@
+package quantize_test
+
+import (
+	"math"
+	"slices"
+	"testing"
+
+	"netfusion/kernels/quantize"
+	. "netfusion/tensor/kerneltest"
+)
+
+var shapes = []struct{ rows, cols, ldx, ldq int }{{1, 1, 1, 2}, {3, 31, 33, 32}, {5, 128, 128, 128}, {2, 300, 301, 304}}
+
+func TestPTXBF16HasTheCPUsBits(t *testing.T) {
+	k := Load(t, quantize.PTX, "quantize_bf16", 0)
+	for _, s := range shapes {
+		x := Normals(1, s.rows*s.ldx, 1)
+		copy(x, []float32{math.Float32frombits(0x3f808000), math.Float32frombits(0x3f818000), math.MaxFloat32, float32(math.Inf(-1)), 0x1p-140})
+		q, want := make([]uint16, s.rows*s.ldq), make([]uint16, s.rows*s.ldq)
+		for i := range q {
+			q[i] = 0xbeef
+		}
+		for i := range s.rows {
+			quantize.F32ToBF16(want[i*s.ldq:][:s.cols], x[i*s.ldx:][:s.cols])
+		}
+		k.Run(Size{Up(s.ldq, 128), s.rows}, Size{128}, q, s.ldq, x, s.ldx, s.cols)
+		if !slices.Equal(q, want) {
+			t.Errorf("%v: %x, want %x", s, q, want)
+		}
+	}
+}
+
+func TestPTXU8RowsHaveTheCPUsBits(t *testing.T) {
+	k := Load(t, quantize.PTX, "quantize_u8_rows", 0)
+	for _, s := range shapes {
+		for _, shift := range []float32{0, 10, -10} { // values of both signs, and of one only
+			x := Normals(1, s.rows*s.ldx, 1)
+			for i := range x {
+				x[i] += shift
+			}
+			clear(x[:s.cols]) // a row of zeros
+			q, want := make([]uint8, s.rows*s.ldq), make([]uint8, s.rows*s.ldq)
+			for i := range q {
+				q[i] = 0xee
+			}
+			scale, zero, wantScale, wantZero := Poison(s.rows), make([]int32, s.rows), Poison(s.rows), make([]int32, s.rows)
+			quantize.F32ToU8Rows(want, s.ldq, wantScale, wantZero, x, s.ldx, s.rows, s.cols)
+			k.Run(Size{Up(s.rows, 4)}, Size{128}, q, s.ldq, scale, zero, x, s.ldx, s.rows, s.cols)
+			if !slices.Equal(q, want) || !slices.Equal(zero, wantZero) {
+				t.Errorf("%v: %v zero %v, want %v zero %v", s, q, zero, want, wantZero)
+			}
+			Equal(t, scale, wantScale)
+		}
+	}
+}

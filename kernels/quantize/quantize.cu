@@ -1,0 +1,38 @@
+// Package quantize on the GPU, with its bits: what rounds the rows of activations for the products of kernels/matmul.
+#include "functions.cuh"
+#include "round.cuh"
+#include "warp.cuh"
+
+// quantize_bf16: q[i][j] = x[i][j] rounded to bfloat16, and 0 for cols <= j < ldq. x is [rows][ldx], q [rows][ldq].
+// Grid: x = ceil(ldq/128), y = rows; blocks of 128.
+extern "C" __global__ void __launch_bounds__(128) quantize_bf16(u16 *q, int ldq, const float *x, int ldx, int cols) {
+	int i = blockIdx.y, j = blockIdx.x * blockDim.x + threadIdx.x;
+	if (j < ldq) q[u64(i) * ldq + j] = j < cols ? bf16(x[u64(i) * ldx + j]) : 0;
+}
+
+// quantize_u8_rows: x[i][j] ≈ scale[i]·(q[i][j] - zero[i]) with 255 steps over the range of the row and 0; 0 for cols <= j < ldq.
+// x is [rows][ldx], q [rows][ldq], scale and zero are [rows]. One warp a row: grid ceil(rows/4), blocks of 128.
+extern "C" __global__ void __launch_bounds__(128)
+quantize_u8_rows(u8 *q, int ldq, float *scale, int *zero, const float *x, int ldx, int rows, int cols) {
+	int row = global_warp();
+	if (row >= rows) return;
+	q += u64(row) * ldq;
+	x += u64(row) * ldx;
+	float low = 0, high = 0;
+	for (int j = lane(); j < cols; j += warp_size) {
+		low = fminf(low, x[j]);
+		high = fmaxf(high, x[j]);
+	}
+	high = warp_max(high);
+	low = -warp_max(-low);
+	float step = __fdiv_rn(high - low, 255), inverse = step == 0 ? 0 : __fdiv_rn(1, step);
+	float z = rintf(-low * inverse);
+	for (int j = lane(); j < ldq; j += warp_size) {
+		float v = j < cols ? __fadd_rn(rintf(__fmul_rn(x[j], inverse)), z) : 0;
+		q[j] = u8(clamp(v, 0, 255));
+	}
+	if (lane() == 0) {
+		scale[row] = step;
+		zero[row] = int(z);
+	}
+}

@@ -1,0 +1,45 @@
+package random_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"netfusion/kernels/random"
+	. "netfusion/tensor/kerneltest"
+)
+
+// draws are rows, values and first dimensions, with tails on either side of a block of four.
+var draws = []struct{ rows, n, ld, dim0 int }{{1, 1, 1, 0}, {3, 5, 7, 2}, {2, 3, 3, 4}, {2, 1030, 1031, 1}, {1, 512, 512, 4096}}
+
+const (
+	seed   = 0x9e3779b97f4a7c15
+	sample = 1<<32 - 1 // the second row's high word differs
+	stream = 7
+)
+
+func TestPTXBitsAreTheCPUs(t *testing.T) {
+	for _, d := range draws {
+		t.Run(fmt.Sprint(d), func(t *testing.T) {
+			grid := Size{Up((d.dim0+d.n+3)/4-d.dim0/4, 128), d.rows}
+			run := func(entry string, dst any) {
+				Load(t, random.PTX, entry, 0).Run(grid, Size{128}, dst, d.ld, d.n, []uint64{seed, sample}, uint32(stream), d.dim0)
+			}
+			words, uniform, normal := make([]uint32, d.rows*d.ld), Poison(d.rows*d.ld), Poison(d.rows*d.ld)
+			wantWords, wantUniform, wantNormal := make([]uint32, d.rows*d.ld), Poison(d.rows*d.ld), Poison(d.rows*d.ld)
+			for i := range d.rows {
+				random.Words(wantWords[i*d.ld:][:d.n], seed, stream, sample+uint64(i), d.dim0)
+				random.Uniform(wantUniform[i*d.ld:][:d.n], seed, stream, sample+uint64(i), d.dim0)
+				random.Normal(wantNormal[i*d.ld:][:d.n], seed, stream, sample+uint64(i), d.dim0)
+			}
+			run("random_words", words)
+			run("random_uniform", uniform)
+			run("random_normal", normal)
+			if !slices.Equal(words, wantWords) {
+				t.Errorf("words %v, want %v", words, wantWords)
+			}
+			Equal(t, uniform, wantUniform)
+			Equal(t, normal, wantNormal)
+		})
+	}
+}

@@ -1,0 +1,116 @@
+// Package random on the GPU, with its bits: every product is rounded before it is added (__fmul_rn and __fadd_rn are never
+// fused), and the square root is the correctly rounded one.
+//
+// All entries: dst is [rows][n] with row stride ld, row i being dimensions dim0 … dim0+n-1 of sample draw[1]+i under the seed
+// draw[0]. The draw lies in memory, so that a captured launch can be played again with another. Grid: y = row, and x covers
+// blocks(n, dim0) = (dim0+n+3)/4 - dim0/4 threads, one for each four dimensions; blocks of 128.
+#include "warp.cuh"
+
+struct Block {
+	u32 word[4];
+};
+
+// Ten rounds of Philox4x32 (Salmon et al. 2011).
+Block philox(u32 c0, u32 c1, u32 c2, u32 c3, u32 k0, u32 k1) {
+#pragma unroll
+	for (int i = 0; i < 10; i++) {
+		u32 high0 = __umulhi(0xD2511F53, c0), low0 = 0xD2511F53 * c0;
+		u32 high1 = __umulhi(0xCD9E8D57, c2), low1 = 0xCD9E8D57 * c2;
+		c0 = high1 ^ c1 ^ k0;
+		c1 = low1;
+		c2 = high0 ^ c3 ^ k1;
+		c3 = low0;
+		k0 += 0x9E3779B9;
+		k1 += 0xBB67AE85;
+	}
+	return {c0, c1, c2, c3};
+}
+
+// horner_rn evaluates a polynomial, rounding every product and every sum.
+template <class... C> float horner_rn(float x, float first, C... rest) {
+	((first = __fadd_rn(__fmul_rn(first, x), rest)), ...);
+	return first;
+}
+
+// The natural logarithm of a normal u > 0.
+float ln(float u) {
+	u32 bits = __float_as_uint(u);
+	float e = float(int(bits >> 23) - 127);
+	float m = __uint_as_float((bits & 0x7fffff) | 0x3f800000); // [1, 2)
+	if (m >= 1.41421356f) {
+		m *= 0.5f;
+		e += 1;
+	}
+	float x = m - 1, x2 = __fmul_rn(x, x);
+	float y = horner_rn(x, 7.0376836292e-2f, -1.1514610310e-1f, 1.1676998740e-1f, -1.2420140846e-1f, 1.4249322787e-1f,
+		-1.6668057665e-1f, 2.0000714765e-1f, -2.4999993993e-1f, 3.3333331174e-1f);
+	y = __fadd_rn(__fmul_rn(__fmul_rn(y, x), x2), __fmul_rn(e, -2.12194440e-4f));
+	y = __fadd_rn(y, __fmul_rn(-0.5f, x2));
+	return __fadd_rn(__fadd_rn(x, y), __fmul_rn(e, 0.693359375f));
+}
+
+// The sine and cosine of 2π·w·2⁻²⁴, w < 2²⁴.
+void sincos_of(u32 w, float &sin, float &cos) {
+	constexpr u32 quarter = 1 << 22;
+	u32 q = (w + quarter / 2) / quarter;
+	float x = __fmul_rn(float(int(w) - int(q * quarter)), 1.57079632679f / quarter), x2 = __fmul_rn(x, x);
+	float s = horner_rn(x2, -1.9515295891e-4f, 8.3321608736e-3f, -1.6666654611e-1f);
+	float c = horner_rn(x2, 2.443315711809948e-5f, -1.388731625493765e-3f, 4.166664568298827e-2f);
+	s = __fadd_rn(__fmul_rn(__fmul_rn(s, x2), x), x);
+	c = __fadd_rn(__fadd_rn(__fmul_rn(__fmul_rn(c, x2), x2), -__fmul_rn(0.5f, x2)), 1);
+	sin = q & 1 ? c : s;
+	cos = q & 1 ? s : c;
+	if (q & 2) sin = -sin;
+	if ((q + 1) & 2) cos = -cos;
+}
+
+// Box and Muller's transform of the words of two dimensions.
+void normal_pair(u32 a, u32 b, float &even, float &odd) {
+	float u = __fadd_rn(__fmul_rn(float(a), 0x1p-32f), 0x1p-33f);
+	float r = __fsqrt_rn(__fmul_rn(-2, ln(u)));
+	float sin, cos;
+	sincos_of(b >> 8, sin, cos);
+	even = __fmul_rn(r, cos);
+	odd = __fmul_rn(r, sin);
+}
+
+// fill stores what transform makes of each of the block's four words.
+template <class T, class Transform>
+void fill(T *dst, int ld, int n, const u64 *draw, u32 stream, int dim0, Transform transform) {
+	int i = dim0 / 4 + blockIdx.x * blockDim.x + threadIdx.x;
+	if (4 * i >= dim0 + n) return;
+	u64 seed = draw[0], sample = draw[1] + blockIdx.y;
+	Block b = philox(i, u32(sample), u32(sample >> 32), stream, u32(seed), u32(seed >> 32));
+	T value[4];
+	transform(value, b);
+	dst += u64(blockIdx.y) * ld;
+#pragma unroll
+	for (int k = 0; k < 4; k++) {
+		int d = 4 * i + k - dim0;
+		if (d >= 0 && d < n) dst[d] = value[k];
+	}
+}
+
+// random_words: uniform 32-bit words.
+extern "C" __global__ void __launch_bounds__(128) random_words(u32 *dst, int ld, int n, const u64 *draw, u32 stream, int dim0) {
+	fill(dst, ld, n, draw, stream, dim0, [](u32 *v, const Block &b) {
+#pragma unroll
+		for (int k = 0; k < 4; k++) v[k] = b.word[k];
+	});
+}
+
+// random_uniform: (w >> 8 + 1/2)·2⁻²⁴, never 0 and never 1.
+extern "C" __global__ void __launch_bounds__(128) random_uniform(float *dst, int ld, int n, const u64 *draw, u32 stream, int dim0) {
+	fill(dst, ld, n, draw, stream, dim0, [](float *v, const Block &b) {
+#pragma unroll
+		for (int k = 0; k < 4; k++) v[k] = (float(b.word[k] >> 8) + 0.5f) * 0x1p-24f;
+	});
+}
+
+// random_normal: standard normal numbers.
+extern "C" __global__ void __launch_bounds__(128) random_normal(float *dst, int ld, int n, const u64 *draw, u32 stream, int dim0) {
+	fill(dst, ld, n, draw, stream, dim0, [](float *v, const Block &b) {
+		normal_pair(b.word[0], b.word[1], v[0], v[1]);
+		normal_pair(b.word[2], b.word[3], v[2], v[3]);
+	});
+}
