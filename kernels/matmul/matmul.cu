@@ -4,7 +4,7 @@
 // Rows of x and of W begin at multiples of 16 bytes, in their strides too. What lies behind k in a row of x is never used; in a
 // row of W it is zero up to the next multiple of 16 bytes. Every n, m > 0 and k > 0 is possible.
 //
-//	matmul_f32            float32 operands. Each sum is one chain of fused multiply-adds over k in order, as on the CPU
+//	matmul_f32            float32 operands. Each sum is one chain of fused multiply-adds over k in order
 //	matmul_f32_m1 … _m16  the same for at most so many rows, where reading W takes the time
 //	matmul_tf32_t64, _t128   float32 operands, rounded to tf32 on the way into tensor cores
 //	matmul_bf16_t64, _t128   bfloat16 operands (quantize_bf16)
@@ -25,10 +25,8 @@ struct Output {
 	int ldd, m, n, pixels;
 	Epilogue e;
 
-	// store finishes the sum of output (i, j) and writes it, if there is such an output.
-	void store(int i, int j, float sum) const {
-		if (i < m && j < n) dst[u64(i) * ldd + j] = e.finish(sum, j, n, i / pixels, i);
-	}
+	// store finishes the sum of output (i, j) and writes it.
+	void store(int i, int j, float sum) const { dst[u64(i) * ldd + j] = e.finish(sum, j, n, i / pixels, i); }
 };
 
 // What makes a float32 of an integer sum: matmul.Uint8's scales and zero points, matmul.Int8's scales and sums.
@@ -50,113 +48,72 @@ struct Same {
 
 enum : int { stages = 3 }; // steps of k that are in shared memory at a time
 
-// pipeline runs multiply(stage, x rows, w rows) for every step of k, while the copies of the next two steps are on their way.
-template <int tile, int threads, class Multiply>
-void pipeline(const void *x, u64 ldx, const void *w, u64 ldw, int m, int n, int k_bytes, Multiply multiply) {
-	__shared__ __align__(128) u32 xs[stages][tile * step_words], ws[stages][tile * step_words];
-	int i0 = blockIdx.y * tile, j0 = blockIdx.x * tile, steps = (k_bytes + step_bytes - 1) / step_bytes;
+// tiled computes one tile. While a step is multiplied, the copies of the next two are on their way.
+template <class Tile, class Finish>
+void tiled(const void *x, int ldx, const void *w, int ldw, int k, const Output &out, Finish finish) {
+	constexpr int bytes = 4 / Tile::Format::per_word, operand = Tile::size * step_words;
+	__shared__ __align__(128) u32 memory[stages][2][operand];
+	int i0 = blockIdx.y * Tile::size, j0 = blockIdx.x * Tile::size, steps = (k * bytes + step_bytes - 1) / step_bytes;
+	const char *x0 = (const char *)x + u64(i0) * ldx * bytes, *w0 = (const char *)w + u64(j0) * ldw * bytes;
 	auto copy = [&](int step) {
 		if (step < steps) {
-			copy_rows<tile, threads>(xs[step % stages], (const char *)x + i0 * ldx, ldx, m - i0, step * step_bytes, k_bytes);
-			copy_rows<tile, threads>(ws[step % stages], (const char *)w + j0 * ldw, ldw, n - j0, step * step_bytes, k_bytes);
+			u32(&to)[2][operand] = memory[step % stages];
+			copy_rows<Tile::size, Tile::threads>(to[0], x0, u64(ldx) * bytes, out.m - i0, step * step_bytes, k * bytes);
+			copy_rows<Tile::size, Tile::threads>(to[1], w0, u64(ldw) * bytes, out.n - j0, step * step_bytes, k * bytes);
 		}
 		commit_copies(); // an empty group keeps the count
 	};
+	Tile tile;
 	for (int step = 0; step < stages - 1; step++) copy(step);
+#pragma unroll 1
 	for (int step = 0; step < steps; step++) {
 		wait_copies<stages - 2>();
 		__syncthreads(); // this step is here, and all have finished the one before, whose place the next copy takes
 		copy(step + stages - 1);
-		multiply(xs[step % stages], ws[step % stages]);
+		tile.step(memory[step % stages][0], memory[step % stages][1]);
 	}
-}
-
-// tiled is the product on tensor cores. Each warp computes 16·down × 8·across outputs.
-template <class Format, int tile, int down, int across, class Finish>
-void tiled(const void *x, int ldx, const void *w, int ldw, int k, const Output &out, Finish finish) {
-	constexpr int warps_across = tile / (8 * across), threads = 32 * tile / (16 * down) * warps_across;
-	constexpr int bytes = 4 / Format::per_word;
-	int warp = threadIdx.x / warp_size, row = warp / warps_across * 16 * down, column = warp % warps_across * 8 * across;
-	WarpTile<Format, down, across> sums;
-	pipeline<tile, threads>(x, u64(ldx) * bytes, w, u64(ldw) * bytes, out.m, out.n, k * bytes,
-		[&](u32 *xs, u32 *ws) { sums.step(xs, row, ws, column); });
-	row += blockIdx.y * tile;
-	column += blockIdx.x * tile;
-	sums.each([&](int i, int j, typename Format::Sum sum) {
-		i += row;
-		j += column;
+	wait_copies<0>();
+	__syncthreads();
+	tile.each(memory[0][0], [&](int i, int j, typename Tile::Sum sum) {
+		i += i0;
+		j += j0;
 		if (i < out.m && j < out.n) out.store(i, j, finish(sum, i, j));
 	});
 }
 
 extern "C" __global__ void __launch_bounds__(128)
+matmul_f32(const float *x, int ldx, const float *w, int ldw, int k, Output out) {
+	tiled<FloatTile>(x, ldx, w, ldw, k, out, Same());
+}
+
+extern "C" __global__ void __launch_bounds__(128)
 matmul_tf32_t64(const float *x, int ldx, const float *w, int ldw, int k, Output out) {
-	tiled<TF32, 64, 2, 4>(x, ldx, w, ldw, k, out, Same());
+	tiled<MmaTile<TF32, 64, 2, 4>>(x, ldx, w, ldw, k, out, Same());
 }
 
 extern "C" __global__ void __launch_bounds__(256)
 matmul_tf32_t128(const float *x, int ldx, const float *w, int ldw, int k, Output out) {
-	tiled<TF32, 128, 4, 4>(x, ldx, w, ldw, k, out, Same());
+	tiled<MmaTile<TF32, 128, 4, 4>>(x, ldx, w, ldw, k, out, Same());
 }
 
 extern "C" __global__ void __launch_bounds__(128)
 matmul_bf16_t64(const u16 *x, int ldx, const u16 *w, int ldw, int k, Output out) {
-	tiled<BF16, 64, 2, 4>(x, ldx, w, ldw, k, out, Same());
+	tiled<MmaTile<BF16, 64, 2, 4>>(x, ldx, w, ldw, k, out, Same());
 }
 
 extern "C" __global__ void __launch_bounds__(256)
 matmul_bf16_t128(const u16 *x, int ldx, const u16 *w, int ldw, int k, Output out) {
-	tiled<BF16, 128, 4, 4>(x, ldx, w, ldw, k, out, Same());
+	tiled<MmaTile<BF16, 128, 4, 4>>(x, ldx, w, ldw, k, out, Same());
 }
 
 extern "C" __global__ void __launch_bounds__(128)
 matmul_int8_t64(const u8 *x, int ldx, const i8 *w, int ldw, int k, Dequantise d, Output out) {
-	tiled<Int8, 64, 2, 4>(x, ldx, w, ldw, k, out, d);
+	tiled<MmaTile<Int8, 64, 2, 4>>(x, ldx, w, ldw, k, out, d);
 }
 
 extern "C" __global__ void __launch_bounds__(256)
 matmul_int8_t128(const u8 *x, int ldx, const i8 *w, int ldw, int k, Dequantise d, Output out) {
-	tiled<Int8, 128, 4, 4>(x, ldx, w, ldw, k, out, d);
-}
-
-// Each thread computes 8×4 outputs, 8 rows and 16 columns apart: a warp reads two rows of x, and eight rows of W at a time.
-extern "C" __global__ void __launch_bounds__(128)
-matmul_f32(const float *x, int ldx, const float *w, int ldw, int k, Output out) {
-	constexpr int tile = 64, down = 8, across = 4;
-	int row = threadIdx.x / 16, column = threadIdx.x % 16, i0 = blockIdx.y * tile + row, j0 = blockIdx.x * tile + column;
-	float sum[down][across];
-#pragma unroll
-	for (int j = 0; j < across; j++) {
-		int c = j0 + 16 * j;
-		float bias = out.e.bias && c < out.n ? out.e.bias[c] : 0;
-#pragma unroll
-		for (int i = 0; i < down; i++) sum[i][j] = bias;
-	}
-	pipeline<tile, 128>(x, u64(ldx) * 4, w, u64(ldw) * 4, out.m, out.n, k * 4, [&](u32 *xs, u32 *ws) {
-#pragma unroll
-		for (int chunk = 0; chunk < chunks; chunk++) {
-			float4 a[down], b[across];
-#pragma unroll
-			for (int i = 0; i < down; i++) a[i] = *(float4 *)chunk_at(xs, row + 8 * i, chunk);
-#pragma unroll
-			for (int j = 0; j < across; j++) b[j] = *(float4 *)chunk_at(ws, column + 16 * j, chunk);
-#pragma unroll
-			for (int i = 0; i < down; i++)
-#pragma unroll
-				for (int j = 0; j < across; j++) {
-					float s = sum[i][j];
-					s = fmaf(a[i].x, b[j].x, s);
-					s = fmaf(a[i].y, b[j].y, s);
-					s = fmaf(a[i].z, b[j].z, s);
-					sum[i][j] = fmaf(a[i].w, b[j].w, s);
-				}
-		}
-	});
-	out.e.bias = nullptr; // the sums began with it
-#pragma unroll
-	for (int i = 0; i < down; i++)
-#pragma unroll
-		for (int j = 0; j < across; j++) out.store(i0 + 8 * i, j0 + 16 * j, sum[i][j]);
+	tiled<MmaTile<Int8, 128, 4, 4>>(x, ldx, w, ldw, k, out, d);
 }
 
 // The chunk of 4 values of a row of x that begins at p < k, zero from k on.
@@ -195,7 +152,7 @@ template <int rows> void skinny_f32(const float *x, int ldx, const float *w, int
 		}
 	__syncthreads();
 	int i = threadIdx.x / columns, j = threadIdx.x % columns;
-	if (i >= rows) return;
+	if (i >= min(rows, out.m) || j0 + j >= out.n) return;
 	float s = 0;
 #pragma unroll
 	for (int part = 0; part < skinny_warps; part++) s += parts[part][i][j];
@@ -232,6 +189,7 @@ void skinny(const X *x, int ldx, const void *w, int ldw, int k, const Output &ou
 	const uint4 none = make_uint4(0, 0, 0, 0);
 	Sum sum[4] = {};
 	const char *row = (const char *)w + u64(j0 + g) * ldw * 4 / Format::per_word;
+#pragma unroll 4 // so that enough of W is on its way at a time
 	for (int p0 = warp * 4 * values; p0 < k; p0 += skinny_warps * 4 * values) {
 		int p = p0 + t * values;
 		uint4 b = p < k && j0 + g < out.n ? *(const uint4 *)(row + p * 4 / Format::per_word) : none;

@@ -1,0 +1,252 @@
+package matmul_test
+
+import (
+	"fmt"
+	"math"
+	"testing"
+
+	"netfusion/kernels/activation"
+	"netfusion/kernels/matmul"
+	"netfusion/kernels/quantize"
+	. "netfusion/tensor/kerneltest"
+)
+
+// A product is one launch: its operands as the CPU has them, and as the kernel does.
+type product struct {
+	m, n, k, ldx, ldw, ldd int
+	x, w                   []float32 // [m][ldx], [n][ldw]; what is behind k is poisoned in x and zero in w
+	epilogue
+}
+
+// epilogue is that of epilogue.cuh.
+type epilogue struct {
+	bias, scale, offset, residual []float32
+	ldr                           int
+	act                           matmul.Act
+	pixels                        int
+}
+
+// newProduct makes operands whose rows begin at multiples of align values.
+func newProduct(m, n, k, align int, fused bool) product {
+	ld := Up(k, align) * align
+	p := product{m: m, n: n, k: k, ldx: ld + align, ldw: ld, ldd: n + 3, x: Poison(m * (ld + align)), w: make([]float32, n*ld)}
+	for i := range m {
+		copy(p.x[i*p.ldx:], Normals(uint64(i), k, 1))
+	}
+	for j := range n {
+		copy(p.w[j*ld:], Normals(uint64(1000+j), k, 1/math.Sqrt(float64(k))))
+	}
+	p.pixels = max(1, m/2)
+	if fused {
+		images := Up(m, p.pixels)
+		p.ldr = n + 1
+		p.epilogue = epilogue{Normals(1, n, 1), Normals(2, images*n, 1), Normals(3, images*n, 1), Normals(4, m*(n+1), 1), n + 1, matmul.LeakyReLU, p.pixels}
+	}
+	return p
+}
+
+// finish applies the epilogue to a sum.
+func (e *epilogue) finish(sum float64, i, j, n int) float64 {
+	if e.bias != nil {
+		sum += float64(e.bias[j])
+	}
+	switch e.act {
+	case matmul.GELU:
+		sum = sum / 2 * math.Erfc(-sum/math.Sqrt2)
+	case matmul.Tanh:
+		sum = math.Tanh(sum)
+	case matmul.LeakyReLU:
+		sum = max(sum, activation.Slope*sum)
+	case matmul.ReLU:
+		sum = max(sum, 0)
+	}
+	if e.scale != nil {
+		at := i/e.pixels*n + j
+		sum = max(sum*float64(e.scale[at])+float64(e.offset[at]), 0)
+	}
+	if e.residual != nil {
+		sum += float64(e.residual[i*e.ldr+j])
+	}
+	return sum
+}
+
+// output is the kernel's Output.
+func (p *product) output(dst []float32) []any {
+	return []any{dst, p.ldd, p.m, p.n, p.pixels, p.bias, p.scale, p.offset, p.residual, p.ldr, int(p.act)}
+}
+
+// check compares dst with the product of x and w, each rounded by round, in float64. Sums of k products in float32 err by at most
+// (k+2) roundings of the sum of their sizes; what follows, by a few roundings of its operands.
+func (p *product) check(t *testing.T, dst []float32, round func(float32) float64) {
+	t.Helper()
+	const u = 0x1p-24
+	for i := range p.m {
+		for j := range p.ldd {
+			got := dst[i*p.ldd+j]
+			if j >= p.n {
+				if !Poisoned(got) {
+					t.Fatalf("wrote behind row %d", i)
+				}
+				continue
+			}
+			var sum, size float64
+			for l := range p.k {
+				v := round(p.x[i*p.ldx+l]) * round(p.w[j*p.ldw+l])
+				sum += v
+				size += math.Abs(v)
+			}
+			want, tolerance := p.finish(sum, i, j, p.n), float64(p.k+2)*u*size+2e-7*(1+math.Abs(sum))
+			if p.scale != nil {
+				at := i/p.pixels*p.n + j
+				tolerance = tolerance*(1+math.Abs(float64(p.scale[at]))) + 4*u*(1+math.Abs(float64(p.offset[at])))
+			}
+			if p.bias != nil {
+				tolerance += 4 * u * (1 + math.Abs(float64(p.bias[j])))
+			}
+			if !(math.Abs(float64(got)-want) <= tolerance+2*u*math.Abs(want)) {
+				t.Fatalf("[%d][%d] = %v, want %v ± %v", i, j, got, want, tolerance)
+			}
+		}
+	}
+}
+
+func asIs(v float32) float64 { return float64(v) }
+
+func toBF16(v float32) float64 {
+	return float64(math.Float32frombits(uint32(quantize.BF16(v)) << 16))
+}
+
+// toTF32 keeps 10 bits of mantissa, rounded to the nearest, ties away from zero.
+func toTF32(v float32) float64 {
+	return float64(math.Float32frombits((math.Float32bits(v) + 1<<12) &^ (1<<13 - 1)))
+}
+
+// ragged are shapes with tails in every dimension, and one without.
+var ragged = [][3]int{{1, 1, 1}, {65, 3, 40}, {17, 70, 77}, {64, 64, 64}, {130, 66, 31}}
+
+// large are shapes with tails for tiles of 128.
+var large = [][3]int{{129, 131, 70}, {5, 128, 33}}
+
+// each runs f for every shape, plain and with all that the epilogue can do, and for every activation once.
+func each(t *testing.T, shapes [][3]int, align int, f func(t *testing.T, p product)) {
+	for i, s := range shapes {
+		for _, fused := range []bool{false, true} {
+			t.Run(fmt.Sprintf("m=%d,n=%d,k=%d,fused=%v", s[0], s[1], s[2], fused), func(t *testing.T) {
+				p := newProduct(s[0], s[1], s[2], align, fused)
+				if !fused {
+					p.act = matmul.Act(i % 5)
+				}
+				f(t, p)
+			})
+		}
+	}
+}
+
+func tiles(p product, tile int) Size { return Size{Up(p.n, tile), Up(p.m, tile)} }
+
+func TestPTXFloat32(t *testing.T) {
+	k := Load(t, matmul.PTX, "matmul_f32", 0)
+	each(t, ragged, 4, func(t *testing.T, p product) {
+		dst := Poison(p.m * p.ldd)
+		k.Run(tiles(p, 64), Size{128}, append([]any{p.x, p.ldx, p.w, p.ldw, p.k}, p.output(dst)...)...)
+		p.check(t, dst, asIs)
+	})
+}
+
+func TestPTXSkinnyFloat32(t *testing.T) {
+	for _, rows := range []int{1, 2, 4, 8, 16} {
+		k := Load(t, matmul.PTX, fmt.Sprintf("matmul_f32_m%d", rows), 0)
+		each(t, [][3]int{{1, 3, 5}, {rows, 9, 517}, {max(1, rows-1), 4, 512}}, 4, func(t *testing.T, p product) {
+			dst := Poison(p.m * p.ldd)
+			k.Run(Size{Up(p.n, 4)}, Size{128}, append([]any{p.x, p.ldx, p.w, p.ldw, p.k}, p.output(dst)...)...)
+			p.check(t, dst, asIs)
+		})
+	}
+}
+
+func TestPTXTensorFloat32(t *testing.T) {
+	for tile, shapes := range map[int][][3]int{64: ragged, 128: large} {
+		k := Load(t, matmul.PTX, fmt.Sprintf("matmul_tf32_t%d", tile), 0)
+		each(t, shapes, 4, func(t *testing.T, p product) {
+			dst := Poison(p.m * p.ldd)
+			k.Run(tiles(p, tile), Size{2 * tile}, append([]any{p.x, p.ldx, p.w, p.ldw, p.k}, p.output(dst)...)...)
+			p.check(t, dst, toTF32)
+		})
+	}
+}
+
+func bfloat16(x []float32) []uint16 {
+	q := make([]uint16, len(x))
+	quantize.F32ToBF16(q, x)
+	return q
+}
+
+func TestPTXBFloat16(t *testing.T) {
+	for tile, shapes := range map[int][][3]int{64: ragged, 128: large} {
+		k := Load(t, matmul.PTX, fmt.Sprintf("matmul_bf16_t%d", tile), 0)
+		each(t, shapes, 8, func(t *testing.T, p product) {
+			dst := Poison(p.m * p.ldd)
+			k.Run(tiles(p, tile), Size{2 * tile}, append([]any{bfloat16(p.x), p.ldx, bfloat16(p.w), p.ldw, p.k}, p.output(dst)...)...)
+			p.check(t, dst, toBF16)
+		})
+	}
+}
+
+// skinny are shapes for the entries of at most 16 rows on tensor cores.
+var skinny = [][3]int{{1, 1, 1}, {3, 9, 517}, {9, 8, 128}, {16, 17, 300}, {8, 5, 64}}
+
+func TestPTXSkinnyBFloat16(t *testing.T) {
+	k := Load(t, matmul.PTX, "matmul_bf16_m16", 0)
+	each(t, skinny, 8, func(t *testing.T, p product) {
+		dst := Poison(p.m * p.ldd)
+		k.Run(Size{Up(p.n, 8)}, Size{128}, append([]any{p.x, p.ldx, bfloat16(p.w), p.ldw, p.k}, p.output(dst)...)...)
+		p.check(t, dst, toBF16)
+	})
+}
+
+// int8Operands are p's, quantised: for the kernel, and what matmul.I8 makes of them.
+func int8Operands(p product) (args []any, want []float32) {
+	x := matmul.Uint8{Q: make([]uint8, p.m*p.ldx), Ld: p.ldx, Scale: make([]float32, p.m), Zero: make([]int32, p.m)}
+	quantize.F32ToU8Rows(x.Q, x.Ld, x.Scale, x.Zero, p.x, p.ldx, p.m, p.k)
+	q, scale, sum := make([]int8, p.n*p.ldw), make([]float32, p.n), make([]int32, p.n)
+	quantize.F32ToI8Rows(q, scale, p.w, p.n, p.ldw)
+	dense := make([]float32, 0, p.n*p.k)
+	for j := range p.n {
+		for _, v := range q[j*p.ldw:][:p.k] {
+			sum[j] += int32(v)
+		}
+		dense = append(dense, p.w[j*p.ldw:][:p.k]...)
+	}
+	w := matmul.NewInt8(p.n, p.k)
+	matmul.PackI8(w, dense, p.n, p.k)
+	want = Poison(p.m * p.ldd)
+	e := matmul.Epilogue{Bias: p.bias, Act: p.act, Residual: p.residual, LdRes: p.ldr}
+	matmul.I8(want, p.ldd, x, w, p.m, p.n, p.k, 0, p.n, &e)
+	return []any{x.Q, p.ldx, q, p.ldw, p.k, x.Scale, x.Zero, scale, sum}, want
+}
+
+// The sums are exact, so that the bits are the CPU's, but for GELU and tanh, of which the CPU has two forms.
+func TestPTXInt8HasTheCPUsBits(t *testing.T) {
+	run := func(entry string, shapes [][3]int, grid func(p product) Size, block int) {
+		k := Load(t, matmul.PTX, entry, 0)
+		each(t, shapes, 16, func(t *testing.T, p product) {
+			p.scale, p.offset = nil, nil
+			dst := Poison(p.m * p.ldd)
+			args, want := int8Operands(p)
+			k.Run(grid(p), Size{block}, append(args, p.output(dst)...)...)
+			if p.act == matmul.GELU || p.act == matmul.Tanh {
+				Near(t, dst, func(i int) (float64, float64) {
+					if Poisoned(want[i]) && Poisoned(dst[i]) {
+						return float64(dst[i]), 0
+					}
+					return float64(want[i]), 1e-6
+				})
+				return
+			}
+			Equal(t, dst, want)
+		})
+	}
+	run("matmul_int8_t64", ragged, func(p product) Size { return tiles(p, 64) }, 128)
+	run("matmul_int8_t128", large, func(p product) Size { return tiles(p, 128) }, 256)
+	run("matmul_int8_m16", skinny, func(p product) Size { return Size{Up(p.n, 8)} }, 128)
+}
