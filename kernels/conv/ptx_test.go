@@ -1,0 +1,173 @@
+package conv_test
+
+import (
+	"fmt"
+	"math"
+	"testing"
+
+	"netfusion/kernels/conv"
+	"netfusion/kernels/matmul"
+	"netfusion/kernels/quantize"
+	. "netfusion/tensor/kerneltest"
+)
+
+// A layer is one use of the kernels, with its meaning in float64.
+type layer struct {
+	images, h, w, c, n  int
+	size, stride        int // of the convolution; size 3 follows an upsampling
+	up                  bool
+	norm, bias          bool // before and after
+	skip, skipUp, after bool
+}
+
+var layers = []layer{
+	{images: 1, h: 1, w: 1, c: 8, n: 1, size: 3, stride: 1},
+	{images: 2, h: 5, w: 7, c: 24, n: 70, size: 3, stride: 1, norm: true, bias: true, skip: true},
+	{images: 1, h: 7, w: 8, c: 8, n: 5, size: 3, stride: 2, bias: true},
+	{images: 2, h: 3, w: 5, c: 16, n: 20, size: 3, stride: 1, up: true, norm: true, after: true},
+	{images: 3, h: 4, w: 6, c: 40, n: 33, size: 1, stride: 1, norm: true, skip: true, skipUp: true},
+}
+
+// operands are those of the kernel's Convolution.
+type operands struct {
+	x, scale, offset, weights []float32 // weights [n][size][size][c]
+	bias, skip, after, shift  []float32
+	ldx, ldd, ldr             int
+}
+
+func (l *layer) operands() operands {
+	o := operands{ldx: l.c + 8, ldd: l.n + 1, ldr: l.n + 2}
+	o.x = Normals(1, l.images*l.h*l.w*o.ldx, 1)
+	o.weights = Normals(2, l.n*l.size*l.size*l.c, 1/math.Sqrt(float64(l.size*l.size*l.c)))
+	if l.norm {
+		o.scale, o.offset = Normals(3, l.images*l.c, 1), Normals(4, l.images*l.c, 1)
+	}
+	if l.bias {
+		o.bias = Normals(5, l.n, 1)
+	}
+	if l.after {
+		o.after, o.shift = Normals(6, l.images*l.n, 1), Normals(7, l.images*l.n, 1)
+	}
+	if h, w := l.output(); l.skip {
+		pixels := h * w
+		if l.skipUp {
+			pixels /= 4
+		}
+		o.skip = Normals(8, l.images*pixels*o.ldr, 1)
+	}
+	return o
+}
+
+// output is the size of the output.
+func (l *layer) output() (h, w int) {
+	if l.up {
+		return 2 * l.h, 2 * l.w
+	}
+	return Up(l.h, l.stride), Up(l.w, l.stride)
+}
+
+// check compares dst with the definition, where every operand of the product is rounded with a relative error of at most u.
+func (l *layer) check(t *testing.T, o operands, dst []float32, u float64) {
+	t.Helper()
+	h, w := l.output()
+	up := 1
+	if l.up {
+		up = 2
+	}
+	for p := range l.images * h * w {
+		image, y, x := p/(h*w), p/w%h, p%w
+		for j := range o.ldd {
+			if j >= l.n {
+				if !Poisoned(dst[p*o.ldd+j]) {
+					t.Fatalf("wrote behind pixel %d", p)
+				}
+				continue
+			}
+			sum, size := l.sum(o, image, y, x, up, j)
+			tolerance := (2*u+float64(l.size*l.size*l.c+4)*0x1p-24)*size + 1e-6
+			if l.bias {
+				sum += float64(o.bias[j])
+			}
+			if l.after {
+				a := float64(o.after[image*l.n+j])
+				sum, tolerance = max(sum*a+float64(o.shift[image*l.n+j]), 0), tolerance*(1+math.Abs(a))
+			}
+			if l.skip {
+				q := p
+				if l.skipUp {
+					q = (image*(h/2)+y/2)*(w/2) + x/2
+				}
+				sum += float64(o.skip[q*o.ldr+j])
+			}
+			if got := float64(dst[p*o.ldd+j]); !(math.Abs(got-sum) <= tolerance) {
+				t.Fatalf("image %d pixel (%d, %d) channel %d = %v, want %v ± %v", image, y, x, j, got, sum, tolerance)
+			}
+		}
+	}
+}
+
+// sum is the convolution at one output, and the sum of the sizes of its terms.
+func (l *layer) sum(o operands, image, y, x, up, j int) (sum, size float64) {
+	for ky := range l.size {
+		for kx := range l.size {
+			sy, sx := y*l.stride+ky-l.size/2, x*l.stride+kx-l.size/2
+			if sy < 0 || sx < 0 || sy >= l.h*up || sx >= l.w*up {
+				continue
+			}
+			pixel := o.x[((image*l.h+sy/up)*l.w+sx/up)*o.ldx:]
+			for i := range l.c {
+				v := float64(pixel[i])
+				if l.norm {
+					v = max(v*float64(o.scale[image*l.c+i])+float64(o.offset[image*l.c+i]), 0)
+				}
+				v *= float64(o.weights[((j*l.size+ky)*l.size+kx)*l.c+i])
+				sum += v
+				size += math.Abs(v)
+			}
+		}
+	}
+	return sum, size
+}
+
+func number(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func TestPTX(t *testing.T) {
+	for _, k := range []struct {
+		entry string
+		tile  int
+		u     float64 // of an operand, and of sums of folded weights
+	}{{"conv_f32", 64, 0x1p-24}, {"conv_tf32_t64", 64, 0x1p-11}, {"conv_tf32_t128", 128, 0x1p-11}, {"conv_bf16_t64", 64, 0x1p-8}, {"conv_bf16_t128", 128, 0x1p-8}} {
+		kernel := Load(t, conv.PTX, k.entry, 0)
+		for i, l := range layers {
+			if k.tile == 128 && i != 1 && i != 3 {
+				continue // what differs from the smaller tile is the same everywhere
+			}
+			t.Run(fmt.Sprintf("%s/%d", k.entry, i), func(t *testing.T) {
+				o := l.operands()
+				weights, size, phases := o.weights, l.size, 1
+				if l.up {
+					weights, size, phases = make([]float32, 16*l.n*l.c), 2, 4
+					conv.FoldUpsample(weights, o.weights, l.n, l.c)
+				}
+				var w any = weights
+				if k.u == 0x1p-8 {
+					q := make([]uint16, len(weights))
+					quantize.F32ToBF16(q, weights)
+					w = q
+				}
+				oh, ow := Up(l.h, l.stride), Up(l.w, l.stride)
+				h, width := l.output()
+				dst := Poison(l.images * h * width * o.ldd)
+				kernel.Run(Size{Up(l.n, k.tile), Up(l.images*oh*ow, k.tile), phases}, Size{2 * k.tile},
+					o.x, o.scale, o.offset, w, dst, o.ldx, l.images, l.h, l.w, l.c, oh, ow, l.n, size, l.stride, number(l.up), number(l.skipUp), o.ldd, 0,
+					o.bias, o.after, o.shift, o.skip, o.ldr, int(matmul.None))
+				l.check(t, o, dst, k.u)
+			})
+		}
+	}
+}
