@@ -1,0 +1,166 @@
+// Package attention on the GPU: softmax(Q·Kᵀ)·V in one pass over the keys, in float32. Scores are never stored: each query keeps
+// the largest score so far, the sum of its weights and its weighted values, rescaled whenever the largest grows (online softmax,
+// Milakov and Gimelshein 2018; Dao et al. 2022). As on the CPU, the usual 1/√depth is folded into what makes the queries.
+#include "warp.cuh"
+
+// 2ˣ by the hardware, within 2 ulp; 0 for -Inf.
+float exp2_fast(float x) {
+	float y;
+	asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+	return y;
+}
+
+enum : int { query_tile = 64, key_tile = 32, block = 128, lanes = 8 }; // 8 lanes share the rows of 4 queries
+
+// Rows is a matrix in memory.
+struct Rows {
+	const float *at;
+	int ld;
+
+	Rows from(int row) const { return {at + u64(row) * ld, ld}; }
+};
+
+// load copies rows × columns of the matrix to shared memory, width to a row at pitch; what is not there becomes zero.
+template <int height, int width, int pitch> void load(float *to, Rows from, int rows, int columns) {
+	for (int i = threadIdx.x; i < height * width; i += block) {
+		int row = i / width, column = i % width;
+		to[row * pitch + column] = row < rows && column < columns ? from.at[u64(row) * from.ld + column] : 0;
+	}
+}
+
+// attend computes dst[i] = Σ_j softmax_j(q[i]·k[j])·v[j] for one block's queries, q [queries][depth], k [keys][depth], v and dst
+// [·][width], where depth <= max_depth and width <= max_width. keys > 0.
+template <int max_depth, int max_width>
+void attend(float *dst, int ldd, Rows q, Rows k, Rows v, int queries, int keys, int depth, int width) {
+	// Pitches that put the rows which a warp reads at a time into different banks.
+	constexpr int pitch = max_depth + 4, weight_pitch = key_tile + 4, down = query_tile / (block / lanes), across = key_tile / lanes;
+	constexpr int parts = max_width / (4 * lanes); // float4 of a query's values that a lane holds
+	__shared__ __align__(16) float qs[query_tile * pitch], ks[key_tile * pitch], vs[key_tile * max_width], weights[query_tile * weight_pitch];
+	int row = threadIdx.x / lanes, part = threadIdx.x % lanes; // the thread's queries are row + 16·i
+	int i0 = blockIdx.x * query_tile;
+	const float log2e = 1.44269504f, infinity = __int_as_float(0x7f800000);
+	float top[down], sum[down], value[down][parts][4] = {};
+#pragma unroll
+	for (int i = 0; i < down; i++) {
+		top[i] = -infinity;
+		sum[i] = 0;
+	}
+	load<query_tile, max_depth, pitch>(qs, q.from(i0), queries - i0, depth);
+#pragma unroll 1
+	for (int j0 = 0; j0 < keys; j0 += key_tile) {
+		__syncthreads(); // the last tile is done with
+		load<key_tile, max_depth, pitch>(ks, k.from(j0), keys - j0, depth);
+		load<key_tile, max_width, max_width>(vs, v.from(j0), keys - j0, width);
+		__syncthreads();
+		float score[down][across] = {};
+#pragma unroll 4
+		for (int p = 0; p < max_depth; p += 4) {
+			float4 b[across];
+#pragma unroll
+			for (int j = 0; j < across; j++) b[j] = *(float4 *)(ks + (part + lanes * j) * pitch + p);
+#pragma unroll
+			for (int i = 0; i < down; i++) {
+				float4 a = *(float4 *)(qs + (row + block / lanes * i) * pitch + p);
+#pragma unroll
+				for (int j = 0; j < across; j++)
+					score[i][j] = fmaf(a.w, b[j].w, fmaf(a.z, b[j].z, fmaf(a.y, b[j].y, fmaf(a.x, b[j].x, score[i][j]))));
+			}
+		}
+#pragma unroll
+		for (int i = 0; i < down; i++) {
+			float largest = top[i];
+#pragma unroll
+			for (int j = 0; j < across; j++) {
+				if (j0 + part + lanes * j >= keys) score[i][j] = -infinity;
+				largest = fmaxf(largest, score[i][j]);
+			}
+#pragma unroll
+			for (int d = lanes / 2; d > 0; d /= 2) largest = fmaxf(largest, __shfl_xor_sync(whole_warp, largest, d));
+			float shrink = exp2_fast((top[i] - largest) * log2e);
+			top[i] = largest;
+			sum[i] *= shrink;
+#pragma unroll
+			for (int j = 0; j < across; j++) {
+				float w = exp2_fast((score[i][j] - largest) * log2e);
+				sum[i] += w;
+				weights[(row + block / lanes * i) * weight_pitch + part + lanes * j] = w;
+			}
+#pragma unroll
+			for (int h = 0; h < parts; h++)
+#pragma unroll
+				for (int e = 0; e < 4; e++) value[i][h][e] *= shrink;
+		}
+		__syncwarp(); // the lanes that share a query's weights are of one warp
+#pragma unroll 4
+		for (int j = 0; j < key_tile; j++) {
+#pragma unroll
+			for (int h = 0; h < parts; h++) {
+				float4 b = *(float4 *)(vs + j * max_width + 4 * (part + lanes * h));
+#pragma unroll
+				for (int i = 0; i < down; i++) {
+					float w = weights[(row + block / lanes * i) * weight_pitch + j];
+					value[i][h][0] = fmaf(w, b.x, value[i][h][0]);
+					value[i][h][1] = fmaf(w, b.y, value[i][h][1]);
+					value[i][h][2] = fmaf(w, b.z, value[i][h][2]);
+					value[i][h][3] = fmaf(w, b.w, value[i][h][3]);
+				}
+			}
+		}
+	}
+#pragma unroll
+	for (int i = 0; i < down; i++) {
+#pragma unroll
+		for (int d = lanes / 2; d > 0; d /= 2) sum[i] += __shfl_xor_sync(whole_warp, sum[i], d);
+		float scale = 1 / sum[i];
+		int query = i0 + row + block / lanes * i;
+#pragma unroll
+		for (int h = 0; h < parts; h++)
+#pragma unroll
+			for (int e = 0; e < 4; e++) {
+				int column = 4 * (part + lanes * h) + e;
+				if (query < queries && column < width) dst[u64(query) * ldd + column] = value[i][h][e] * scale;
+			}
+	}
+}
+
+// text: self-attention of packed texts. q, k and v have row stride ld, dst ldd; text i is the rows starts[i] … starts[i+1]-1, head h
+// the columns [h·depth, (h+1)·depth) of each. Grid: x = ceil(longest text/64), y = heads, z = texts; blocks of 128.
+template <int max_depth>
+void text(float *dst, int ldd, const float *q, const float *k, const float *v, int ld, const int *starts, int depth) {
+	int begin = starts[blockIdx.z], tokens = starts[blockIdx.z + 1] - begin, column = blockIdx.y * depth;
+	if (int(blockIdx.x) * query_tile >= tokens) return;
+	auto head = [=](const float *m) { return Rows{m + u64(begin) * ld + column, ld}; };
+	attend<max_depth, max_depth>(dst + u64(begin) * ldd + column, ldd, head(q), head(k), head(v), tokens, tokens, depth, depth);
+}
+
+// attention_text_32 and _64 are for heads of at most 32 and 64 channels.
+extern "C" __global__ void __launch_bounds__(128)
+attention_text_32(float *dst, int ldd, const float *q, const float *k, const float *v, int ld, const int *starts, int depth) {
+	text<32>(dst, ldd, q, k, v, ld, starts, depth);
+}
+extern "C" __global__ void __launch_bounds__(128)
+attention_text_64(float *dst, int ldd, const float *q, const float *k, const float *v, int ld, const int *starts, int depth) {
+	text<64>(dst, ldd, q, k, v, ld, starts, depth);
+}
+
+// attention_pooled: the attention of the SAGAN layer, one head an image, keys and values from a pooled map. Per image, q is
+// [queries][depth], k [keys][depth], v [keys][width], dst [queries][width], with row strides; images follow each other. depth is at
+// most 64; a block computes 64 columns. Grid: x = ceil(queries/64), y = ceil(width/64), z = images; blocks of 128.
+extern "C" __global__ void __launch_bounds__(128) attention_pooled(float *dst, int ldd, const float *q, int ldq, const float *k, int ldk,
+	const float *v, int ldv, int queries, int keys, int depth, int width) {
+	int image = blockIdx.z, column = blockIdx.y * 64;
+	attend<64, 64>(dst + u64(image) * queries * ldd + column, ldd, Rows{q, ldq}.from(image * queries), Rows{k, ldk}.from(image * keys),
+		Rows{v + column, ldv}.from(image * keys), queries, keys, depth, min(width - column, 64));
+}
+
+// attention_maxpool: the largest of each 2×2 pixels of x, [images][h][w] pixels of c channels with ldx values from one to the next;
+// dst is [images][h/2][w/2][c]. h and w are even. Grid: x = ceil(c/128), y = images·h/2·w/2; blocks of 128.
+extern "C" __global__ void __launch_bounds__(128) attention_maxpool(float *dst, const float *x, int ldx, int h, int w, int c) {
+	int channel = blockIdx.x * blockDim.x + threadIdx.x, pixel = blockIdx.y;
+	if (channel >= c) return;
+	int row = pixel / (w / 2), column = pixel % (w / 2); // rows count through the images
+	x += (u64(2 * row) * w + 2 * column) * ldx + channel;
+	float top = larger(x[0], x[ldx]);
+	x += u64(w) * ldx;
+	dst[u64(pixel) * c + channel] = larger(top, larger(x[0], x[ldx]));
+}

@@ -1,0 +1,121 @@
+package attention_test
+
+import (
+	"fmt"
+	"math"
+	"testing"
+
+	"netfusion/kernels/attention"
+	. "netfusion/tensor/kerneltest"
+)
+
+// rows is a matrix with a row stride.
+type rows struct {
+	at []float32
+	ld int
+}
+
+// attend is the definition, in float64: softmax over the keys of q·k, times v, and what its rounding errors are in proportion to.
+func attend(q []float32, k, v rows, keys, depth, width int) (dst, size []float64) {
+	weight, top := make([]float64, keys), math.Inf(-1)
+	for j := range keys {
+		for p := range depth {
+			weight[j] += float64(q[p]) * float64(k.at[j*k.ld+p])
+		}
+		top = max(top, weight[j])
+	}
+	var sum float64
+	for j := range weight {
+		weight[j] = math.Exp(weight[j] - top)
+		sum += weight[j]
+	}
+	dst, size = make([]float64, width), make([]float64, width)
+	for j := range keys {
+		for c := range width {
+			dst[c] += weight[j] / sum * float64(v.at[j*v.ld+c])
+			size[c] += weight[j] / sum * math.Abs(float64(v.at[j*v.ld+c]))
+		}
+	}
+	return dst, size
+}
+
+// Scores of this size, up to 20 apart, err by some 30 roundings.
+const tolerance = 4e-6
+
+func compare(t *testing.T, got []float32, want, size []float64) {
+	t.Helper()
+	Near(t, got, func(i int) (float64, float64) { return want[i], tolerance * (size[i] + 1e-3) })
+}
+
+func TestPTXTexts(t *testing.T) {
+	for _, c := range []struct {
+		entry        string
+		depth, heads int
+		starts       []int32
+	}{
+		{"attention_text_32", 32, 2, []int32{0, 1, 34, 99}},
+		{"attention_text_32", 7, 3, []int32{0, 65}},
+		{"attention_text_64", 64, 1, []int32{0, 33, 38}},
+		{"attention_text_64", 40, 2, []int32{0, 70}},
+	} {
+		t.Run(fmt.Sprint(c.entry, c.depth, c.starts), func(t *testing.T) {
+			hidden, tokens := c.heads*c.depth, int(c.starts[len(c.starts)-1])
+			ld, ldd := 3*hidden, hidden+1
+			std := 1.5 / math.Pow(float64(c.depth), 0.25)
+			qkv, dst := Normals(1, tokens*ld, std), Poison(tokens*ldd)
+			q, k, v := qkv[:(tokens-1)*ld+hidden], qkv[hidden:(tokens-1)*ld+2*hidden], qkv[2*hidden:]
+			longest := 0
+			for i := range c.starts[1:] {
+				longest = max(longest, int(c.starts[i+1]-c.starts[i]))
+			}
+			Load(t, attention.PTX, c.entry, 0).Run(Size{Up(longest, 64), c.heads, len(c.starts) - 1}, Size{128},
+				dst, ldd, q, k, v, ld, c.starts, c.depth)
+			for text := range c.starts[1:] {
+				begin, end := int(c.starts[text]), int(c.starts[text+1])
+				for i := begin; i < end; i++ {
+					for h := range c.heads {
+						at := begin*ld + h*c.depth
+						want, size := attend(q[i*ld+h*c.depth:], rows{k[at:], ld}, rows{v[at:], ld}, end-begin, c.depth, c.depth)
+						compare(t, dst[i*ldd+h*c.depth:][:c.depth], want, size)
+					}
+					if !Poisoned(dst[i*ldd+hidden]) {
+						t.Fatalf("wrote behind row %d", i)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestPTXPooled(t *testing.T) {
+	kernel := Load(t, attention.PTX, "attention_pooled", 0)
+	for _, c := range []struct{ images, queries, keys, depth, width int }{{1, 1, 1, 1, 1}, {2, 70, 33, 16, 72}, {3, 5, 64, 64, 64}} {
+		ldq, ldk, ldv, ldd := c.depth+3, c.depth+1, c.width+2, c.width+1
+		q, k := Normals(1, c.images*c.queries*ldq, 1/math.Pow(float64(c.depth), 0.25)), Normals(2, c.images*c.keys*ldk, 1)
+		v, dst := Normals(3, c.images*c.keys*ldv, 1), Poison(c.images*c.queries*ldd)
+		kernel.Run(Size{Up(c.queries, 64), Up(c.width, 64), c.images}, Size{128},
+			dst, ldd, q, ldq, k, ldk, v, ldv, c.queries, c.keys, c.depth, c.width)
+		for i := range c.images * c.queries {
+			image := i / c.queries
+			want, size := attend(q[i*ldq:], rows{k[image*c.keys*ldk:], ldk}, rows{v[image*c.keys*ldv:], ldv}, c.keys, c.depth, c.width)
+			compare(t, dst[i*ldd:][:c.width], want, size)
+			if !Poisoned(dst[i*ldd+c.width]) {
+				t.Fatalf("wrote behind row %d", i)
+			}
+		}
+	}
+}
+
+func TestPTXMaxPoolHasTheCPUsBits(t *testing.T) {
+	k := Load(t, attention.PTX, "attention_maxpool", 0)
+	for _, s := range [][4]int{{1, 2, 2, 1}, {2, 4, 6, 130}} {
+		images, h, w, c := s[0], s[1], s[2], s[3]
+		ldx := c + 3
+		x, dst, want := Normals(1, images*h*w*ldx, 1), Poison(images*h/2*w/2*c), Poison(images*h/2*w/2*c)
+		for i := range images {
+			attention.MaxPool(want[i*h/2*w/2*c:], x[i*h*w*ldx:], ldx, h, w, c)
+		}
+		k.Run(Size{Up(c, 128), images * h / 2 * w / 2}, Size{128}, dst, x, ldx, h, w, c)
+		Equal(t, dst, want)
+	}
+}
