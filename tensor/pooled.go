@@ -2,7 +2,7 @@ package tensor
 
 import (
 	"netfusion/kernels/attention"
-	"netfusion/kernels/matmul"
+	"netfusion/kernels/conv"
 )
 
 // PooledAttention is the memory that one attention over images with 2×2-pooled keys and values needs.
@@ -10,15 +10,13 @@ type PooledAttention struct {
 	pixels, width int // of an image; of a query or key and of a value
 	depth         int
 	h, w          int
-	pooled        Tensor // [images][keys·(depth+width)]: keys, then values
-	keys, values  Tensor // [images][packed]
+	pooled        Tensor // keys [images·h/2·w/2][depth]
+	keys          Tensor // [images][packed]
+	values        Tensor // [images·h/2·w/2][width]
 }
 
-// queries is the height of a tile: their scores over all keys stay in the second-level cache.
-func (p *PooledAttention) queries() int {
-	const scores = 1 << 16 // values
-	return min(max(scores/(p.pixels/4)/24*24, 24), p.pixels)
-}
+// queries is the height of a tile.
+const queries = 96
 
 // NewPooledAttention plans for up to so many images of h×w pixels, both even, whose queries and keys have depth
 // channels and whose values have width.
@@ -28,18 +26,20 @@ func NewPooledAttention(a *Arena, images, h, w, depth, width int) PooledAttentio
 	}
 	p := PooledAttention{pixels: h * w, depth: depth, width: width, h: h, w: w}
 	n := p.pixels / 4
-	p.pooled = a.Take(images, n*(depth+width))
-	p.keys = a.Take(images, matmul.PackedLen(n, depth))
-	p.values = a.Take(images, matmul.PackedLen(width, n))
+	p.pooled = a.Take(images*n, depth)
+	p.keys = a.Take(images, attention.KeysLen(n, depth))
+	p.values = a.Take(images*n, width)
 	return p
 }
 
 // Scratch is how much a Device must Reserve to run p.
-func (p *PooledAttention) Scratch() int { return p.queries() * p.pixels / 4 }
+func (p *PooledAttention) Scratch() int { return attention.PooledWork(p.pixels / 4) }
 
 type poolKeysJob struct {
-	x Tensor
-	p *PooledAttention
+	x    Tensor
+	p    *PooledAttention
+	rows int // of the pooled map, of a tile
+	down int // tiles of an image
 }
 
 type pooledJob struct {
@@ -57,34 +57,40 @@ func (d *Device) PooledAttention(dst, x Tensor, p *PooledAttention) {
 	if x.Cols != 2*p.depth+p.width || dst.Cols != p.width || dst.Rows != x.Rows || x.Rows != images*p.pixels || images > p.keys.Rows {
 		panic("tensor: PooledAttention shapes differ")
 	}
-	d.poolKeys = poolKeysJob{x, p}
-	d.pool.Run(&d.poolKeys, images)
+	pool := &d.poolKeys
+	*pool = poolKeysJob{x: x, p: p, rows: p.h / 2, down: 1}
+	if p.w%32 == 0 { // keys are packed by 16
+		pool.rows = min(4, p.h/2)
+		pool.down = (p.h/2 + pool.rows - 1) / pool.rows
+	}
+	d.pool.Run(pool, images*pool.down)
 	j := &d.pooled
-	*j = pooledJob{dev: d, dst: dst, x: x, p: p, rows: p.queries()}
+	*j = pooledJob{dev: d, dst: dst, x: x, p: p, rows: min(queries, p.pixels)}
 	j.down = (p.pixels + j.rows - 1) / j.rows
 	d.pool.Run(j, images*j.down)
-	*j, d.poolKeys = pooledJob{}, poolKeysJob{}
+	*j, *pool = pooledJob{}, poolKeysJob{}
 }
 
-// Tile pools and packs the keys and values of one image.
+// Tile pools some rows of one image, and packs their keys.
 func (j *poolKeysJob) Tile(i int) {
-	p, n := j.p, j.p.pixels/4
-	x := j.x.Data[i*p.pixels*j.x.Cols:]
-	pooled := p.pooled.Row(i)
-	keys, values := pooled[:n*p.depth], pooled[n*p.depth:]
-	attention.MaxPool(keys, x[p.depth:], j.x.Cols, p.h, p.w, p.depth)
-	attention.MaxPool(values, x[2*p.depth:], j.x.Cols, p.h, p.w, p.width)
-	matmul.Pack(p.keys.Row(i), keys, n, p.depth)
-	matmul.PackT(p.values.Row(i), values, p.width, n)
+	p, image, y := j.p, i/j.down, i%j.down*j.rows
+	h := min(j.rows, p.h/2-y)
+	n, first := h*p.w/2, y*p.w/2 // keys, and the first one's place in the image
+	x := j.x.Data[(image*p.pixels+2*y*p.w)*j.x.Cols:]
+	at := image*p.pixels/4 + first
+	keys, values := p.pooled.Slice(at, at+n).Data, p.values.Slice(at, at+n).Data
+	conv.MaxPool(keys, x[p.depth:], j.x.Cols, 2*h, p.w, p.depth)
+	conv.MaxPool(values, x[2*p.depth:], j.x.Cols, 2*h, p.w, p.width)
+	attention.PackKeys(p.keys.Row(image)[attention.KeysLen(first, p.depth):], keys, n, p.depth)
 }
 
 // Tile computes some queries of one image.
 func (j *pooledJob) Tile(i int) {
 	p, image, q := j.p, i/j.down, i%j.down*j.rows
-	m := min(j.rows, p.pixels-q)
+	m, n := min(j.rows, p.pixels-q), p.pixels/4
 	at := image*p.pixels + q
-	scores := j.dev.Scratch(p.Scratch())
+	work := j.dev.Scratch(p.Scratch())
 	attention.Pooled(j.dst.Data[at*p.width:], p.width, j.x.Data[at*j.x.Cols:], j.x.Cols,
-		p.keys.Row(image), p.values.Row(image), scores, m, p.pixels/4, p.depth, p.width)
-	j.dev.Return(scores)
+		p.keys.Row(image), p.values.Slice(image*n, image*n+n).Data, work, m, n, p.depth, p.width)
+	j.dev.Return(work)
 }

@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"netfusion/kernels/cpu/cputest"
-	"netfusion/kernels/matmul"
 )
 
 func normals(r *rand.Rand, n int) []float32 {
@@ -20,14 +19,16 @@ func normals(r *rand.Rand, n int) []float32 {
 func TestPooled(t *testing.T) {
 	cputest.EachForm(t, func(t *testing.T) {
 		r := rand.New(rand.NewPCG(1, 1))
-		for _, s := range [][4]int{{1, 1, 1, 1}, {4, 4, 1, 3}, {7, 5, 3, 17}, {13, 64, 32, 40}} { // m, n, depth, width
+		for _, s := range [][4]int{{1, 1, 1, 1}, {4, 4, 1, 3}, {7, 5, 3, 17}, {13, 64, 32, 40}, {50, 100, 32, 128}} { // m, n, depth, width
 			m, n, depth, width := s[0], s[1], s[2], s[3]
 			ldq, ldd := depth+2, width+3
 			q, key, value := normals(r, m*ldq), normals(r, n*depth), normals(r, n*width)
-			keys, values := make([]float32, matmul.PackedLen(n, depth)), make([]float32, matmul.PackedLen(width, n))
-			matmul.Pack(keys, key, n, depth)
-			matmul.PackT(values, value, width, n)
-			dst, scores := make([]float32, m*ldd), make([]float32, m*n)
+			keys, values := make([]float32, KeysLen(n, depth)), cputest.AtPageEnd[float32](t, n*width)
+			for j := 0; j < n; j += 16 {
+				PackKeys(keys[KeysLen(j, depth):], key[j*depth:], min(16, n-j), depth)
+			}
+			copy(values, value)
+			dst, scores := make([]float32, m*ldd), make([]float32, PooledWork(n))
 			for i := range dst {
 				dst[i] = float32(math.NaN())
 			}
@@ -64,37 +65,18 @@ func TestPooled(t *testing.T) {
 	})
 }
 
-func TestMaxPool(t *testing.T) {
-	r := rand.New(rand.NewPCG(2, 2))
-	for _, s := range [][3]int{{2, 2, 1}, {4, 6, 5}, {8, 2, 16}} {
-		h, w, c := s[0], s[1], s[2]
-		ldx := c + 3
-		x, dst := normals(r, h*w*ldx), make([]float32, h/2*w/2*c)
-		for i := range dst {
-			dst[i] = float32(math.NaN())
-		}
-		MaxPool(dst, x, ldx, h, w, c)
-		for i, got := range dst {
-			want := float32(math.Inf(-1))
-			for dy := range 2 {
-				for dx := range 2 {
-					y, col := i/c/(w/2)*2+dy, i/c%(w/2)*2+dx
-					want = max(want, x[(y*w+col)*ldx+i%c])
-				}
-			}
-			if got != want {
-				t.Fatalf("%v: [%d] = %v, want %v", s, i, got, want)
-			}
-		}
-	}
-}
-
 func TestPooledPanicsBeforeItWrites(t *testing.T) {
 	buf := func(n int) []float32 { return make([]float32, n) }
+	call := func(dst []float32, q, keys, values, work int) {
+		Pooled(dst, 2, buf(q), 2, buf(keys), buf(values), buf(work), 2, 2, 2, 2)
+	}
 	cputest.Refuses(t, 4, map[string]func(dst []float32){
-		"scores":   func(dst []float32) { Pooled(dst, 2, buf(4), 2, buf(32), buf(32), buf(3), 2, 2, 2, 2) },
-		"pool dst": func(dst []float32) { MaxPool(dst[:1], buf(8), 1, 2, 4, 1) },
-		"pool x":   func(dst []float32) { MaxPool(dst, buf(7), 1, 2, 4, 1) },
-		"odd":      func(dst []float32) { MaxPool(dst, buf(9), 1, 3, 2, 1) },
+		"dst":       func(dst []float32) { call(dst[:3], 4, 256, 4, 192) },
+		"q":         func(dst []float32) { call(dst, 3, 256, 4, 192) },
+		"keys":      func(dst []float32) { call(dst, 4, 255, 4, 192) },
+		"values":    func(dst []float32) { call(dst, 4, 256, 3, 192) },
+		"work":      func(dst []float32) { call(dst, 4, 256, 4, 191) },
+		"pack dst":  func(dst []float32) { PackKeys(dst, buf(4), 2, 2) },
+		"pack keys": func(dst []float32) { PackKeys(dst, buf(3), 2, 2) },
 	})
 }

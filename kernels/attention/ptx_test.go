@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"netfusion/kernels/attention"
+	"netfusion/kernels/conv"
 	. "netfusion/tensor/kerneltest"
 )
 
@@ -113,7 +114,7 @@ func TestPTXMaxPoolHasTheCPUsBits(t *testing.T) {
 		ldx := c + 3
 		x, dst, want := Normals(1, images*h*w*ldx, 1), Poison(images*h/2*w/2*c), Poison(images*h/2*w/2*c)
 		for i := range images {
-			attention.MaxPool(want[i*h/2*w/2*c:], x[i*h*w*ldx:], ldx, h, w, c)
+			conv.MaxPool(want[i*h/2*w/2*c:], x[i*h*w*ldx:], ldx, h, w, c)
 		}
 		k.Run(Size{Up(c, 128), images * h / 2 * w / 2}, Size{128}, dst, x, ldx, h, w, c)
 		Equal(t, dst, want)

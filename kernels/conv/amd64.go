@@ -62,6 +62,12 @@ func outputF4AVX2(t *outputTile)
 //go:noescape
 func outputUpF4AVX2(t *outputTile)
 
+//go:noescape
+func maxPoolAVX512(dst, x *float32, right, down, cols int)
+
+//go:noescape
+func maxPoolAVX2(dst, x *float32, right, down, cols int)
+
 // lanes is the length of a vector of the form that is selected, or 0.
 func lanes() int {
 	switch {
@@ -147,5 +153,16 @@ func (s Scheme) output(dst *patch, m []float32, ld int, r *room) {
 		outputF4AVX2(&t)
 	default:
 		outputUpF4AVX2(&t)
+	}
+}
+
+func maxPool(dst, x []float32, right, down int) {
+	switch n := lanes(); {
+	case n == 0 || len(dst) < n:
+		maxPoolGeneric(dst, x, right, down)
+	case cpu.AVX512:
+		maxPoolAVX512(&dst[0], &x[0], right, down, len(dst))
+	default:
+		maxPoolAVX2(&dst[0], &x[0], right, down, len(dst))
 	}
 }

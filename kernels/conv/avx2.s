@@ -3059,3 +3059,47 @@ outputUpF4_loop:
 outputUpF4_end:
 	VZEROUPPER
 	RET
+
+// func maxPoolAVX2(dst, x *float32, right, down, cols int)
+TEXT ·maxPoolAVX2(SB), NOSPLIT, $0-40
+	MOVQ             dst+0(FP), DI
+	MOVQ             x+8(FP), SI
+	MOVQ             right+16(FP), R8
+	MOVQ             down+24(FP), R9
+	MOVQ             cols+32(FP), CX
+	SHLQ             $2, R8                                  // in bytes
+	SHLQ             $2, R9                                  // in bytes
+	SHLQ             $2, CX                                  // in bytes
+	ADDQ             SI, R8                                  // the pixel to the right
+	LEAQ             (SI)(R9*1), R10                         // below
+	ADDQ             R8, R9                                  // and both
+	SUBQ             $32, CX
+	XORL             BX, BX
+maxPool_loop:
+	VMOVUPS          (SI)(BX*1), Y0
+	VMOVUPS          (R8)(BX*1), Y1
+	VMAXPS           Y1, Y0, Y2                              // the second if one is NaN
+	VCMPPS           $3, Y0, Y0, Y3                          // where the first is NaN
+	VBLENDVPS        Y3, Y0, Y2, Y2
+	VMOVAPS          Y2, Y0
+	VMOVUPS          (R10)(BX*1), Y1
+	VMAXPS           Y1, Y0, Y2                              // the second if one is NaN
+	VCMPPS           $3, Y0, Y0, Y3                          // where the first is NaN
+	VBLENDVPS        Y3, Y0, Y2, Y2
+	VMOVAPS          Y2, Y0
+	VMOVUPS          (R9)(BX*1), Y1
+	VMAXPS           Y1, Y0, Y2                              // the second if one is NaN
+	VCMPPS           $3, Y0, Y0, Y3                          // where the first is NaN
+	VBLENDVPS        Y3, Y0, Y2, Y2
+	VMOVAPS          Y2, Y0
+	VMOVUPS          Y0, (DI)(BX*1)
+	CMPQ             BX, CX
+	JEQ              maxPool_end
+	ADDQ             $32, BX
+	CMPQ             BX, CX
+	JLE              maxPool_loop
+	MOVQ             CX, BX                                  // the last channels
+	JMP              maxPool_loop
+maxPool_end:
+	VZEROUPPER
+	RET

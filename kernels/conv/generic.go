@@ -60,3 +60,10 @@ func dot(weights []float64, x []float32) float32 {
 	}
 	return sum
 }
+
+// maxPoolGeneric writes the largest of a pixel of x and those to the right of it, below it, and both.
+func maxPoolGeneric(dst, x []float32, right, down int) {
+	for j := range dst {
+		dst[j] = max(x[j], x[right+j], x[down+j], x[down+right+j])
+	}
+}

@@ -118,6 +118,7 @@ func main() {
 			v.input(s)
 			v.output(s)
 		}
+		v.maxPool()
 		v.Write(path)
 	}
 }
@@ -203,6 +204,40 @@ func (v vector) output(s scheme) {
 		})
 	}
 	v.end(label)
+}
+
+// maxPool writes the largest of four pixels; a NaN is kept.
+func (v vector) maxPool() {
+	v.Func("maxPool"+v.name+"(dst, x *float32, right, down, cols int)", 40)
+	v.Op("", "MOVQ", "dst+0(FP)", "DI")
+	v.Op("", "MOVQ", "x+8(FP)", "SI")
+	v.Op("", "MOVQ", "right+16(FP)", "R8")
+	v.Op("", "MOVQ", "down+24(FP)", "R9")
+	v.Op("", "MOVQ", "cols+32(FP)", "CX")
+	for _, r := range []string{"R8", "R9", "CX"} {
+		v.Op("in bytes", "SHLQ", "$2", r)
+	}
+	v.Op("the pixel to the right", "ADDQ", "SI", "R8")
+	v.Op("below", "LEAQ", "(SI)(R9*1)", "R10")
+	v.Op("and both", "ADDQ", "R8", "R9")
+	v.Op("", "SUBQ", fmt.Sprintf("$%d", v.bytes()), "CX")
+	v.Op("", "XORL", "BX", "BX")
+	v.Label("maxPool_loop")
+	v.Op("", "VMOVUPS", "(SI)(BX*1)", v.r(0))
+	for _, pixel := range []string{"R8", "R10", "R9"} {
+		v.Op("", "VMOVUPS", "("+pixel+")(BX*1)", v.r(1))
+		v.Op("the second if one is NaN", "VMAXPS", v.r(1), v.r(0), v.r(2))
+		if v.lanes == 16 {
+			v.Op("where the first is NaN", "VCMPPS", "$3", v.r(0), v.r(0), "K1")
+			v.Op("", "VMOVAPS", v.r(0), "K1", v.r(2))
+		} else {
+			v.Op("where the first is NaN", "VCMPPS", "$3", v.r(0), v.r(0), v.r(3))
+			v.Op("", "VBLENDVPS", v.r(3), v.r(0), v.r(2), v.r(2))
+		}
+		v.Op("", "VMOVAPS", v.r(2), v.r(0))
+	}
+	v.Op("", "VMOVUPS", v.r(0), "(DI)(BX*1)")
+	v.end("maxPool")
 }
 
 // finish computes max(low, scale·r + offset); a NaN passes, since it is the operand that VMAXPS returns.
