@@ -181,12 +181,12 @@ func (e *evaluator) trainUnconditional(ctx context.Context, l *lesson, c flow.Co
 		return nil, err
 	}
 	if file == "" {
-		return run.Best(), nil
+		return run.Result(), nil
 	}
-	if err := run.Best().Save(file, false); err != nil {
+	if err := run.Result().Save(file, false); err != nil {
 		return nil, err
 	}
-	return run.Best(), os.Remove(run.Checkpoint)
+	return run.Result(), os.Remove(run.Checkpoint)
 }
 
 // draw is how samples are drawn: as the pack does, unless flags say otherwise.

@@ -3,6 +3,7 @@ package flow
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"netfusion/tensor"
@@ -105,6 +106,46 @@ func TestForwardFollowsTheOracle(t *testing.T) {
 			if class != nil && math.Abs(k[i]-class[i]) > 1e-4*max(1, math.Abs(class[i])) {
 				t.Errorf("row %d: log p(e) = %v, want %v", i, k[i], class[i])
 			}
+		}
+	})
+}
+
+// A Gradient judges another Flow than its own as a Session of that does, and then trains on.
+func TestAGradientKnowsTheLikelihoodOfASession(t *testing.T) {
+	each(t, func(t *testing.T, c Config) {
+		const m = 13
+		f, err := New(c, 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		other := trained(t, c)
+		copied, err := other.Copy()
+		if err != nil {
+			t.Fatal(err)
+		}
+		x, cond := normal(m, c.dims(), 1), normal(m, c.Cond, 2)
+		want, wantClass := make([]float64, m), make([]float64, m)
+		session(t, other, 5, 2).LogProb(want, wantClass, x, cond)
+		dev := tensor.CPU(2)
+		defer dev.Close()
+		g, err := f.NewGradient(dev, m, Regularisation{Dropout: 0.5, Noise: 1}, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before, _ := g.Step(x, cond, 1)
+		mean := slices.Clone(f.buffers[0].data)
+		z, class := make([]float64, m), make([]float64, m)
+		g.LogProb(copied, z, class, x, cond)
+		for i := range z {
+			if math.Abs(z[i]-want[i]) > 1e-4*max(1, math.Abs(want[i])) || math.Abs(class[i]-wantClass[i]) > 1e-4*max(1, math.Abs(wantClass[i])) {
+				t.Errorf("row %d: %v + %v, want %v + %v", i, z[i], class[i], want[i], wantClass[i])
+			}
+		}
+		if !slices.Equal(mean, f.buffers[0].data) {
+			t.Error("the running averages have moved")
+		}
+		if after, _ := g.Step(x, cond, 1); after != before {
+			t.Errorf("after that the loss of a step is %v, and was %v", after, before)
 		}
 	})
 }

@@ -56,6 +56,17 @@ type Gradient struct {
 	residual  lossJob
 }
 
+// Copy returns a Flow of the same weights, which nobody packs until a Session runs it.
+func (f *Flow) Copy() (*Flow, error) {
+	if f.lean {
+		return nil, errors.New("flow: a flow that was loaded for sessions cannot be copied")
+	}
+	c, b := layout(f.Config, 0, false)
+	c.allocate(b)
+	copy(c.values, f.values)
+	return c, c.CopyBuffers(f)
+}
+
 // Regularisation keeps a small training set from being learnt by heart. Both parts are drawn afresh in every step.
 type Regularisation struct {
 	Dropout float32 // probability, rounded down to a multiple of 1/256, that a hidden unit is left out
@@ -210,13 +221,40 @@ func (g *Gradient) Step(x, c tensor.Tensor, step uint64) (z, class float64) {
 	return z, class
 }
 
+// LogProb computes what Session.LogProb does for up to the Gradient's rows, by the weights of f, a Flow of the same Config: it needs
+// neither a Session nor the packed networks that would come with one.
+func (g *Gradient) LogProb(f *Flow, z, class []float64, x, c tensor.Tensor) {
+	if f.Config != g.flow.Config || f.lean {
+		panic("flow: a gradient of another flow")
+	}
+	trained := g.flow
+	g.flow, g.frozen = f, true
+	m := g.forward(x, c)
+	for r, v := range g.loss[:m] {
+		z[r] = -v
+	}
+	if f.Config.Classes > 0 && class != nil {
+		logits := g.classLogits()
+		for r := range m {
+			class[r], _, _ = f.classLogProb(logits.Row(r), g.scores.Row(r))
+		}
+	}
+	g.flow, g.frozen = trained, false
+}
+
+// classLogits runs the class head.
+func (g *Gradient) classLogits() tensor.Tensor {
+	g.turn(g.text, g.c.Slice(0, g.m))
+	g.flow.head.forward(g, g.score, g.text, &g.head)
+	logits := g.logits.Slice(0, g.m)
+	kernel.Transpose(logits.Data, logits.Cols, g.score.Data, g.ld, logits.Cols, g.m)
+	return logits
+}
+
 // classes runs the class head forwards and backwards and returns its loss. ∂/∂logits of -log p is the prior less the posterior.
 func (g *Gradient) classes() (loss float64) {
 	f, m := g.flow, g.m
-	g.turn(g.text, g.c.Slice(0, m))
-	f.head.forward(g, g.score, g.text, &g.head)
-	logits := g.logits.Slice(0, m)
-	kernel.Transpose(logits.Data, logits.Cols, g.score.Data, g.ld, logits.Cols, m)
+	logits := g.classLogits()
 	for r := range m {
 		l, s := logits.Row(r), g.scores.Row(r)
 		logp, prior, joint := f.classLogProb(l, s)

@@ -14,7 +14,7 @@ import (
 	"netfusion/tensor"
 )
 
-// Names in a checkpoint: the three flows are under these prefixes, the optimizer's moments are slabs.
+// Names in a checkpoint: the flows are under these prefixes, the optimizer's moments are slabs.
 const (
 	flowPrefix = "flow."
 	emaPrefix  = "ema."
@@ -38,11 +38,8 @@ func (t *Trainer) Save(path string) error {
 		meta[name] = string(b)
 	}
 	var ts []safetensors.Tensor
-	for _, f := range []struct {
-		prefix string
-		flow   *flow.Flow
-	}{{flowPrefix, t.flow}, {emaPrefix, t.ema}, {bestPrefix, t.best}} {
-		for _, s := range f.flow.Tensors(false) {
+	for _, f := range t.flows() {
+		for _, s := range (*f.flow).Tensors(false) {
 			s.Name = f.prefix + s.Name
 			ts = append(ts, s)
 		}
@@ -53,6 +50,20 @@ func (t *Trainer) Save(path string) error {
 		ts = append(ts, safetensors.NewF32(peakName, shape, t.peak))
 	}
 	return safetensors.WriteFile(path, meta, ts)
+}
+
+// stored is a flow and the prefix of its names in a checkpoint.
+type stored struct {
+	prefix string
+	flow   **flow.Flow
+}
+
+func (t *Trainer) flows() []stored {
+	all := []stored{{flowPrefix, &t.flow}, {emaPrefix, &t.ema}, {bestPrefix, &t.best}}
+	if t.Options.Last {
+		all = all[:2]
+	}
+	return all
 }
 
 // fingerprints are those of the data beside the caller's.
@@ -96,10 +107,7 @@ func Resume(path string, train, validate *Data, fingerprints map[string]string, 
 	if t.state.Step < 0 || t.state.Wait < 0 {
 		return nil, fmt.Errorf("%s: step %d, %d validations without improvement", path, t.state.Step, t.state.Wait)
 	}
-	for _, f := range []struct {
-		prefix string
-		flow   **flow.Flow
-	}{{flowPrefix, &t.flow}, {emaPrefix, &t.ema}, {bestPrefix, &t.best}} {
+	for _, f := range t.flows() {
 		if *f.flow, err = flow.LoadExpert(nn.Under(file, f.prefix), []byte(meta["config"])); err != nil {
 			return nil, err
 		}

@@ -17,7 +17,9 @@ import (
 	"netfusion/tensor"
 )
 
-// Trainer is a run of training. It serves one goroutine.
+// Trainer is a run of training. It serves one goroutine. In memory it takes 20 bytes a parameter: 4 each for the weights, their
+// gradient, its two moments and the average of the weights; 4 more with AMSGrad, and 4 more unless Options.Last; and what a step
+// keeps of a batch.
 type Trainer struct {
 	Options Options
 	// Checkpoint is the file that Run saves to before the first step, when it is interrupted, when it ends, and every Every
@@ -30,15 +32,14 @@ type Trainer struct {
 	Fingerprints map[string]string
 
 	flow  *flow.Flow // being trained
-	ema   *flow.Flow // the average of its weights, as of the last validation packed
-	best  *flow.Flow // the average at its best on the validation pairs
+	ema   *flow.Flow // the average of its weights
+	best  *flow.Flow // the average at its best on the validation pairs; nil with Options.Last
 	state state
 
 	first, second, peak []float32 // moments of the gradient, laid out as flow.Values; peak with AMSGrad
 
 	dev      *tensor.Device
 	gradient *flow.Gradient
-	session  *flow.Session
 	train    *sampler
 	validate *sampler
 	update   updateJob
@@ -68,12 +69,14 @@ var none = Score{Z: math.MaxFloat64, Class: math.MaxFloat64}
 // New returns a Trainer that trains f in place on dev. f has its classes set and its closed-form layer fitted.
 func New(f *flow.Flow, train, validate *Data, o Options, dev *tensor.Device) (*Trainer, error) {
 	t := &Trainer{Options: o, flow: f, dev: dev, state: state{Last: none, Best: none}}
-	for _, copy := range []**flow.Flow{&t.ema, &t.best} {
-		c, err := flow.New(f.Config, 0)
-		if err != nil {
+	var err error
+	if t.ema, err = f.Copy(); err != nil {
+		return nil, err
+	}
+	if !o.Last {
+		if t.best, err = f.Copy(); err != nil {
 			return nil, err
 		}
-		*copy = c
 	}
 	n := len(f.Values())
 	t.first, t.second = make([]float32, n), make([]float32, n)
@@ -99,9 +102,6 @@ func (t *Trainer) prepare(train, validate *Data) (err error) {
 		return err
 	}
 	rows := min(o.Batch, 256)
-	if t.session, err = t.ema.NewSession(t.dev, rows); err != nil {
-		return err
-	}
 	t.train = newSampler(train, f, o.Seed, o.Batch)
 	t.train.drop = o.ConditionDropout
 	t.validate = newSampler(validate, f, validationSeed, rows)
@@ -114,17 +114,14 @@ func (t *Trainer) prepare(train, validate *Data) (err error) {
 // validationSeed is the same for every run, so that runs can be compared.
 const validationSeed = 0x76616c6964
 
-// Result is what training is for: Best, or with Options.Last the average of the weights at the end.
+// Result is what training is for: the average of the weights where it was best on the validation pairs, each part of the likelihood
+// at its own best step, for the class head shares no weights with the rest; or with Options.Last the average at the end.
 func (t *Trainer) Result() *flow.Flow {
 	if t.Options.Last {
 		return t.ema
 	}
 	return t.best
 }
-
-// Best is the average of the weights where it was best on the validation pairs, each part of the likelihood at its own best step:
-// the class head shares no weights with the rest. Before the first validation it has fresh weights.
-func (t *Trainer) Best() *flow.Flow { return t.best }
 
 // Flow is the flow being trained.
 func (t *Trainer) Flow() *flow.Flow { return t.flow }
@@ -213,7 +210,7 @@ func (t *Trainer) step() (z, class float64, err error) {
 
 // judge validates the average of the weights and keeps the parts of it that are better than before.
 func (t *Trainer) judge() error {
-	if err := t.ema.CopyBuffers(t.flow); err != nil { // which packs
+	if err := t.ema.CopyBuffers(t.flow); err != nil {
 		return err
 	}
 	z, class := t.score()
@@ -222,16 +219,23 @@ func (t *Trainer) judge() error {
 	t.state.Wait++
 	if z < t.state.Best.Z {
 		t.state.Best.Z, t.state.Best.StepZ, t.state.Wait = z, t.state.Step, 0
-		copy(t.best.Values()[:head], t.ema.Values()[:head])
+		t.keep(0, head)
 	}
 	if class < t.state.Best.Class {
 		t.state.Best.Class, t.state.Best.StepClass, t.state.Wait = class, t.state.Step, 0
-		copy(t.best.Values()[head:], t.ema.Values()[head:])
+		t.keep(head, len(t.flow.Values()))
 	}
-	if t.state.Wait > 0 {
+	if t.state.Wait > 0 || t.best == nil {
 		return nil
 	}
 	return t.best.CopyBuffers(t.ema)
+}
+
+// keep makes the average's parameters [from, to) the best.
+func (t *Trainer) keep(from, to int) {
+	if t.best != nil {
+		copy(t.best.Values()[from:to], t.ema.Values()[from:to])
+	}
 }
 
 // score is the weighted mean negative log-likelihood of the validation pairs over the fixed draws.
@@ -246,7 +250,7 @@ func (t *Trainer) score() (z, class float64) {
 				s.pairs[r] = min(i+r, len(pairs)-1)
 			}
 			x, c := s.draw(t.dev, uint64(draw)<<32+uint64(i/rows))
-			t.session.LogProb(t.logZ, t.logClass, x, c)
+			t.gradient.LogProb(t.ema, t.logZ, t.logClass, x, c)
 			for r := range m {
 				w := pairs[i+r].Weight
 				total += w

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -157,6 +158,57 @@ func TestSameBytesForAnyWorkersAndAfterAnInterruption(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What a run takes is known in advance, and there is no packed copy of the weights in it.
+func TestMemoryIsTwentyBytesAParameter(t *testing.T) {
+	dev := tensor.CPU(1)
+	defer dev.Close()
+	d := toy(60, 1)
+	c := flow.Config{Dialect: flow.Net2Net, Latent: 6, Cond: 5, Blocks: 6, Hidden: 256, Depth: 1, Clamp: 1, Embed: 6, EmbedWidth: 12, EmbedDepth: 1}
+	f, err := flow.New(c, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Class = nil
+	heap := func() int {
+		var s runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&s)
+		return int(s.HeapAlloc)
+	}
+	o := plain()
+	o.Batch, o.Optimizer, o.Decay, o.HeadDecay, o.Steps, o.Validate = 16, "adam", 0, 0, 3, 1
+	n := len(f.Values())
+	begin := heap()
+	g, err := f.NewGradient(dev, o.Batch, flow.Regularisation{}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	batch := heap() - begin - 4*n
+	runtime.KeepAlive(g)
+	g = nil
+	for _, c := range []struct {
+		last      bool
+		optimizer string
+		bytes     int
+	}{{true, "adam", 20}, {true, "amsgrad", 24}, {false, "adam", 24}} {
+		o.Last, o.Optimizer = c.last, c.optimizer
+		begin = heap()
+		tr, err := New(f, d, d, o, dev)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := tr.Run(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		const few = 200 << 10 // samplers, names, …
+		if took, want := heap()-begin+4*n, c.bytes*n+batch; took > want+few {
+			t.Errorf("%+v: a trainer of %d parameters takes %d bytes, want %d and %d for a batch", c, n, took, c.bytes*n, batch)
+		}
+		runtime.KeepAlive(tr)
+	}
+	runtime.KeepAlive(f)
 }
 
 func TestACheckpointThatCannotBeSavedIsAnErrorAtOnce(t *testing.T) {
@@ -368,7 +420,7 @@ func recovered(t *testing.T, c flow.Config, o Options, train, validate, fresh *D
 	if err := tr.Run(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	s, err := tr.Best().NewSession(dev, 256)
+	s, err := tr.Result().NewSession(dev, 256)
 	if err != nil {
 		t.Fatal(err)
 	}
