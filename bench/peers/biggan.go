@@ -11,11 +11,15 @@ import (
 
 // bigganCase makes one image: model=FOLDER precision=P threads=N.
 func bigganCase(a arguments) (func() ([]float32, error), error) {
+	p, err := a.precision()
+	if err != nil {
+		return nil, err
+	}
 	dev, err := a.device()
 	if err != nil {
 		return nil, err
 	}
-	m, err := biggan.Open(filepath.Join(a["model"], "model.safetensors"), tensor.F32)
+	m, err := biggan.Open(filepath.Join(a["model"], "model.safetensors"), p)
 	if err != nil {
 		return nil, err
 	}

@@ -9,7 +9,8 @@ from collections.abc import Callable
 import numpy as np
 
 HERE = pathlib.Path(__file__).parent
-PRECISIONS = ("f32", "bf16", "int8")
+PRECISIONS = {"f32": 4, "bf16": 2, "int8": 1}  # bytes of a weight
+MEMORY = 192 << 20  # bytes that no cache holds
 
 
 @dataclasses.dataclass
@@ -17,6 +18,7 @@ class Contestant:
     precision: str
     form: str
     command: list
+    tolerance: float | None  # None means the case's
 
 
 @dataclasses.dataclass
@@ -29,9 +31,9 @@ class Case:
     prepare: Callable[[], None]
 
 
-def contestant(*command, precision="f32", form="", **words):
+def contestant(*command, precision="f32", form="", tolerance=None, **words):
     extra = {"form": form} if form else {}
-    return Contestant(precision, form, [*command, *(f"{k}={v}" for k, v in {**words, "precision": precision, **extra}.items())])
+    return Contestant(precision, form, [*command, *(f"{k}={v}" for k, v in {**words, "precision": precision, **extra}.items())], tolerance)
 
 
 def all(env, minilm):
@@ -68,10 +70,10 @@ def matmuls(ours, onednn, numbers, prepare):
     """Layers by outputs n and inputs k: MiniLM's, BERT-base's, one of BigGAN's, the flow's. Warm, and one row with the weights from memory."""
     for n, k in ((1152, 384), (1536, 384), (384, 1536), (3072, 768), (512, 2048), (1024, 1024)):
         for m in (1, 8, 16, 32, 128, 1024, 0):
-            copies = 1 if m else (256 << 20) // (n * k) + 1  # at least 256 MB in any precision
-            words = dict(data=numbers, m=m or 1, n=n, k=k, copies=copies)
+            words = dict(data=numbers, m=m or 1, n=n, k=k)
             yield Case(f"matmul/n={n},k={k}/m={m or '1,memory'}",
-                       [contestant(program, "matmul", precision=p, **words) for p in PRECISIONS for program in (onednn, ours)],
+                       [contestant(program, "matmul", precision=p, copies=1 if m else MEMORY // (n * k * size) + 1, **words)
+                        for p, size in PRECISIONS.items() for program in (onednn, ours)],
                        0.02, {"f32": 1e-5, "bf16": 0.01, "int8": 0.03}, {p: p for p in PRECISIONS}, prepare)
 
 
@@ -86,7 +88,8 @@ def convolutions(ours, onednn, winograd, numbers, prepare):
 
 
 def berts(name, model, prepare, ours, python, data):
-    """Sentence encoders: texts × tokens."""
+    """Sentence encoders: texts × tokens. onnxruntime's int8 has a scale for a matrix, ours one for a row; with one for a row its results are three
+    times as close, but it is slower."""
     for texts, tokens in ((1, 8), (1, 16), (1, 32), (1, 128), (32, 32)):
         file = data / f"texts-{name}-{texts}x{tokens}.txt"
 
@@ -99,8 +102,9 @@ def berts(name, model, prepare, ours, python, data):
         yield Case(f"bert/{name}/{texts}x{tokens}",
                    [contestant(*ort, form="fused", cache=data, **words), contestant(*ort, form="raw", cache=data, **words), contestant(ours, "bert", **words),
                     contestant(ours, "bert", precision="bf16", **words),
-                    contestant(*ort, precision="int8", form="fused", cache=data, **words), contestant(ours, "bert", precision="int8", **words)],
-                   0.15, {"f32": 1e-5, "bf16": 0.05, "int8": 0.5}, {"f32": "f32", "bf16": "f32", "int8": "int8"}, both)
+                    contestant(*ort, precision="int8", form="fused", tolerance=0.7, cache=data, **words),
+                    contestant(ours, "bert", precision="int8", **words)],
+                   0.15, {"f32": 1e-5, "bf16": 0.05, "int8": 0.15}, {"f32": "f32", "bf16": "f32", "int8": "int8"}, both)
 
 
 def sentences(file, vocabulary, texts, tokens):

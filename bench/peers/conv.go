@@ -9,6 +9,10 @@ import (
 // convCase is a 3×3 convolution of one map x [size][size][in]: data=FILE in=C out=C size=S precision=P threads=N. The filter is
 // [out][3][3][in].
 func convCase(a arguments) (func() ([]float32, error), error) {
+	p, err := a.precision()
+	if err != nil {
+		return nil, err
+	}
 	dev, err := a.device()
 	if err != nil {
 		return nil, err
@@ -27,7 +31,7 @@ func convCase(a arguments) (func() ([]float32, error), error) {
 	if err := errors.Join(errW, errX); err != nil {
 		return nil, err
 	}
-	f := tensor.NewFilter(tensor.F32, w, tensor.ConvShape{Out: out, In: in, Size: 3, Stride: 1, H: size, W: size})
+	f := tensor.NewFilter(p, w, tensor.ConvShape{Out: out, In: in, Size: 3, Stride: 1, H: size, W: size})
 	dev.Reserve(f.Scratch(size, size))
 	dst, source := tensor.New(size*size, out), tensor.Of(size*size, in, x)
 	return func() ([]float32, error) {

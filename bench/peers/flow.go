@@ -15,7 +15,11 @@ var published = flow.Config{Dialect: flow.Net2Net, Latent: 268, Cond: 768, Block
 
 // flowCase draws rows from given residuals: model=FILE data=FILE rows=R precision=P threads=N.
 func flowCase(a arguments) (func() ([]float32, error), error) {
-	in, err := a.flow()
+	p, err := a.precision()
+	if err != nil {
+		return nil, err
+	}
+	in, err := a.flow(func(path string) (*flow.Flow, error) { return flow.OpenPacked(path, p) })
 	if err != nil {
 		return nil, err
 	}
@@ -32,7 +36,7 @@ func flowCase(a arguments) (func() ([]float32, error), error) {
 
 // trainCase is a step of training, and its result the loss before it: model=FILE data=FILE rows=R threads=N.
 func trainCase(a arguments) (func() ([]float32, error), error) {
-	in, err := a.flow()
+	in, err := a.flow(flow.Open)
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +76,7 @@ type flowInput struct {
 }
 
 // flow opens the model, which it makes if it is not there.
-func (a arguments) flow() (in flowInput, err error) {
+func (a arguments) flow(open func(path string) (*flow.Flow, error)) (in flowInput, err error) {
 	s, err := a.numbers("rows")
 	if err != nil {
 		return in, err
@@ -83,7 +87,7 @@ func (a arguments) flow() (in flowInput, err error) {
 	if err := writeFlow(a["model"]); err != nil {
 		return in, err
 	}
-	if in.flow, err = flow.Open(a["model"]); err != nil {
+	if in.flow, err = open(a["model"]); err != nil {
 		return in, err
 	}
 	data, err := readRandom(a["data"])

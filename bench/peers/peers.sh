@@ -5,7 +5,7 @@ cd "$(dirname "$0")/../.."
 
 usage() {
 	cat <<'TEXT'
-usage: ./build.sh peers -env FOLDER [-minilm FOLDER] [-only PATTERN] [-threads "1 2"] [-rounds 9] [-out FILE]
+usage: ./build.sh peers -env FOLDER [-minilm FOLDER] [-only PATTERN] [-threads "1 2"] [-rounds 9] [-busy] [-out FILE]
        ./build.sh peers -env FOLDER -list
 
   -env      a folder outside this one, for a virtual environment with onnxruntime, oneDNN and PyTorch, our own program and random
@@ -13,6 +13,7 @@ usage: ./build.sh peers -env FOLDER [-minilm FOLDER] [-only PATTERN] [-threads "
   -minilm   checkpoint of all-MiniLM-L6-v2; without it its cases are left out
   -only     cases whose name matches, such as '^bert/' or 'matmul/.*m=1,'
   -rounds   how often each contestant runs at least
+  -busy     count disturbed rounds too, to try things out; the results say so, and no table shows them
   -out      where results go, a line of JSON for each case, behind those of before; default bench/results/peers-PROCESSOR.jsonl
   -list     the names of the cases
 
