@@ -182,12 +182,30 @@ type block struct{ j, cols, p, steps int }
 // panels returns the number of panels.
 func (b *block) panels() int { return (b.cols + Width - 1) / Width }
 
-// weights returns where the block's first panel has step s of k.
-func (p *product) weights(b *block, s int) unsafe.Pointer {
-	return unsafe.Add(p.w, (b.j/Width*p.steps+s)*line)
+// weights returns where the block's first panel has its first step.
+func (p *product) weights(b *block) unsafe.Pointer {
+	return unsafe.Add(p.w, (b.j/Width*p.steps+b.p)*line)
 }
 
+// A fetch is what comes into L2 while a block is multiplied: for each of its panels and steps one line.
+type fetch struct {
+	at          unsafe.Pointer // nil: nothing
+	panel, step int            // bytes from one to the next
+}
+
+// linear fetches what follows at in memory, in order, which is what the memory is fastest at.
+func (b *block) linear(at unsafe.Pointer) fetch { return fetch{at, line, line * b.panels()} }
+
 func (p *product) multiply(j0, j1 int) {
+	if p.e.Residual != nil {
+		var sums [maxSums]float32 // of one tile, while dst may still hold the residual
+		p.blocks(j0, j1, &sums)
+		return
+	}
+	p.blocks(j0, j1, nil)
+}
+
+func (p *product) blocks(j0, j1 int, sums *[maxSums]float32) {
 	rows, panels := p.form.shape(p.m, j1-j0)
 	steps := maxSteps
 	if p.m <= rows || p.e.Residual != nil { // with a residual, dst cannot hold partial sums
@@ -199,23 +217,30 @@ func (p *product) multiply(j0, j1 int) {
 			next := b
 			if next.p += steps; next.p >= p.steps {
 				next.p, next.j = 0, j+b.cols
-				next.cols = min(panels*Width, p.n-next.j) // beyond j1: that is what the next call takes
 			}
-			next.steps = min(steps, p.steps-next.p)
-			p.block(&b, &next, rows)
+			var ahead fetch
+			switch {
+			case next.j >= j1 && len(p.e.Next) > 0:
+				ahead = b.linear(unsafe.Pointer(&p.e.Next[0]))
+			case next.j >= p.n: // beyond j1 there may be what the next call takes
+			case b.steps == p.steps:
+				ahead = b.linear(p.weights(&next))
+			default:
+				ahead = fetch{p.weights(&next), p.steps * line, line}
+			}
+			p.block(&b, ahead, rows, sums)
 		}
 	}
 }
 
 // block adds to dst the products with b and, after the last step of k, finishes the outputs.
-// Each pass takes up to maxRows rows and fetches its share of next, so that the memory works all the time,
+// Each pass takes up to maxRows rows and fetches its share of what comes next, so that the memory works all the time,
 // not only while the first rows pass.
-func (p *product) block(b, next *block, maxRows int) {
-	var sums [maxSums]float32 // of one tile, where dst may still hold the residual
+func (p *product) block(b *block, next fetch, maxRows int, sums *[maxSums]float32) {
 	e, ldd := p.e, p.ldd
 	done := b.p+b.steps == p.steps
 	t := tile{
-		ldd: 4 * ldd, ldx: p.ldx, w: p.weights(b, b.p), panel: p.steps * line, steps: b.steps,
+		ldd: 4 * ldd, ldx: p.ldx, w: p.weights(b), panel: p.steps * line, steps: b.steps,
 		panels: b.panels(), last: b.cols - (b.panels()-1)*Width,
 	}
 	passes := (p.m + maxRows - 1) / maxRows
@@ -233,9 +258,12 @@ func (p *product) block(b, next *block, maxRows int) {
 			t.start = &e.Bias[b.j]
 		}
 		t.ahead, t.aheadPanel, t.aheadStep = t.w, 0, 0
-		if next.cols > 0 && pass < share {
-			t.ahead = p.weights(next, next.p+next.steps*pass/share)
-			t.aheadPanel, t.aheadStep = t.panel, line/share
+		if next.at != nil && pass < share {
+			t.ahead = unsafe.Add(next.at, next.step*b.steps*pass/share)
+			t.aheadPanel, t.aheadStep = next.panel, next.step/share
+			if next.panel == line {
+				t.aheadPanel /= share
+			}
 		}
 		p.form.run(&t)
 		if done && p.w8 != nil {

@@ -43,12 +43,16 @@ func (a Act) Apply(x []float32) {
 	}
 }
 
-// Epilogue is what F32 does to each output after the product. A nil *Epilogue does nothing.
+// Epilogue is what is done to each output after the product. A nil *Epilogue does nothing.
 type Epilogue struct {
 	Bias     []float32 // [n], or nil
 	Act      Act
 	Residual []float32 // [m][n] with row stride LdRes, added after Act, or nil; may be dst itself
 	LdRes    int
+
+	// Next is memory that will be read next, such as the weights of the product that follows: its beginning comes into the
+	// cache while the last outputs are computed, so that the memory does not idle in between. It may be nil.
+	Next []byte
 }
 
 // F32 computes, for 0 <= i < m and j0 <= j < j1,

@@ -301,6 +301,7 @@ func staysWithin(t *testing.T, floats func(testing.TB, int) []float32, halves fu
 					BF16(dst, n, xh, even(k), wh, m, n, k, 0, n, e)
 					I8(dst, n, x8, w8, m, n, k, 0, n, e)
 					e.Residual, e.LdRes = floats(t, m*n), n
+					e.Next = bytes(t, 1+n%3)
 				}
 			}
 		}
