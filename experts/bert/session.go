@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"netfusion/kernels/embedding"
 	"netfusion/kernels/matmul"
 	"netfusion/nn"
 	"netfusion/tensor"
@@ -29,7 +28,9 @@ type Session struct {
 	qkv   tensor.Tensor // [room][3·Hidden]
 	inner tensor.Tensor // [room][Intermediate]
 
-	gelu geluJob
+	embeddings embedJob
+	gelu       geluJob
+	pooling    poolJob
 }
 
 // SessionOptions size a Session; the zero value suits one text at a time.
@@ -75,7 +76,7 @@ func (m *Model) NewSession(dev *tensor.Device, o SessionOptions) (*Session, erro
 		}
 	}
 	dev.ReserveAttention(min(o.Tokens, c.MaxPositions), c.Hidden/c.Heads)
-	s.gelu.s = s
+	s.embeddings.s, s.gelu.s, s.pooling.s = s, s, s
 	return s, nil
 }
 
@@ -183,10 +184,7 @@ func (s *Session) flush(ctx context.Context, dst []float32) error {
 	if err != nil {
 		return err
 	}
-	n := s.m.Width()
-	for i := range len(s.starts) - 1 {
-		s.r.pool(dst[i*n:][:n], x.Slice(int(s.starts[i]), int(s.starts[i+1])))
-	}
+	s.pool(dst, x)
 	return nil
 }
 
@@ -194,14 +192,13 @@ func (s *Session) flush(ctx context.Context, dst []float32) error {
 func (s *Session) forward(ctx context.Context, last int) (tensor.Tensor, error) {
 	m, n := s.m, len(s.ids)
 	x, a, qkv, inner := s.x.Slice(0, n), s.a.Slice(0, n), s.qkv.Slice(0, n), s.inner.Slice(0, n)
-	s.lookUp(x)
-	s.layerNorm(x, tensor.Tensor{}, m.norm)
+	s.embed(x)
 	for i := range m.layers[:last] {
 		if err := ctx.Err(); err != nil {
 			return tensor.Tensor{}, err
 		}
 		l := &m.layers[i]
-		l.qkv.Forward(s.dev, qkv, x, 0)
+		l.qkv.Forward(s.dev, qkv, x, matmul.None)
 		s.dev.Attention(a, qkv, s.starts, m.Config.Heads)
 		out := qkv.Front(n, x.Cols)
 		l.out.Forward(s.dev, out, a, matmul.None)
@@ -216,14 +213,7 @@ func (s *Session) forward(ctx context.Context, last int) (tensor.Tensor, error) 
 	return x, nil
 }
 
-// lookUp sets x to the sum of each token's word, position and type.
-func (s *Session) lookUp(x tensor.Tensor) {
-	m := s.m
-	if m.words.I8 != nil {
-		embedding.I8Rows(x.Data, m.words.I8, m.words.Scale, s.ids, x.Cols)
-	} else {
-		embedding.F32(x.Data, m.words.F32, s.ids, x.Cols)
-	}
-	embedding.Add(x.Data, m.positions, s.places, x.Cols)
-	embedding.Add(x.Data, m.types, s.types[:x.Rows], x.Cols)
+// layerNorm sets x to the normalised x + residual.
+func (s *Session) layerNorm(x, residual tensor.Tensor, n norm) {
+	s.dev.LayerNorm(x, x, residual, n.gamma, n.beta, s.m.Config.Epsilon)
 }
