@@ -9,6 +9,8 @@ import (
 	. "netfusion/tensor/kerneltest"
 )
 
+func TestMain(m *testing.M) { Main(m, activation.PTX) }
+
 // points go through the whole range of float32, densely where the functions bend, with all that is special.
 func points() []float32 {
 	inf := float32(math.Inf(1))
@@ -47,7 +49,7 @@ func TestPTXKeepsTheErrorBounds(t *testing.T) {
 		t.Run(f.entry, func(t *testing.T) {
 			x := points()
 			dst := Poison(len(x))
-			Load(t, activation.PTX, f.entry, 0).Run(Size{Up(len(x), 256)}, Size{256}, append([]any{dst, x, len(x)}, f.rest...)...)
+			Load(t, activation.PTX, f.entry).Run(Size{Up(len(x), 256)}, Size{256}, append([]any{dst, x, len(x)}, f.rest...)...)
 			Near(t, dst, func(i int) (float64, float64) {
 				x := float64(x[i])
 				y := f.f(x)
@@ -64,7 +66,7 @@ func TestPTXKeepsTheErrorBounds(t *testing.T) {
 }
 
 func TestPTXSoftmaxIsTheCPUs(t *testing.T) {
-	k := Load(t, activation.PTX, "activation_softmax", 0)
+	k := Load(t, activation.PTX, "activation_softmax")
 	for _, s := range []struct{ rows, cols, ld int }{{1, 1, 1}, {3, 31, 33}, {5, 32, 32}, {6, 200, 201}, {2, 1000, 1000}} {
 		x := Normals(1, s.rows*s.ld, 4)
 		want := slices.Clone(x)

@@ -9,8 +9,10 @@ import (
 	. "netfusion/tensor/kerneltest"
 )
 
+func TestMain(m *testing.M) { Main(m, affine.PTX) }
+
 func TestPTXReLUIsTheCPUs(t *testing.T) {
-	k := Load(t, affine.PTX, "affine_relu", 0)
+	k := Load(t, affine.PTX, "affine_relu")
 	for _, s := range []struct{ images, pixels, cols, ld int }{{1, 1, 1, 1}, {2, 3, 130, 131}, {3, 4, 64, 70}} {
 		rows := s.images * s.pixels
 		x, dst, want := Normals(1, rows*s.ld, 1), Poison(rows*s.ld), Poison(rows*s.ld)
@@ -34,7 +36,7 @@ func TestPTXReLUIsTheCPUs(t *testing.T) {
 }
 
 func TestPTXFoldHasTheCPUsBits(t *testing.T) {
-	k := Load(t, affine.PTX, "affine_fold", 0)
+	k := Load(t, affine.PTX, "affine_fold")
 	for _, n := range []int{1, 128, 301} {
 		const images = 2
 		mean, invStd, bias := Normals(1, n, 1), Normals(2, n, 1), Normals(3, n, 1)

@@ -10,6 +10,8 @@ import (
 	. "netfusion/tensor/kerneltest"
 )
 
+func TestMain(m *testing.M) { Main(m, attention.PTX) }
+
 // rows is a matrix with a row stride.
 type rows struct {
 	at []float32
@@ -69,7 +71,7 @@ func TestPTXTexts(t *testing.T) {
 			for i := range c.starts[1:] {
 				longest = max(longest, int(c.starts[i+1]-c.starts[i]))
 			}
-			Load(t, attention.PTX, c.entry, 0).Run(Size{Up(longest, 64), c.heads, len(c.starts) - 1}, Size{128},
+			Load(t, attention.PTX, c.entry).Run(Size{Up(longest, 64), c.heads, len(c.starts) - 1}, Size{128},
 				dst, ldd, q, k, v, ld, c.starts, c.depth)
 			for text := range c.starts[1:] {
 				begin, end := int(c.starts[text]), int(c.starts[text+1])
@@ -89,7 +91,7 @@ func TestPTXTexts(t *testing.T) {
 }
 
 func TestPTXPooled(t *testing.T) {
-	kernel := Load(t, attention.PTX, "attention_pooled", 0)
+	kernel := Load(t, attention.PTX, "attention_pooled")
 	for _, c := range []struct{ images, queries, keys, depth, width int }{{1, 1, 1, 1, 1}, {2, 70, 33, 16, 72}, {3, 5, 64, 64, 64}} {
 		ldq, ldk, ldv, ldd := c.depth+3, c.depth+1, c.width+2, c.width+1
 		q, k := Normals(1, c.images*c.queries*ldq, 1/math.Pow(float64(c.depth), 0.25)), Normals(2, c.images*c.keys*ldk, 1)
@@ -108,7 +110,7 @@ func TestPTXPooled(t *testing.T) {
 }
 
 func TestPTXMaxPoolHasTheCPUsBits(t *testing.T) {
-	k := Load(t, attention.PTX, "attention_maxpool", 0)
+	k := Load(t, attention.PTX, "attention_maxpool")
 	for _, s := range [][4]int{{1, 2, 2, 1}, {2, 4, 6, 130}} {
 		images, h, w, c := s[0], s[1], s[2], s[3]
 		ldx := c + 3

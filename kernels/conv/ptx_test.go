@@ -11,6 +11,8 @@ import (
 	. "netfusion/tensor/kerneltest"
 )
 
+func TestMain(m *testing.M) { Main(m, conv.PTX) }
+
 // A layer is one use of the kernels, with its meaning in float64.
 type layer struct {
 	images, h, w, c, n  int
@@ -142,7 +144,7 @@ func TestPTX(t *testing.T) {
 		tile  int
 		u     float64 // of an operand, and of sums of folded weights
 	}{{"conv_f32", 64, 0x1p-24}, {"conv_tf32_t64", 64, 0x1p-11}, {"conv_tf32_t128", 128, 0x1p-11}, {"conv_bf16_t64", 64, 0x1p-8}, {"conv_bf16_t128", 128, 0x1p-8}} {
-		kernel := Load(t, conv.PTX, k.entry, 0)
+		kernel := Load(t, conv.PTX, k.entry)
 		for i, l := range layers {
 			if k.tile == 128 && i != 1 && i != 3 {
 				continue // what differs from the smaller tile is the same everywhere

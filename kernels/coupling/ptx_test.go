@@ -9,6 +9,8 @@ import (
 	. "netfusion/tensor/kerneltest"
 )
 
+func TestMain(m *testing.M) { Main(m, coupling.PTX) }
+
 // couplings are rows, values and the matrices' strides.
 var couplings = []struct{ rows, n, ldy, ldx, ldr int }{{1, 1, 1, 1, 1}, {2, 31, 31, 40, 62}, {5, 32, 33, 32, 64}, {6, 201, 201, 203, 410}}
 
@@ -32,8 +34,8 @@ func compare(t *testing.T, got, want []float32, rows, n, ld int) {
 }
 
 func TestPTXForwardInverseAndBackwardAreTheCPUs(t *testing.T) {
-	forward, inverse := Load(t, coupling.PTX, "coupling_forward", 0), Load(t, coupling.PTX, "coupling_inverse", 0)
-	backward := Load(t, coupling.PTX, "coupling_backward", 0)
+	forward, inverse := Load(t, coupling.PTX, "coupling_forward"), Load(t, coupling.PTX, "coupling_inverse")
+	backward := Load(t, coupling.PTX, "coupling_backward")
 	for _, c := range couplings {
 		x, raw, shift := Normals(1, c.rows*c.ldx, 1), Normals(2, c.rows*c.ldr, 2), Normals(3, c.rows*c.ldr, 1)
 		y, s, logdet := Poison(c.rows*c.ldy), Poison(c.rows*c.n), Normals(4, c.rows, 1)

@@ -9,6 +9,8 @@ import (
 	. "netfusion/tensor/kerneltest"
 )
 
+func TestMain(m *testing.M) { Main(m, embedding.PTX) }
+
 func TestPTXRowsHaveTheCPUsBits(t *testing.T) {
 	const rows = 9
 	ids := []int32{8, 0, 3, 3}
@@ -20,19 +22,19 @@ func TestPTXRowsHaveTheCPUsBits(t *testing.T) {
 		}
 		dst, want := Poison(len(ids)*n), Poison(len(ids)*n)
 		embedding.I8Rows(want, q, scale, ids, n)
-		Load(t, embedding.PTX, "embedding_i8", 0).Run(grid, block, dst, q, scale, ids, n)
+		Load(t, embedding.PTX, "embedding_i8").Run(grid, block, dst, q, scale, ids, n)
 		Equal(t, dst, want)
 		embedding.Add(want, table, ids, n)
-		Load(t, embedding.PTX, "embedding_add", 0).Run(grid, block, dst, table, ids, n)
+		Load(t, embedding.PTX, "embedding_add").Run(grid, block, dst, table, ids, n)
 		Equal(t, dst, want)
 		embedding.F32(want, table, ids, n)
-		Load(t, embedding.PTX, "embedding_f32", 0).Run(grid, block, dst, table, ids, n)
+		Load(t, embedding.PTX, "embedding_f32").Run(grid, block, dst, table, ids, n)
 		Equal(t, dst, want)
 	}
 }
 
 func TestPTXPool(t *testing.T) {
-	k := Load(t, embedding.PTX, "embedding_pool", 0)
+	k := Load(t, embedding.PTX, "embedding_pool")
 	starts := []int32{0, 1, 4, 11}
 	for _, n := range []int{1, 32, 300} {
 		x := Normals(1, 11*n, 1)

@@ -8,8 +8,10 @@ import (
 	. "netfusion/tensor/kerneltest"
 )
 
+func TestMain(m *testing.M) { Main(m, groupnorm.PTX) }
+
 func TestPTXIsTheCPUs(t *testing.T) {
-	k := Load(t, groupnorm.PTX, "groupnorm_f32", 0)
+	k := Load(t, groupnorm.PTX, "groupnorm_f32")
 	const eps, slope = 1e-5, 0.2
 	for _, s := range []struct{ images, pixels, channels, groups int }{{1, 1, 2, 1}, {2, 50, 12, 4}, {3, 7, 5, 5}, {1, 64, 32, 2}} {
 		size := s.pixels * s.channels

@@ -8,9 +8,11 @@ import (
 	. "netfusion/tensor/kerneltest"
 )
 
+func TestMain(m *testing.M) { Main(m, layernorm.PTX) }
+
 // The row's mean is up to a thousand times its spread. An error of 1e-6 of the product with gamma is 17 roundings.
 func TestPTXIsTheCPUs(t *testing.T) {
-	k := Load(t, layernorm.PTX, "layernorm_f32", 0)
+	k := Load(t, layernorm.PTX, "layernorm_f32")
 	const eps, leaky = 1e-5, 3
 	for _, s := range []struct{ rows, n int }{{1, 1}, {1, 2}, {3, 31}, {5, 32}, {2, 384}, {3, 1027}} {
 		x, residual, gamma, beta := Normals(1, s.rows*s.n, 1), Normals(2, s.rows*s.n, 1), Normals(3, s.n, 1), Normals(4, s.n, 1)

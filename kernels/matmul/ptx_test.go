@@ -1,15 +1,20 @@
 package matmul_test
 
 import (
+	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"testing"
 
 	"netfusion/kernels/activation"
 	"netfusion/kernels/matmul"
 	"netfusion/kernels/quantize"
 	. "netfusion/tensor/kerneltest"
+	"netfusion/tensor/ptx"
 )
+
+func TestMain(m *testing.M) { Main(m, matmul.PTX) }
 
 // A product is one launch: its operands as the CPU has them, and as the kernel does.
 type product struct {
@@ -145,7 +150,7 @@ func each(t *testing.T, shapes [][3]int, align int, f func(t *testing.T, p produ
 func tiles(p product, tile int) Size { return Size{Up(p.n, tile), Up(p.m, tile)} }
 
 func TestPTXFloat32(t *testing.T) {
-	k := Load(t, matmul.PTX, "matmul_f32", 0)
+	k := Load(t, matmul.PTX, "matmul_f32")
 	each(t, ragged, 4, func(t *testing.T, p product) {
 		dst := Poison(p.m * p.ldd)
 		k.Run(tiles(p, 64), Size{128}, append([]any{p.x, p.ldx, p.w, p.ldw, p.k}, p.output(dst)...)...)
@@ -155,7 +160,7 @@ func TestPTXFloat32(t *testing.T) {
 
 func TestPTXSkinnyFloat32(t *testing.T) {
 	for _, rows := range []int{1, 2, 4, 8, 16} {
-		k := Load(t, matmul.PTX, fmt.Sprintf("matmul_f32_m%d", rows), 0)
+		k := Load(t, matmul.PTX, fmt.Sprintf("matmul_f32_m%d", rows))
 		each(t, [][3]int{{1, 3, 5}, {rows, 9, 517}, {max(1, rows-1), 4, 512}}, 4, func(t *testing.T, p product) {
 			dst := Poison(p.m * p.ldd)
 			k.Run(Size{Up(p.n, 4)}, Size{128}, append([]any{p.x, p.ldx, p.w, p.ldw, p.k}, p.output(dst)...)...)
@@ -166,7 +171,7 @@ func TestPTXSkinnyFloat32(t *testing.T) {
 
 func TestPTXTensorFloat32(t *testing.T) {
 	for tile, shapes := range map[int][][3]int{64: ragged, 128: large} {
-		k := Load(t, matmul.PTX, fmt.Sprintf("matmul_tf32_t%d", tile), 0)
+		k := Load(t, matmul.PTX, fmt.Sprintf("matmul_tf32_t%d", tile))
 		each(t, shapes, 4, func(t *testing.T, p product) {
 			dst := Poison(p.m * p.ldd)
 			k.Run(tiles(p, tile), Size{2 * tile}, append([]any{p.x, p.ldx, p.w, p.ldw, p.k}, p.output(dst)...)...)
@@ -183,7 +188,7 @@ func bfloat16(x []float32) []uint16 {
 
 func TestPTXBFloat16(t *testing.T) {
 	for tile, shapes := range map[int][][3]int{64: ragged, 128: large} {
-		k := Load(t, matmul.PTX, fmt.Sprintf("matmul_bf16_t%d", tile), 0)
+		k := Load(t, matmul.PTX, fmt.Sprintf("matmul_bf16_t%d", tile))
 		each(t, shapes, 8, func(t *testing.T, p product) {
 			dst := Poison(p.m * p.ldd)
 			k.Run(tiles(p, tile), Size{2 * tile}, append([]any{bfloat16(p.x), p.ldx, bfloat16(p.w), p.ldw, p.k}, p.output(dst)...)...)
@@ -196,7 +201,7 @@ func TestPTXBFloat16(t *testing.T) {
 var skinny = [][3]int{{1, 1, 1}, {3, 9, 517}, {9, 8, 128}, {16, 17, 300}, {8, 5, 64}}
 
 func TestPTXSkinnyBFloat16(t *testing.T) {
-	k := Load(t, matmul.PTX, "matmul_bf16_m16", 0)
+	k := Load(t, matmul.PTX, "matmul_bf16_m16")
 	each(t, skinny, 8, func(t *testing.T, p product) {
 		dst := Poison(p.m * p.ldd)
 		k.Run(Size{Up(p.n, 8)}, Size{128}, append([]any{p.x, p.ldx, bfloat16(p.w), p.ldw, p.k}, p.output(dst)...)...)
@@ -228,7 +233,7 @@ func int8Operands(p product) (args []any, want []float32) {
 // The sums are exact, so that the bits are the CPU's, but for GELU and tanh, of which the CPU has two forms.
 func TestPTXInt8HasTheCPUsBits(t *testing.T) {
 	run := func(entry string, shapes [][3]int, grid func(p product) Size, block int) {
-		k := Load(t, matmul.PTX, entry, 0)
+		k := Load(t, matmul.PTX, entry)
 		each(t, shapes, 16, func(t *testing.T, p product) {
 			p.scale, p.offset = nil, nil
 			dst := Poison(p.m * p.ldd)
@@ -249,4 +254,30 @@ func TestPTXInt8HasTheCPUsBits(t *testing.T) {
 	run("matmul_int8_t64", ragged, func(p product) Size { return tiles(p, 64) }, 128)
 	run("matmul_int8_t128", large, func(p product) Size { return tiles(p, 128) }, 256)
 	run("matmul_int8_m16", skinny, func(p product) Size { return Size{Up(p.n, 8)} }, 128)
+}
+
+// What the synchronisation of the pipeline is for: without any part of it the kernel fails.
+func TestPTXNeedsEveryWaitAndBarrier(t *testing.T) {
+	for name, c := range map[string]struct {
+		old, new string
+		want     ptx.Kind
+	}{
+		"a wait too few":  {"cp.async.wait_group 1;", "cp.async.wait_group 2;", ptx.Unawaited},
+		"no barrier":      {"bar.sync \t0;", "", ptx.Uninitialised},
+		"no warp barrier": {"bar.warp.sync", "// bar.warp.sync", ptx.Race},
+	} {
+		t.Run(name, func(t *testing.T) {
+			text := strings.ReplaceAll(matmul.PTX, c.old, c.new)
+			if text == matmul.PTX {
+				t.Fatalf("the kernel has no %q", c.old)
+			}
+			p := newProduct(65, 66, 200, 8, false)
+			err := Load(t, text, "matmul_bf16_t64").Try(tiles(p, 64), Size{128},
+				append([]any{bfloat16(p.x), p.ldx, bfloat16(p.w), p.ldw, p.k}, p.output(Poison(p.m*p.ldd))...)...)
+			var fault *ptx.Fault
+			if !errors.As(err, &fault) || fault.Kind != c.want {
+				t.Errorf("%v, want a fault: %s", err, c.want)
+			}
+		})
+	}
 }

@@ -9,8 +9,10 @@ import (
 	. "netfusion/tensor/kerneltest"
 )
 
+func TestMain(m *testing.M) { Main(m, optimizer.PTX) }
+
 func TestPTXAdamHasTheCPUsBits(t *testing.T) {
-	k := Load(t, optimizer.PTX, "optimizer_adam", 0)
+	k := Load(t, optimizer.PTX, "optimizer_adam")
 	const scale = 0.7
 	for _, n := range []int{1, 255, 256, 700} {
 		for _, amsgrad := range []bool{false, true} {
@@ -42,7 +44,7 @@ func scalars(a optimizer.Adam, scale float32) []float32 {
 }
 
 func TestPTXAverageHasTheCPUsBits(t *testing.T) {
-	k := Load(t, optimizer.PTX, "optimizer_average", 0)
+	k := Load(t, optimizer.PTX, "optimizer_average")
 	for _, n := range []int{1, 256, 600} {
 		ema, p := Normals(1, n, 1), Normals(2, n, 1)
 		want := slices.Clone(ema)
@@ -54,7 +56,7 @@ func TestPTXAverageHasTheCPUsBits(t *testing.T) {
 }
 
 func TestPTXSumSquaresIsTheCPUs(t *testing.T) {
-	k := Load(t, optimizer.PTX, "optimizer_sum_squares", 0)
+	k := Load(t, optimizer.PTX, "optimizer_sum_squares")
 	for _, n := range []int{1, 256, 1000, 2100} {
 		g, partial := Normals(1, n, 1), make([]float64, 3)
 		k.Run(Size{len(partial)}, Size{256}, partial, g, n)

@@ -9,10 +9,12 @@ import (
 	. "netfusion/tensor/kerneltest"
 )
 
+func TestMain(m *testing.M) { Main(m, quantize.PTX) }
+
 var shapes = []struct{ rows, cols, ldx, ldq int }{{1, 1, 1, 2}, {3, 31, 33, 32}, {5, 128, 128, 128}, {2, 300, 301, 304}}
 
 func TestPTXBF16HasTheCPUsBits(t *testing.T) {
-	k := Load(t, quantize.PTX, "quantize_bf16", 0)
+	k := Load(t, quantize.PTX, "quantize_bf16")
 	for _, s := range shapes {
 		x := Normals(1, s.rows*s.ldx, 1)
 		copy(x, []float32{math.Float32frombits(0x3f808000), math.Float32frombits(0x3f818000), math.MaxFloat32, float32(math.Inf(-1)), 0x1p-140})
@@ -31,7 +33,7 @@ func TestPTXBF16HasTheCPUsBits(t *testing.T) {
 }
 
 func TestPTXU8RowsHaveTheCPUsBits(t *testing.T) {
-	k := Load(t, quantize.PTX, "quantize_u8_rows", 0)
+	k := Load(t, quantize.PTX, "quantize_u8_rows")
 	for _, s := range shapes {
 		for _, shift := range []float32{0, 10, -10} { // values of both signs, and of one only
 			x := Normals(1, s.rows*s.ldx, 1)

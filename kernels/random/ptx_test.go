@@ -9,6 +9,8 @@ import (
 	. "netfusion/tensor/kerneltest"
 )
 
+func TestMain(m *testing.M) { Main(m, random.PTX) }
+
 // draws are rows, values and first dimensions, with tails on either side of a block of four.
 var draws = []struct{ rows, n, ld, dim0 int }{{1, 1, 1, 0}, {3, 5, 7, 2}, {2, 3, 3, 4}, {2, 1030, 1031, 1}, {1, 512, 512, 4096}}
 
@@ -23,7 +25,7 @@ func TestPTXBitsAreTheCPUs(t *testing.T) {
 		t.Run(fmt.Sprint(d), func(t *testing.T) {
 			grid := Size{Up((d.dim0+d.n+3)/4-d.dim0/4, 128), d.rows}
 			run := func(entry string, dst any) {
-				Load(t, random.PTX, entry, 0).Run(grid, Size{128}, dst, d.ld, d.n, []uint64{seed, sample}, uint32(stream), d.dim0)
+				Load(t, random.PTX, entry).Run(grid, Size{128}, dst, d.ld, d.n, []uint64{seed, sample}, uint32(stream), d.dim0)
 			}
 			words, uniform, normal := make([]uint32, d.rows*d.ld), Poison(d.rows*d.ld), Poison(d.rows*d.ld)
 			wantWords, wantUniform, wantNormal := make([]uint32, d.rows*d.ld), Poison(d.rows*d.ld), Poison(d.rows*d.ld)

@@ -3,9 +3,13 @@ package kerneltest
 
 import (
 	"encoding/binary"
+	"flag"
 	"fmt"
+	"hash/fnv"
 	"math"
 	"math/rand/v2"
+	"os"
+	"regexp"
 	"testing"
 	"unsafe"
 
@@ -23,27 +27,41 @@ type Kernel struct {
 	stream tensor.Stream
 	entry  string
 	f      tensor.Function
-	shared int
 }
 
-// Load loads entry from a family's PTX text. A launch gets shared bytes of dynamic shared memory.
-func Load(t testing.TB, text, entry string, shared int) *Kernel {
+var ran = map[string]bool{} // entries
+
+// Load loads entry from a family's PTX text.
+func Load(t testing.TB, text, entry string) *Kernel {
 	t.Helper()
-	k := &Kernel{t: t, driver: ptx.Open(ptx.Options{Seed: 1}), entry: entry, shared: shared}
-	t.Cleanup(func() { k.check(k.driver.Close()) })
-	f, err := k.driver.Load(entry, text, []tensor.Entry{{Name: entry, DynamicShared: shared}})
-	k.check(err)
-	k.f = f[0]
-	k.stream, _, err = k.driver.OpenStream(0)
-	k.check(err)
+	seed := fnv.New64()
+	seed.Write([]byte(t.Name() + entry))
+	k := &Kernel{t: t, driver: ptx.Open(ptx.Options{Seed: seed.Sum64()}), entry: entry}
+	f, err := k.driver.Load(entry, text, []tensor.Entry{{Name: entry}})
+	if err == nil {
+		k.f = f[0]
+		k.stream, _, err = k.driver.OpenStream(0)
+	}
+	if err != nil {
+		t.Fatalf("%s: %v", entry, err)
+	}
+	t.Cleanup(func() { k.driver.Close() })
+	ran[entry] = true
 	return k
 }
 
-func (k *Kernel) check(err error) {
-	if err != nil {
-		k.t.Helper()
-		k.t.Fatalf("%s: %v", k.entry, err)
+// Main is for the TestMain of a family: unless tests were left out, every entry of its PTX text must have run.
+func Main(m *testing.M, text string) {
+	code := m.Run()
+	if code == 0 && flag.Lookup("test.run").Value.String() == "" && flag.Lookup("test.skip").Value.String() == "" {
+		for _, entry := range regexp.MustCompile(`\.entry (\w+)`).FindAllStringSubmatch(text, -1) {
+			if !ran[entry[1]] {
+				fmt.Printf("FAIL: no test runs the entry %s\n", entry[1])
+				code = 1
+			}
+		}
 	}
+	os.Exit(code)
 }
 
 // Size is a grid or a block; what is missing is 1.
@@ -54,14 +72,21 @@ type Size = [3]int
 // kernel left there afterwards; the same slice twice is the same memory, and an empty one a null pointer.
 func (k *Kernel) Run(grid, block Size, args ...any) {
 	k.t.Helper()
+	if err := k.Try(grid, block, args...); err != nil {
+		k.t.Fatal(err)
+	}
+}
+
+// Try is Run, and returns what went wrong. The kernel cannot be used after an error.
+func (k *Kernel) Try(grid, block Size, args ...any) error {
 	var packed []byte
-	memory := map[*byte]tensor.DevicePtr{}
 	put := func(v uint64, size int) {
 		for len(packed)%size != 0 {
 			packed = append(packed, 0)
 		}
 		packed = binary.LittleEndian.AppendUint64(packed, v)[:len(packed)+size]
 	}
+	memory := map[*byte]tensor.DevicePtr{}
 	for _, arg := range args {
 		switch v := arg.(type) {
 		case int:
@@ -75,15 +100,20 @@ func (k *Kernel) Run(grid, block Size, args ...any) {
 			p, known := memory[unsafe.SliceData(b)]
 			if len(b) > 0 && !known {
 				var err error
-				p, err = k.driver.Alloc(len(b))
-				k.check(err)
-				k.check(k.driver.Upload(k.stream, p, b))
+				if p, err = k.driver.Alloc(len(b)); err != nil {
+					return err
+				}
+				if err := k.driver.Upload(k.stream, p, b); err != nil {
+					return err
+				}
 				memory[unsafe.SliceData(b)] = p
 			}
 			put(uint64(p), 8)
 		}
 	}
-	k.check(k.driver.Launch(k.stream, k.f, tensor.Launch{Grid: grid, Block: block, DynamicShared: k.shared, Args: packed}))
+	if err := k.driver.Launch(k.stream, k.f, tensor.Launch{Grid: grid, Block: block, Args: packed}); err != nil {
+		return err
+	}
 	for _, arg := range args {
 		switch arg.(type) {
 		case int, uint32, float32:
@@ -91,13 +121,20 @@ func (k *Kernel) Run(grid, block Size, args ...any) {
 		}
 		b := bytesOf(arg)
 		if p := memory[unsafe.SliceData(b)]; p != 0 {
-			k.check(k.driver.Download(k.stream, b, p))
+			if err := k.driver.Download(k.stream, b, p); err != nil {
+				return err
+			}
 		}
 	}
-	k.check(k.driver.Synchronize(k.stream))
-	for _, p := range memory {
-		k.check(k.driver.Free(p))
+	if err := k.driver.Synchronize(k.stream); err != nil {
+		return err
 	}
+	for _, p := range memory {
+		if err := k.driver.Free(p); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // bytesOf returns the memory of a slice.
