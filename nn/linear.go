@@ -30,8 +30,3 @@ func (l Linear) Reserve(dev *tensor.Device, rows int) { l.W.Reserve(dev, rows) }
 func (l Linear) Forward(dev *tensor.Device, dst, x tensor.Tensor, act matmul.Act) {
 	dev.MatMul(dst, x, l.W, matmul.Epilogue{Bias: l.Bias, Act: act})
 }
-
-// Add computes dst [m][out] = x·Wᵀ + b + residual [m][out]; residual may be dst.
-func (l Linear) Add(dev *tensor.Device, dst, x, residual tensor.Tensor) {
-	dev.MatMul(dst, x, l.W, matmul.Epilogue{Bias: l.Bias, Residual: residual.Data, LdRes: residual.Cols})
-}
