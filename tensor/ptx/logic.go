@@ -84,17 +84,13 @@ func permute(a, b, c uint64) (r uint64) {
 	return r
 }
 
-// extract is bfe: n bits of a from pos on, extended by the field's last bit, or by that of a where the field runs over it.
-func extract(a, pos, n uint64, size uint, signed bool) (r uint64) {
+// extract is bfe: n bits of a from pos on, extended by the last of them, or by that of a where they run over it.
+func extract(a, pos, n uint64, size uint, signed bool) uint64 {
 	pos, n = pos&0xff, n&0xff
-	if pos < uint64(size) {
-		r = a >> pos
-	}
-	if n < 64 {
-		r &= 1<<n - 1
-	}
-	if last := min(pos+n-1, uint64(size-1)); signed && n > 0 && a>>last&1 == 1 && n < 64 {
-		r |= ^uint64(0) << min(n, max(uint64(size)-min(pos, uint64(size)), 0))
+	there := min(n, uint64(size)-min(pos, uint64(size)))
+	r := a >> pos & (1<<there - 1)
+	if last := min(pos+n-1, uint64(size-1)); signed && n > 0 && a>>last&1 == 1 {
+		r |= ^uint64(0) << there
 	}
 	return r
 }
