@@ -38,3 +38,40 @@ extern "C" __global__ void __launch_bounds__(128) activation_softmax(float *x, i
 	float scale = 1 / warp_sum(sum);
 	for (int j = lane(); j < cols; j += warp_size) x[j] *= scale;
 }
+
+// activation_pick draws a class for each row of logits [rows][cols] from softmax(logits/temperature) with the uniform u[row] in (0,
+// 1), by inverse distribution: picked[row] is the first class up to which, in order, the sum of the weights is above u times
+// that of all. The temperature lies in memory; 0 is the first of the most probable classes. One warp a row: grid ceil(rows/4),
+// blocks of 128. Weights are float32, sums float64.
+extern "C" __global__ void __launch_bounds__(128)
+activation_pick(int *picked, const float *logits, const float *u, const float *temperature, int rows, int cols) {
+	int row = global_warp();
+	if (row >= rows) return;
+	logits += u64(row) * cols;
+	float top = logits[0], inverse = 1 / *temperature;
+	for (int j = lane(); j < cols; j += warp_size) top = larger(top, logits[j]);
+	top = warp_max(top);
+	auto weight = [=](int j) -> double {
+		if (j >= cols) return 0;
+		return *temperature > 0 ? exponential((logits[j] - top) * inverse) : float(logits[j] == top);
+	};
+	double total = 0;
+	for (int j = lane(); j < cols; j += warp_size) total += weight(j);
+	double left = *temperature > 0 ? u[row] * warp_sum(total) : 0; // of the sum that the classes before j0 have not reached
+	int last = 0;
+	for (int j0 = 0; j0 < cols; j0 += warp_size) {
+		double w = weight(j0 + lane()), sum = w; // of the lanes up to this one
+		for (int d = 1; d < warp_size; d *= 2) {
+			double below = __shfl_up_sync(whole_warp, sum, d);
+			if (lane() >= d) sum += below;
+		}
+		u32 above = __ballot_sync(whole_warp, w > 0 && sum > left), possible = __ballot_sync(whole_warp, w > 0);
+		if (above) {
+			last = j0 + __ffs(above) - 1;
+			break;
+		}
+		if (possible) last = j0 + 31 - __clz(possible); // the last class, should roundings leave more than all weights
+		left -= __shfl_sync(whole_warp, sum, warp_size - 1);
+	}
+	if (lane() == 0) picked[row] = last;
+}

@@ -80,3 +80,57 @@ func TestPTXSoftmaxIsTheCPUs(t *testing.T) {
 		})
 	}
 }
+
+// pick is the definition, in float64: the first class up to which the weights come to more than u of the whole.
+func pick(logits []float32, temperature, u float64) int32 {
+	best := 0
+	for k, v := range logits {
+		if v > logits[best] {
+			best = k
+		}
+	}
+	if temperature == 0 {
+		return int32(best)
+	}
+	weight := func(v float32) float64 { return math.Exp(float64(v-logits[best]) / temperature) }
+	var total float64
+	for _, v := range logits {
+		total += weight(v)
+	}
+	left := u * total
+	for k, v := range logits {
+		if left -= weight(v); left < 0 {
+			return int32(k)
+		}
+	}
+	return -1
+}
+
+// The draws are far enough from the borders between classes for float32 weights to tell.
+func TestPTXPickDrawsByInverseDistribution(t *testing.T) {
+	k := Load(t, activation.PTX, "activation_pick")
+	for _, cols := range []int{1, 7, 32, 100} {
+		const rows = 41
+		logits, u := Normals(1, rows*cols, 1), make([]float32, rows)
+		for i := range u {
+			u[i] = (float32(i) + 0.5) / rows
+		}
+		for _, temperature := range []float32{0, 0.25, 1} {
+			picked, want := make([]int32, rows), make([]int32, rows)
+			for i := range want {
+				want[i] = pick(logits[i*cols:][:cols], float64(temperature), float64(u[i]))
+			}
+			k.Run(Size{Up(rows, 4)}, Size{128}, picked, logits, u, []float32{temperature}, rows, cols)
+			if !slices.Equal(picked, want) {
+				t.Errorf("cols=%d temperature=%v: %v, want %v", cols, temperature, picked, want)
+			}
+		}
+	}
+	// Classes that are impossible are never drawn, at either end.
+	never := float32(math.Inf(-1))
+	picked := make([]int32, 2)
+	k.Run(Size{1}, Size{128}, picked, []float32{never, 0, never, never, 0, never}, []float32{0x1p-25, 1 - 0x1p-24}, []float32{1}, 2, 3)
+	if !slices.Equal(picked, []int32{1, 1}) {
+		t.Errorf("drew %v", picked)
+	}
+}

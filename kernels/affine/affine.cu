@@ -26,3 +26,34 @@ affine_fold(float *gain, float *shift, const float *mean, const float *invStd, c
 	gain[i] = scale;
 	shift[i] = __fadd_rn(shift[i], -__fmul_rn(centre, scale));
 }
+
+// affine_columns: dst[i][j] = (x[i][from[j]] + before[j])·scale[j] + after[j], j < cols, each step rounded; a null from is j, the
+// others count as 0, 1 and 0. So it is a permutation, its inverse, an ActNorm either way, a standardisation, or a copy between
+// matrices of different row strides. dst must not be x unless from is null. Grid: x = ceil(cols/128), y = rows; blocks of 128.
+extern "C" __global__ void __launch_bounds__(128) affine_columns(float *dst, int ldd, const float *x, int ldx, const int *from,
+	const float *before, const float *scale, const float *after, int cols) {
+	int j = blockIdx.x * blockDim.x + threadIdx.x;
+	if (j >= cols) return;
+	float v = x[u64(blockIdx.y) * ldx + (from ? from[j] : j)];
+	if (before) v = __fadd_rn(v, before[j]);
+	if (scale) v = __fmul_rn(v, scale[j]);
+	if (after) v = __fadd_rn(v, after[j]);
+	dst[u64(blockIdx.y) * ldd + j] = v;
+}
+
+// What follows takes its factor from memory, so that a captured launch can be played again with another. Grid ceil(n/256), blocks
+// of 256.
+
+// affine_mix: dst[i] = base[i] + factor·(dst[i] - base[i]), guidance away from base; a null base is 0.
+extern "C" __global__ void __launch_bounds__(256) affine_mix(float *dst, const float *base, const float *factor, int n) {
+	int i = global_thread();
+	if (i >= n) return;
+	float b = base ? base[i] : 0;
+	dst[i] = __fadd_rn(b, __fmul_rn(*factor, __fadd_rn(dst[i], -b)));
+}
+
+// affine_add: dst[i] += factor·x[i].
+extern "C" __global__ void __launch_bounds__(256) affine_add(float *dst, const float *x, const float *factor, int n) {
+	int i = global_thread();
+	if (i < n) dst[i] = __fadd_rn(dst[i], __fmul_rn(*factor, x[i]));
+}

@@ -1,4 +1,5 @@
 // Package embedding on the GPU, and the pooling of a text's tokens. The host has checked every id.
+#include "functions.cuh"
 #include "warp.cuh"
 
 // embedding_f32: dst[i] = table[ids[i]], dst [rows][n], table [·][n]. Grid: x = ceil(n/128), y = rows; blocks of 128.
@@ -37,4 +38,41 @@ embedding_pool(float *dst, const float *x, const int *starts, int n, int mean, i
 	if (!normalize) return;
 	scale = 1 / fmaxf(sqrtf(block_sum<128>(squares)), 1e-12f);
 	for (int j = threadIdx.x; j < n; j += 128) dst[j] *= scale; // each thread's own
+}
+
+// embedding_posterior is the mean of a table's rows under what a noisy row says of them: for each row of e [rows][n] and the table
+// [classes][n],
+//
+//	scores[k] = -half·|e - table[k]|²    hat = Σ_k softmax_k(scores)·table[k]    half = 1/(2σ²)
+//
+// scores is [rows][classes], hat [rows][n]. Grid: rows; blocks of 128.
+extern "C" __global__ void __launch_bounds__(128)
+embedding_posterior(float *hat, float *scores, const float *e, const float *table, int classes, int n, float half) {
+	hat += u64(blockIdx.x) * n;
+	scores += u64(blockIdx.x) * classes;
+	e += u64(blockIdx.x) * n;
+	int warp = threadIdx.x / warp_size;
+	for (int k = warp; k < classes; k += 4) {
+		float square = 0;
+		for (int j = lane(); j < n; j += warp_size) {
+			float d = e[j] - table[u64(k) * n + j];
+			square = fmaf(d, d, square);
+		}
+		square = warp_sum(square);
+		if (lane() == 0) scores[k] = -half * square;
+	}
+	__syncthreads();
+	float top = scores[0], sum = 0; // every warp works out both
+	for (int k = lane(); k < classes; k += warp_size) top = larger(top, scores[k]);
+	top = warp_max(top);
+	for (int k = lane(); k < classes; k += warp_size) sum += exponential(scores[k] - top);
+	float scale = 1 / warp_sum(sum);
+	for (int j = threadIdx.x; j < n; j += 128) {
+		float mean = 0;
+		for (int k = 0; k < classes; k++) {
+			float w = exponential(scores[k] - top);
+			if (w > 0) mean = fmaf(w * scale, table[u64(k) * n + j], mean);
+		}
+		hat[j] = mean;
+	}
 }

@@ -70,3 +70,35 @@ func TestPTXPool(t *testing.T) {
 	k.Run(Size{1}, Size{128}, zero, slices.Clone(zero), []int32{0, 1}, 40, 1, 1)
 	Equal(t, zero, make([]float32, 40))
 }
+
+func TestPTXPosterior(t *testing.T) {
+	k := Load(t, embedding.PTX, "embedding_posterior")
+	for _, s := range []struct{ rows, classes, n int }{{1, 1, 1}, {3, 40, 17}, {2, 130, 140}} {
+		const half = 0.7
+		table, e := Normals(1, s.classes*s.n, 1), Normals(2, s.rows*s.n, 0.4)
+		for i := range e {
+			e[i] += table[i%(s.classes*s.n)] // near one of the classes
+		}
+		hat, scores := Poison(s.rows*s.n), Poison(s.rows*s.classes)
+		wantHat, wantScores := make([]float64, s.rows*s.n), make([]float64, s.rows*s.classes)
+		for i := range s.rows {
+			row := wantScores[i*s.classes:][:s.classes]
+			var sum float64
+			for c := range row {
+				for j := range s.n {
+					d := float64(e[i*s.n+j]) - float64(table[c*s.n+j])
+					row[c] -= half * d * d
+				}
+				sum += math.Exp(row[c])
+			}
+			for c := range row {
+				for j := range s.n {
+					wantHat[i*s.n+j] += math.Exp(row[c]) / sum * float64(table[c*s.n+j])
+				}
+			}
+		}
+		k.Run(Size{s.rows}, Size{128}, hat, scores, e, table, s.classes, s.n, float32(half))
+		Near(t, scores, func(i int) (float64, float64) { return wantScores[i], -2e-6 * wantScores[i] })
+		Near(t, hat, func(i int) (float64, float64) { return wantHat[i], 1e-4 })
+	}
+}

@@ -55,3 +55,24 @@ func TestPTXU8RowsHaveTheCPUsBits(t *testing.T) {
 		}
 	}
 }
+
+func TestPTXPixels(t *testing.T) {
+	k := Load(t, quantize.PTX, "quantize_pixels")
+	for _, n := range []int{1, 300} {
+		const ldx = 4
+		x, dst := Normals(1, n*ldx, 1), make([]uint32, n)
+		copy(x, []float32{-1, float32(math.NaN()), 0.99999994})
+		k.Run(Size{Up(n, 256)}, Size{256}, dst, x, ldx, n)
+		for i, pixel := range dst {
+			var want uint32
+			for c, v := range x[i*ldx:][:3] {
+				if v := 128 * (v + 1); v > 0 {
+					want |= uint32(min(v, 255)) << (8 * c)
+				}
+			}
+			if want |= 255 << 24; pixel != want {
+				t.Fatalf("pixel %d of %v is %x, want %x", i, x[i*ldx:][:3], pixel, want)
+			}
+		}
+	}
+}

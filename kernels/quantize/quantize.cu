@@ -36,3 +36,14 @@ quantize_u8_rows(u8 *q, int ldq, float *scale, int *zero, const float *x, int ld
 		zero[row] = int(z);
 	}
 }
+
+// quantize_pixels makes bytes of a generator's colours: dst[i] = red, green, blue and 255 from x[i][0 … 2], x [n][ldx], each
+// 128·(x + 1) clipped to [0, 255] and truncated; NaN is 0. Grid ceil(n/256), blocks of 256.
+extern "C" __global__ void __launch_bounds__(256) quantize_pixels(u32 *dst, const float *x, int ldx, int n) {
+	int i = global_thread();
+	if (i >= n) return;
+	u32 pixel = 255u << 24;
+#pragma unroll
+	for (int c = 0; c < 3; c++) pixel |= u32(fminf(fmaxf(128 * (x[u64(i) * ldx + c] + 1), 0), 255)) << 8 * c;
+	dst[i] = pixel;
+}
