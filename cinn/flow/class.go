@@ -72,14 +72,19 @@ func (j *classJob) Tile(tile int) {
 	}
 }
 
-// distance is the squared Euclidean distance.
+// distance is the squared Euclidean distance, in two interleaved sums: one alone would wait for each addition.
 func distance(a, b []float32) float64 {
-	var sum float64
-	for i, v := range a {
-		d := float64(v) - float64(b[i])
-		sum += float64(d * d)
+	var s0, s1 float64
+	for ; len(a) >= 2 && len(b) >= 2; a, b = a[2:], b[2:] {
+		d0, d1 := float64(a[0]-b[0]), float64(a[1]-b[1])
+		s0 += float64(d0 * d0)
+		s1 += float64(d1 * d1)
 	}
-	return sum
+	for i, v := range a {
+		d := float64(v - b[i])
+		s0 += float64(d * d)
+	}
+	return s0 + s1
 }
 
 // classLogProb returns log Σ_k p(k|c) N(e; E_k, σ²I) of one row, and the logarithms of the two sums behind it: of exp(logits)
