@@ -105,11 +105,11 @@ func encoder(t testing.TB, m *Model, workers, texts, tokens int) func() {
 
 // Nothing is allocated in a pass, at any precision and however the work is shared.
 func TestPassesDoNotAllocate(t *testing.T) {
-	c := Config{Hidden: 96, Layers: 2, Intermediate: 200}
+	c := Config{Hidden: 48, Layers: 2, Intermediate: 100}
 	for _, p := range precisions {
 		m := randomModel(t, c, p)
 		for _, workers := range []int{1, 2, 7} {
-			if n := testing.AllocsPerRun(20, encoder(t, m, workers, 9, 33)); n != 0 {
+			if n := testing.AllocsPerRun(10, encoder(t, m, workers, 5, 17)); n != 0 {
 				t.Errorf("%v, %d workers: %v allocations", p, workers, n)
 			}
 		}
