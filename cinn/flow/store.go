@@ -12,21 +12,22 @@ import (
 )
 
 // Tensors returns every tensor of the Flow in the order of use, for safetensors.Write. With half, matrices of the networks are
-// stored as bf16; all else stays float32. A Flow from LoadPacked no longer has them.
+// stored as bf16; all else stays float32, a view of the Flow that is to be used before the Flow changes. A Flow from LoadPacked no
+// longer has them.
 func (f *Flow) Tensors(half bool) []safetensors.Tensor {
 	if f.lean {
 		panic("flow: a flow that was loaded for sessions cannot be stored")
 	}
 	var ts []safetensors.Tensor
 	for _, b := range f.buffers {
-		ts = append(ts, safetensors.NewF32(b.name, b.shape, b.data))
+		ts = append(ts, safetensors.ViewF32(b.name, b.shape, b.data))
 	}
 	for _, p := range f.params {
 		v := f.values[p.Begin:][:p.Len]
 		if half && p.Decay {
 			ts = append(ts, safetensors.NewBF16(p.Name, p.Shape, v))
 		} else {
-			ts = append(ts, safetensors.NewF32(p.Name, p.Shape, v))
+			ts = append(ts, safetensors.ViewF32(p.Name, p.Shape, v))
 		}
 	}
 	for i := range f.blocks {

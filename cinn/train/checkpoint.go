@@ -45,9 +45,9 @@ func (t *Trainer) Save(path string) error {
 		}
 	}
 	shape := []int{len(t.first)}
-	ts = append(ts, safetensors.NewF32(firstName, shape, t.first), safetensors.NewF32(secondName, shape, t.second))
+	ts = append(ts, safetensors.ViewF32(firstName, shape, t.first), safetensors.ViewF32(secondName, shape, t.second))
 	if t.peak != nil {
-		ts = append(ts, safetensors.NewF32(peakName, shape, t.peak))
+		ts = append(ts, safetensors.ViewF32(peakName, shape, t.peak))
 	}
 	return safetensors.WriteFile(path, meta, ts)
 }

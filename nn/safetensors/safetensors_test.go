@@ -417,3 +417,17 @@ func TestOpenRefuses(t *testing.T) {
 		}
 	}
 }
+
+func TestAViewIsWhatACopyIs(t *testing.T) {
+	v := []float32{1, -2, float32(math.Inf(1)), 3e-40}
+	a, b := NewF32("v", []int{2, 2}, v), ViewF32("v", []int{2, 2}, v)
+	if !reflect.DeepEqual(a, b) {
+		t.Errorf("a view is %+v, and a copy %+v", b, a)
+	}
+	defer func() {
+		if recover() == nil {
+			t.Error("a wrong shape is accepted")
+		}
+	}()
+	ViewF32("v", []int{3}, v)
+}

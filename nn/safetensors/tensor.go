@@ -208,6 +208,16 @@ func NewF32(name string, shape []int, v []float32) Tensor {
 	return t
 }
 
+// ViewF32 is NewF32 without the copy where this machine stores numbers as the format does: what is large, and written to a file
+// before it changes again, need not be in memory twice.
+func ViewF32(name string, shape []int, v []float32) Tensor {
+	if !littleEndian {
+		return NewF32(name, shape, v)
+	}
+	data := unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(v))), 4*len(v))
+	return checked(Tensor{Name: name, DType: F32, Shape: append([]int(nil), shape...), Data: data})
+}
+
 // NewF16 stores v as F16, rounded to nearest even; 65520 and above become infinite.
 func NewF16(name string, shape []int, v []float32) Tensor {
 	return narrow(newTensor(name, F16, shape, len(v)), v, quantize.F32ToF16)
@@ -235,7 +245,10 @@ func NewI8Rows(name string, shape []int, v []float32) (q, scale Tensor) {
 }
 
 func newTensor(name string, d DType, shape []int, n int) Tensor {
-	t := Tensor{Name: name, DType: d, Shape: append([]int(nil), shape...), Data: make([]byte, n*d.Bits()/8)}
+	return checked(Tensor{Name: name, DType: d, Shape: append([]int(nil), shape...), Data: make([]byte, n*d.Bits()/8)})
+}
+
+func checked(t Tensor) Tensor {
 	if err := t.check(); err != nil {
 		panic("safetensors: " + err.Error())
 	}
