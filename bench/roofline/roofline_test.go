@@ -142,3 +142,21 @@ func BenchmarkRoof(b *testing.B) {
 		}
 	})
 }
+
+func TestAStreamReadsEveryValue(t *testing.T) {
+	cputest.EachForm(t, func(t *testing.T) {
+		for _, threads := range []int{1, 3} {
+			s := newStream(threads, 3<<12)
+			for range 2 {
+				if rate := s.Read(); !(rate > 0) {
+					t.Errorf("%v bytes a second", rate)
+				}
+			}
+			for thread, sum := range s.sums {
+				if sum != float32(2*3<<10/threads) {
+					t.Errorf("thread %d of %d read a sum of %v in two passes", thread, threads, sum)
+				}
+			}
+		}
+	})
+}

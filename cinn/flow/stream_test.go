@@ -2,7 +2,9 @@ package flow
 
 import (
 	"fmt"
+	"slices"
 	"testing"
+	"time"
 
 	"netfusion/bench/roofline"
 	"netfusion/kernels/random"
@@ -36,21 +38,41 @@ func stream(b *testing.B, prepare func(s *Session, x, c tensor.Tensor) func()) {
 					}
 					s := session(b, f, 1, workers)
 					call := prepare(s, normal(1, f.Config.dims(), 1), normal(1, f.Config.Cond, 2))
-					bytes := f.weightBytes()
-					level := roofline.DRAM
-					if bytes < 16<<20 {
-						level = roofline.Warm(bytes)
-					}
-					roof := roofline.Measure(workers)
-					for b.Loop() {
-						call()
-					}
-					roof.Report(b, 2*f.weightCount(), bytes, level)
-					b.ReportMetric(bytes*float64(b.N)/b.Elapsed().Seconds()/1e9, "GB/s")
+					inTurns(b, f, workers, call)
 				})
 			}
 		}
 	}
+}
+
+// inTurns reports the median rate at which call reads the weights of f, and how much that is of the median rate of a stream that
+// reads memory in turns with it; of a cache's, measured before, where the weights stay in one.
+func inTurns(b *testing.B, f *Flow, workers int, call func()) {
+	bytes := f.weightBytes()
+	var stream *roofline.Stream
+	var roofs, rates []float64
+	if bytes < 16<<20 {
+		roofs = []float64{roofline.Measure(workers).Read[roofline.Warm(bytes)]}
+	} else {
+		stream = roofline.NewStream(workers)
+	}
+	for i := 0; b.Loop(); i++ {
+		if stream != nil && i%4 == 0 {
+			b.StopTimer()
+			roofs = append(roofs, stream.Read())
+			b.StartTimer()
+		}
+		start := time.Now()
+		call()
+		rates = append(rates, bytes/time.Since(start).Seconds())
+	}
+	slices.Sort(roofs)
+	slices.Sort(rates)
+	rate, roof := rates[len(rates)/2], roofs[len(roofs)/2]
+	b.ReportMetric(1e3*bytes/rate, "p50-ms")
+	b.ReportMetric(rate/1e9, "GB/s")
+	b.ReportMetric(100*rate/roof, "%roof")
+	b.ReportMetric(100*rates[len(rates)-1]/roofs[len(roofs)-1], "%roof-best")
 }
 
 // synthetic is a Flow for Sessions with weights of the size that PyTorch starts with, made without the memory and the time that
