@@ -230,6 +230,9 @@ func (c *conversion) integer(x float64) uint64 {
 func (c *conversion) clamp(v int64) int64 {
 	bits := 8 * c.to.bytes
 	if !c.from.signed && v < 0 { // a large unsigned number
+		if !c.to.signed && bits == 64 {
+			return v
+		}
 		v = math.MaxInt64
 	}
 	switch {

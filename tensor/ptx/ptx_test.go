@@ -104,11 +104,16 @@ func (r *rig) download(p tensor.DevicePtr, n int) []uint32 {
 	return v
 }
 
+func faultOf(err error) (f *Fault, ok bool) {
+	ok = errors.As(err, &f)
+	return f, ok
+}
+
 // wantFault tells whether err is a fault of a kind at the line of the PTX text that holds the words at.
 func wantFault(t *testing.T, err error, kind Kind, src, at string) *Fault {
 	t.Helper()
-	var f *Fault
-	if !errors.As(err, &f) || f.Kind != kind {
+	f, ok := faultOf(err)
+	if !ok || f.Kind != kind {
 		t.Fatalf("got %v, want %s", err, kind)
 	}
 	if line := 1 + strings.Count((header + src)[:strings.Index(header+src, at)], "\n"); f.Line != line {
