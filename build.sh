@@ -18,6 +18,7 @@ usage: ./build.sh COMMAND
   pictures  the sheets of docs/prompts again
   prove     all that is long, or needs Python or large weights; results go to bench/results (bench/prove.sh)
   peers     other engines beside ours, on the same weights and inputs; results go to bench/results (bench/peers/README.md)
+  table     the README's figures from bench/results
   golden    every committed golden again, by the script that made it (bench/golden.sh)
   ptx       the GPU kernels again, kernels/*/sm80.ptx, from their sources; -check only compares (bench/ptx/ptx.py)
 
@@ -130,6 +131,7 @@ pack) pack "$@" ;;
 pictures) pictures ;;
 prove) bench/prove.sh "$@" ;;
 peers) bench/peers/peers.sh "$@" ;;
+table) run go run ./bench/table "$@" ;;
 golden) bench/golden.sh "$@" ;;
 ptx) run python3 bench/ptx/ptx.py "$@" ;;
 *)

@@ -5,7 +5,8 @@
 //	peers/    other engines beside ours on the same weights and inputs, in the same run
 //	expert/   Python scripts that trained the 64-pixel image expert
 //	tiny/     a fusion of random weights for the tests of the packages above the experts
-//	results/  figures, each with its machine; prove.sh adds to them
+//	results/  figures, each with its machine; prove.sh and peers.sh add to them
+//	table/    writes the README's figures from them
 //
 // The package itself is one test: that packages import only the layers below them.
 package bench

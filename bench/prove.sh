@@ -122,9 +122,13 @@ for expert in "$experts"/biggan-emoji*; do
 done
 
 prove '^Benchmark' go test -run '^$' -bench . -benchtime 1x ./bench/roofline
-prove '^(Unit|Benchmark)' go test -run '^$' -bench 'F32Warm/' -benchtime 0.3s ./kernels/matmul
-prove '^Benchmark' go test -run '^$' -bench 'Generate' -benchtime 20x ./experts/biggan
-prove '^Benchmark' go test -run '^$' -bench 'Step' -benchtime 20x ./cinn/flow
+# Kernels in the best form that this machine has, which roofline names first, and then those that have no forms.
+form=$(sed -n 's|^BenchmarkRoof/\(form=[a-z0-9]*\).*|\1|p' "$work/log" | head -n 1)
+prove '^(pkg|Unit|Benchmark)' go test -run '^$' -bench "/$form\$" -benchtime 0.1s ./kernels/...
+prove '^(pkg|Benchmark)' go test -run '^$' -bench 'Convert|Normal|Pack|Patches|PooledAttention|Planes' -benchtime 0.1s ./kernels/... ./tensor ./nn/planes
+prove '^Benchmark' go test -run '^$' -bench 'Encode|Tokenizer' -benchtime 0.5s ./experts/bert
+prove '^Benchmark' go test -run '^$' -bench 'Generate' -benchtime 10x ./experts/biggan
+prove '^Benchmark' go test -run '^$' -bench 'Step|Sample|Score' -benchtime 10x ./cinn/flow
 prove '^Benchmark' go test -run '^$' -bench . -benchtime 3s ./cinn/pack
 
 prove "$figures" go test -count=1 -v -run 'LogDet|Inverse|Gradients|Recovered|Invertible|SameBytes|AnyNumber' ./cinn ./cinn/flow ./cinn/train ./cinn/pack
