@@ -154,9 +154,9 @@ extern "C" __global__ void __launch_bounds__(128) attention_pooled(float *dst, i
 }
 
 // attention_maxpool: the largest of each 2×2 pixels of x, [images][h][w] pixels of c channels with ldx values from one to the next;
-// dst is [images][h/2][w/2][c]. h and w are even. Grid: x = ceil(c/128), y = images·h/2·w/2; blocks of 128.
+// dst is [images][h/2][w/2][c]. h and w are even. Grid: x = images·h/2·w/2, y = ceil(c/128); blocks of 128.
 extern "C" __global__ void __launch_bounds__(128) attention_maxpool(float *dst, const float *x, int ldx, int h, int w, int c) {
-	int channel = blockIdx.x * blockDim.x + threadIdx.x, pixel = blockIdx.y;
+	int channel = blockIdx.y * blockDim.x + threadIdx.x, pixel = blockIdx.x;
 	if (channel >= c) return;
 	int row = pixel / (w / 2), column = pixel % (w / 2); // rows count through the images
 	x += (u64(2 * row) * w + 2 * column) * ldx + channel;

@@ -118,7 +118,7 @@ func TestPTXMaxPoolHasTheCPUsBits(t *testing.T) {
 		for i := range images {
 			conv.MaxPool(want[i*h/2*w/2*c:], x[i*h*w*ldx:], ldx, h, w, c)
 		}
-		k.Run(Size{Up(c, 128), images * h / 2 * w / 2}, Size{128}, dst, x, ldx, h, w, c)
+		k.Run(Size{images * h / 2 * w / 2, Up(c, 128)}, Size{128}, dst, x, ldx, h, w, c)
 		Equal(t, dst, want)
 	}
 }

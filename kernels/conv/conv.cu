@@ -18,7 +18,7 @@
 // dst has row stride ldd. The epilogue's residual (skip connection) is a map as large as the output or, with skip_up = 1, half as
 // large, upsampled to its nearest neighbours; its images are those of the output.
 //
-// Grid: x = ceil(n/tile), y = ceil(images·oh·ow/tile), z = 4 with up, else 1.
+// Grid: x = ceil(images·oh·ow/tile), y = ceil(n/tile), z = 4 with up, else 1.
 struct Convolution {
 	const float *x;
 	const float *scale, *offset;
@@ -86,7 +86,7 @@ template <class Tile> void convolve(const Convolution &v) {
 	constexpr int per_word = Tile::Format::per_word, bytes = 4 / per_word, operand = Tile::size * step_words;
 	constexpr int mine = Tile::size * chunks / Tile::threads; // the windows of which a thread loads a chunk
 	__shared__ __align__(128) u32 memory[2][2][operand];
-	int i0 = blockIdx.y * Tile::size, j0 = blockIdx.x * Tile::size, chunk = threadIdx.x % chunks;
+	int i0 = blockIdx.x * Tile::size, j0 = blockIdx.y * Tile::size, chunk = threadIdx.x % chunks;
 	int k = v.size * v.size * v.c, windows = v.images * v.oh * v.ow, steps = (k * bytes + step_bytes - 1) / step_bytes;
 	const char *weights = (const char *)v.weights + (u64(blockIdx.z) * v.n + j0) * k * bytes;
 	auto row = [=](int i) { return int(threadIdx.x + i * Tile::threads) / chunks; };

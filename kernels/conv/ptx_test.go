@@ -165,7 +165,7 @@ func TestPTX(t *testing.T) {
 				oh, ow := Up(l.h, l.stride), Up(l.w, l.stride)
 				h, width := l.output()
 				dst := Poison(l.images * h * width * o.ldd)
-				kernel.Run(Size{Up(l.n, k.tile), Up(l.images*oh*ow, k.tile), phases}, Size{2 * k.tile},
+				kernel.Run(Size{Up(l.images*oh*ow, k.tile), Up(l.n, k.tile), phases}, Size{2 * k.tile},
 					o.x, o.scale, o.offset, w, dst, o.ldx, l.images, l.h, l.w, l.c, oh, ow, l.n, size, l.stride, number(l.up), number(l.skipUp), o.ldd, 0,
 					o.bias, o.after, o.shift, o.skip, o.ldr, int(matmul.None))
 				l.check(t, o, dst, k.u)

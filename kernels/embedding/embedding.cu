@@ -2,22 +2,22 @@
 #include "functions.cuh"
 #include "warp.cuh"
 
-// embedding_f32: dst[i] = table[ids[i]], dst [rows][n], table [·][n]. Grid: x = ceil(n/128), y = rows; blocks of 128.
+// embedding_f32: dst[i] = table[ids[i]], dst [rows][n], table [·][n]. Grid: x = rows, y = ceil(n/128); blocks of 128.
 extern "C" __global__ void __launch_bounds__(128) embedding_f32(float *dst, const float *table, const int *ids, int n) {
-	int j = blockIdx.x * blockDim.x + threadIdx.x;
-	if (j < n) dst[u64(blockIdx.y) * n + j] = table[u64(ids[blockIdx.y]) * n + j];
+	int j = blockIdx.y * blockDim.x + threadIdx.x;
+	if (j < n) dst[u64(blockIdx.x) * n + j] = table[u64(ids[blockIdx.x]) * n + j];
 }
 
 // embedding_i8: dst[i] = scale[ids[i]]·q[ids[i]], q [·][n] int8. Grid as embedding_f32.
 extern "C" __global__ void __launch_bounds__(128) embedding_i8(float *dst, const i8 *q, const float *scale, const int *ids, int n) {
-	int j = blockIdx.x * blockDim.x + threadIdx.x, id = ids[blockIdx.y];
-	if (j < n) dst[u64(blockIdx.y) * n + j] = scale[id] * q[u64(id) * n + j];
+	int j = blockIdx.y * blockDim.x + threadIdx.x, id = ids[blockIdx.x];
+	if (j < n) dst[u64(blockIdx.x) * n + j] = scale[id] * q[u64(id) * n + j];
 }
 
 // embedding_add: dst[i] += table[ids[i]]. Grid as embedding_f32.
 extern "C" __global__ void __launch_bounds__(128) embedding_add(float *dst, const float *table, const int *ids, int n) {
-	int j = blockIdx.x * blockDim.x + threadIdx.x;
-	if (j < n) dst[u64(blockIdx.y) * n + j] += table[u64(ids[blockIdx.y]) * n + j];
+	int j = blockIdx.y * blockDim.x + threadIdx.x;
+	if (j < n) dst[u64(blockIdx.x) * n + j] += table[u64(ids[blockIdx.x]) * n + j];
 }
 
 // embedding_pool makes one embedding of each text's tokens: dst [texts][n] from x [tokens][n], where text i is the tokens

@@ -15,7 +15,7 @@ func TestPTXRowsHaveTheCPUsBits(t *testing.T) {
 	const rows = 9
 	ids := []int32{8, 0, 3, 3}
 	for _, n := range []int{1, 32, 300} {
-		grid, block := Size{Up(n, 128), len(ids)}, Size{128}
+		grid, block := Size{len(ids), Up(n, 128)}, Size{128}
 		table, scale, q := Normals(1, rows*n, 1), Normals(2, rows, 1), make([]int8, rows*n)
 		for i := range q {
 			q[i] = int8(i*37 - 128)

@@ -14,7 +14,7 @@
 //	matmul_int8_m16       the same for at most 16 rows
 //
 // _t64 computes tiles of 64×64 outputs in blocks of 128 threads, _t128 of 128×128 in blocks of 256, both with grid x =
-// ceil(n/tile), y = ceil(m/tile); matmul_f32 is launched as a _t64. The _m entries have blocks of 128 threads and grid
+// ceil(m/tile), y = ceil(n/tile); matmul_f32 is launched as a _t64. The _m entries have blocks of 128 threads and grid
 // ceil(n/4), except bf16 and int8: ceil(n/8).
 #include "epilogue.cuh"
 #include "tile.cuh"
@@ -53,7 +53,7 @@ template <class Tile, class Finish>
 void tiled(const void *x, int ldx, const void *w, int ldw, int k, const Output &out, Finish finish) {
 	constexpr int bytes = 4 / Tile::Format::per_word, operand = Tile::size * step_words;
 	__shared__ __align__(128) u32 memory[stages][2][operand];
-	int i0 = blockIdx.y * Tile::size, j0 = blockIdx.x * Tile::size, steps = (k * bytes + step_bytes - 1) / step_bytes;
+	int i0 = blockIdx.x * Tile::size, j0 = blockIdx.y * Tile::size, steps = (k * bytes + step_bytes - 1) / step_bytes;
 	const char *x0 = (const char *)x + u64(i0) * ldx * bytes, *w0 = (const char *)w + u64(j0) * ldw * bytes;
 	auto copy = [&](int step) {
 		if (step < steps) {

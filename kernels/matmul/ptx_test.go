@@ -129,8 +129,8 @@ func toTF32(v float32) float64 {
 // ragged are shapes with tails in every dimension, and one without.
 var ragged = [][3]int{{1, 1, 1}, {65, 3, 40}, {17, 70, 77}, {64, 64, 64}, {130, 66, 31}}
 
-// large are shapes with tails for tiles of 128.
-var large = [][3]int{{129, 131, 70}, {5, 128, 33}}
+// large are shapes with tails for tiles of 128, and one of a small text encoder.
+var large = [][3]int{{129, 131, 70}, {5, 128, 33}, {21, 384, 384}}
 
 // each runs f for every shape, plain and with all that the epilogue can do, and for every activation once.
 func each(t *testing.T, shapes [][3]int, align int, f func(t *testing.T, p product)) {
@@ -147,7 +147,7 @@ func each(t *testing.T, shapes [][3]int, align int, f func(t *testing.T, p produ
 	}
 }
 
-func tiles(p product, tile int) Size { return Size{Up(p.n, tile), Up(p.m, tile)} }
+func tiles(p product, tile int) Size { return Size{Up(p.m, tile), Up(p.n, tile)} }
 
 func TestPTXFloat32(t *testing.T) {
 	k := Load(t, matmul.PTX, "matmul_f32")
@@ -161,7 +161,7 @@ func TestPTXFloat32(t *testing.T) {
 func TestPTXSkinnyFloat32(t *testing.T) {
 	for _, rows := range []int{1, 2, 4, 8, 16} {
 		k := Load(t, matmul.PTX, fmt.Sprintf("matmul_f32_m%d", rows))
-		each(t, [][3]int{{1, 3, 5}, {rows, 9, 517}, {max(1, rows-1), 4, 512}}, 4, func(t *testing.T, p product) {
+		each(t, [][3]int{{1, 3, 5}, {rows, 9, 517}, {max(1, rows-1), 4, 512}, {rows, 64, 402}}, 4, func(t *testing.T, p product) {
 			dst := Poison(p.m * p.ldd)
 			k.Run(Size{Up(p.n, 4)}, Size{128}, append([]any{p.x, p.ldx, p.w, p.ldw, p.k}, p.output(dst)...)...)
 			p.check(t, dst, asIs)
@@ -197,8 +197,8 @@ func TestPTXBFloat16(t *testing.T) {
 	}
 }
 
-// skinny are shapes for the entries of at most 16 rows on tensor cores.
-var skinny = [][3]int{{1, 1, 1}, {3, 9, 517}, {9, 8, 128}, {16, 17, 300}, {8, 5, 64}}
+// skinny are shapes for the entries of at most 16 rows on tensor cores, the last one of a flow's subnet.
+var skinny = [][3]int{{1, 1, 1}, {3, 9, 517}, {9, 8, 128}, {16, 17, 300}, {8, 5, 64}, {1, 1024, 402}}
 
 func TestPTXSkinnyBFloat16(t *testing.T) {
 	k := Load(t, matmul.PTX, "matmul_bf16_m16")

@@ -25,7 +25,7 @@ func TestPTXBF16HasTheCPUsBits(t *testing.T) {
 		for i := range s.rows {
 			quantize.F32ToBF16(want[i*s.ldq:][:s.cols], x[i*s.ldx:][:s.cols])
 		}
-		k.Run(Size{Up(s.ldq, 128), s.rows}, Size{128}, q, s.ldq, x, s.ldx, s.cols)
+		k.Run(Size{s.rows, Up(s.ldq, 128)}, Size{128}, q, s.ldq, x, s.ldx, s.cols)
 		if !slices.Equal(q, want) {
 			t.Errorf("%v: %x, want %x", s, q, want)
 		}

@@ -4,9 +4,9 @@
 #include "warp.cuh"
 
 // quantize_bf16: q[i][j] = x[i][j] rounded to bfloat16, and 0 for cols <= j < ldq. x is [rows][ldx], q [rows][ldq].
-// Grid: x = ceil(ldq/128), y = rows; blocks of 128.
+// Grid: x = rows, y = ceil(ldq/128); blocks of 128.
 extern "C" __global__ void __launch_bounds__(128) quantize_bf16(u16 *q, int ldq, const float *x, int ldx, int cols) {
-	int i = blockIdx.y, j = blockIdx.x * blockDim.x + threadIdx.x;
+	int i = blockIdx.x, j = blockIdx.y * blockDim.x + threadIdx.x;
 	if (j < ldq) q[u64(i) * ldq + j] = j < cols ? bf16(x[u64(i) * ldx + j]) : 0;
 }
 

@@ -23,7 +23,7 @@ const (
 func TestPTXBitsAreTheCPUs(t *testing.T) {
 	for _, d := range draws {
 		t.Run(fmt.Sprint(d), func(t *testing.T) {
-			grid := Size{Up((d.dim0+d.n+3)/4-d.dim0/4, 128), d.rows}
+			grid := Size{d.rows, Up((d.dim0+d.n+3)/4-d.dim0/4, 128)}
 			run := func(entry string, dst any) {
 				Load(t, random.PTX, entry).Run(grid, Size{128}, dst, d.ld, d.n, []uint64{seed, sample}, uint32(stream), d.dim0)
 			}

@@ -2,8 +2,8 @@
 // fused), and the square root is the correctly rounded one.
 //
 // All entries: dst is [rows][n] with row stride ld, row i being dimensions dim0 … dim0+n-1 of sample draw[1]+i under the seed
-// draw[0]. The draw lies in memory, so that a captured launch can be played again with another. Grid: y = row, and x covers
-// blocks(n, dim0) = (dim0+n+3)/4 - dim0/4 threads, one for each four dimensions; blocks of 128.
+// draw[0]. The draw lies in memory, so that a captured launch can be played again with another. Grid: x = rows, and y covers
+// (dim0+n+3)/4 - dim0/4 threads, one for each four dimensions; blocks of 128.
 #include "warp.cuh"
 
 struct Block {
@@ -77,13 +77,13 @@ void normal_pair(u32 a, u32 b, float &even, float &odd) {
 // fill stores what transform makes of each of the block's four words.
 template <class T, class Transform>
 void fill(T *dst, int ld, int n, const u64 *draw, u32 stream, int dim0, Transform transform) {
-	int i = dim0 / 4 + blockIdx.x * blockDim.x + threadIdx.x;
+	int i = dim0 / 4 + blockIdx.y * blockDim.x + threadIdx.x;
 	if (4 * i >= dim0 + n) return;
-	u64 seed = draw[0], sample = draw[1] + blockIdx.y;
+	u64 seed = draw[0], sample = draw[1] + blockIdx.x;
 	Block b = philox(i, u32(sample), u32(sample >> 32), stream, u32(seed), u32(seed >> 32));
 	T value[4];
 	transform(value, b);
-	dst += u64(blockIdx.y) * ld;
+	dst += u64(blockIdx.x) * ld;
 #pragma unroll
 	for (int k = 0; k < 4; k++) {
 		int d = 4 * i + k - dim0;

@@ -14,7 +14,6 @@ import (
 	"unsafe"
 
 	"netfusion/tensor"
-	"netfusion/tensor/ptx"
 )
 
 // Null is an argument for a pointer that the kernel may do without.
@@ -36,7 +35,7 @@ func Load(t testing.TB, text, entry string) *Kernel {
 	t.Helper()
 	seed := fnv.New64()
 	seed.Write([]byte(t.Name() + entry))
-	k := &Kernel{t: t, driver: ptx.Open(ptx.Options{Seed: seed.Sum64()}), entry: entry}
+	k := &Kernel{t: t, driver: open(seed.Sum64()), entry: entry}
 	f, err := k.driver.Load(entry, text, []tensor.Entry{{Name: entry}})
 	if err == nil {
 		k.f = f[0]

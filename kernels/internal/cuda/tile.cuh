@@ -53,10 +53,11 @@ template <class Format_, int size_, int down, int across> struct MmaTile {
 		}
 	}
 
-	// each calls f(i, j, sum) for every sum, neighbours in a row at a time. The sums go through memory [threads·16·width/32], which
+	// each calls f(i, j, sum) for every sum, neighbours in a row at a time. The sums go through memory [threads·16·pitch/32], which
 	// the block must have finished with: so f is compiled once only, and stores are coalesced.
 	template <class F> void each(u32 *memory, F f) const {
-		Sum *mine = (Sum *)memory + threadIdx.x / warp_size * 16 * width;
+		constexpr int pitch = width + 8; // puts the rows that half a warp writes at a time into different banks
+		Sum *mine = (Sum *)memory + threadIdx.x / warp_size * 16 * pitch;
 #pragma unroll 1
 		for (int i = 0; i < down; i++) {
 #pragma unroll
@@ -65,11 +66,11 @@ template <class Format_, int size_, int down, int across> struct MmaTile {
 #pragma unroll
 					for (int j = 0; j < across; j++)
 #pragma unroll
-						for (int e = 0; e < 4; e++) mine[(lane() / 4 + e / 2 * 8) * width + 8 * j + lane() % 4 * 2 + e % 2] = sum[r][j][e];
+						for (int e = 0; e < 4; e++) mine[(lane() / 4 + e / 2 * 8) * pitch + 8 * j + lane() % 4 * 2 + e % 2] = sum[r][j][e];
 				}
 			__syncwarp();
 #pragma unroll 1
-			for (int at = lane(); at < 16 * width; at += warp_size) f(row + 16 * i + at / width, column + at % width, mine[at]);
+			for (int at = lane(); at < 16 * width; at += warp_size) f(row + 16 * i + at / width, column + at % width, mine[at / width * pitch + at % width]);
 			__syncwarp();
 		}
 	}
