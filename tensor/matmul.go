@@ -3,12 +3,18 @@ package tensor
 import "netfusion/kernels/matmul"
 
 type matmulJob struct {
-	dst, x       Tensor
-	rounded      *rounded // x in the precision of w
-	w            []Weight // of each group
-	epilogue     matmul.Epilogue
+	dst, x   Tensor
+	rounded  *rounded // x in the precision of w
+	w        []Weight // of each group
+	epilogue matmul.Epilogue
+	workers  int
+	split
+}
+
+// split is how each of the products of a group is cut into tiles.
+type split struct {
 	rows, cols   int // of a tile
-	across, down int // tiles of a group
+	across, down int // tiles
 }
 
 // MatMul computes dst = act(x·Wᵀ + bias) + residual: x [m][K], dst [m][N]; e may ask for bias [N], an activation and
@@ -36,41 +42,66 @@ func (d *Device) GroupedMatMul(dst, x Tensor, w []Weight, e matmul.Epilogue) {
 	}
 	d.round(x, w)
 	j := &d.matmul
-	*j = matmulJob{dst: dst, x: x, rounded: &d.rounded, w: w, epilogue: e, rows: x.Rows, cols: w[0].N}
-	j.split(d.pool.Workers())
+	workers := d.pool.Workers()
+	*j = matmulJob{dst: dst, x: x, rounded: &d.rounded, w: w, epilogue: e, workers: workers,
+		split: splitProduct(x.Rows, w[0].N, w[0].K, len(w), workers)}
 	d.pool.Run(j, len(w)*j.across*j.down)
 	*j = matmulJob{}
 }
 
-// split cuts each product into tiles: enough of them to keep the workers evenly busy, none so small that starting it
-// costs more than computing it. It may depend on the worker count, since tiling never changes a result.
-func (j *matmulJob) split(workers int) {
-	const work = 1 << 17 // multiply-adds worth a tile of its own: a few microseconds
-	m, n, k := j.x.Rows, j.w[0].N, j.w[0].K
-	j.across, j.down = 1, 1
+// splitProduct cuts each of so many products of m rows into tiles: enough of them to keep the workers evenly busy, none so small
+// that starting it costs more than computing it. It may depend on the worker count, since tiling never changes a result.
+func splitProduct(m, n, k, groups, workers int) split {
+	const work = 1 << 17 // multiply-adds worth a tile of its own: a microsecond
+	s := split{rows: m, cols: n, across: 1, down: 1}
 	if workers == 1 || m*n*k < 2*work {
-		return
+		return s
 	}
-	tiles := min((4*workers+len(j.w)-1)/len(j.w), m*n*k/work)
+	tiles := 4 * workers
+	if m <= 8 { // the weights come from memory, and each worker reads one part of them in order
+		tiles = workers
+	}
+	tiles = min((tiles+groups-1)/groups, m*n*k/work)
 	panels := (n + 63) / 64
-	j.across = min(tiles, panels)
-	j.cols = (panels + j.across - 1) / j.across * 64
-	j.across = (n + j.cols - 1) / j.cols
-	if rest := tiles / j.across; rest > 1 && m >= 48 {
-		j.rows = max(24, (m+rest-1)/rest)
-		j.rows = (j.rows + 11) / 12 * 12
-		j.down = (m + j.rows - 1) / j.rows
+	s.across = min(tiles, panels)
+	s.cols = (panels + s.across - 1) / s.across * 64
+	s.across = (n + s.cols - 1) / s.cols
+	if rest := tiles / s.across; rest > 1 && m >= 48 {
+		s.rows = max(24, (m+rest-1)/rest)
+		s.rows = (s.rows + 11) / 12 * 12
+		s.down = (m + s.rows - 1) / s.rows
 	}
+	return s
+}
+
+// after returns the weights that the worker of tile i likely reads next: workers take tiles in turn.
+func (j *matmulJob) after(i int) []byte {
+	tiles := j.across * j.down
+	if i += j.workers; i < len(j.w)*tiles {
+		return j.w[i/tiles].from(i % tiles % j.across * j.cols)
+	}
+	next := j.w[0].next
+	if next == nil {
+		return nil
+	}
+	i -= len(j.w) * tiles
+	s := splitProduct(j.x.Rows, next.N, next.K, len(j.w), j.workers)
+	tiles = s.across * s.down
+	if i >= len(j.w)*tiles || j.w[i/tiles].next == nil {
+		return nil
+	}
+	return j.w[i/tiles].next.from(i % tiles % s.across * s.cols)
 }
 
 // Tile computes one block of rows and panels of one group.
 func (j *matmulJob) Tile(i int) {
+	e := j.epilogue
+	e.Next = j.after(i)
 	g := i / (j.across * j.down)
 	w := &j.w[g]
 	i -= g * j.across * j.down
 	r, c := i/j.across*j.rows, i%j.across*j.cols
 	m := min(j.rows, j.x.Rows-r)
-	e := j.epilogue
 	if e.Bias != nil {
 		e.Bias = e.Bias[g*w.N:]
 	}

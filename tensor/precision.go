@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"netfusion/kernels/matmul"
+	"netfusion/kernels/memory"
 	"netfusion/kernels/quantize"
 )
 
@@ -41,6 +42,23 @@ type Weight struct {
 	Panels    []float32 // F32: matmul.PackedLen(N, K)
 	bf16      []uint16  // BF16: matmul.PackedLenBF16(N, K)
 	int8      matmul.Int8
+	next      *Weight // see Then
+}
+
+// Then says that next is multiplied after w, as layers of a network follow each other: the beginning of next comes into the
+// cache while the last outputs of w are computed. It changes no result.
+func (w *Weight) Then(next Weight) { w.next = &next }
+
+// from returns the packed form from column j on.
+func (w *Weight) from(j int) []byte {
+	switch w.Precision {
+	case BF16:
+		return matmul.Bytes(w.bf16[j*roundUp(w.K, 2):])
+	case Int8:
+		return matmul.Bytes(w.int8.Panels[j*roundUp(w.K, 4):])
+	default:
+		return matmul.Bytes(w.Panels[j*w.K:])
+	}
 }
 
 // NewWeight packs w [n][k] in float32.
@@ -65,11 +83,11 @@ func newWeight(p Precision, n, k int) Weight {
 	t := Weight{N: n, K: k, Precision: p}
 	switch p {
 	case BF16:
-		t.bf16 = make([]uint16, matmul.PackedLenBF16(n, k))
+		t.bf16 = memory.Make[uint16](matmul.PackedLenBF16(n, k))
 	case Int8:
 		t.int8 = matmul.NewInt8(n, k)
 	default:
-		t.Panels = make([]float32, matmul.PackedLen(n, k))
+		t.Panels = memory.Make[float32](matmul.PackedLen(n, k))
 	}
 	return t
 }

@@ -71,6 +71,38 @@ func TestMatMulRefusesAWeightThatWasNotReserved(t *testing.T) {
 	}
 }
 
+// What comes next is a matter of speed alone, whatever its shape and however many workers there are.
+func TestThenChangesNoResult(t *testing.T) {
+	shapes := []struct{ n, k int }{{1, 1}, {70, 300}, {1024, 134}, {16, 2100}}
+	for precision := range precisionError {
+		for _, m := range []int{1, 9, 100} {
+			for _, s := range shapes {
+				x := random(m, 2*s.k, 1)
+				w := []Weight{NewWeightIn(precision, random(s.n, s.k, 2).Data, s.n, s.k), NewWeightIn(precision, random(s.n, s.k, 3).Data, s.n, s.k)}
+				want := New(m, 2*s.n)
+				for _, workers := range []int{1, 2, 7} {
+					d := CPU(workers)
+					w[0].Reserve(d, 2*m)
+					for i, next := range shapes {
+						dst := New(m, 2*s.n)
+						d.GroupedMatMul(dst, x, w, matmul.Epilogue{})
+						if workers == 1 && i == 0 {
+							want = dst
+						}
+						if !slices.Equal(dst.Data, want.Data) {
+							t.Fatalf("%v, %d rows of %+v, %d workers, before %+v: not the same", precision, m, s, workers, next)
+						}
+						w[0].Then(NewWeightIn(precision, make([]float32, next.n*next.k), next.n, next.k))
+						w[1].Then(*w[0].next)
+					}
+					d.Close()
+					w[0].next, w[1].next = nil, nil
+				}
+			}
+		}
+	}
+}
+
 func TestParsePrecision(t *testing.T) {
 	for _, p := range []Precision{F32, BF16, Int8} {
 		if got, err := ParsePrecision(p.String()); got != p || err != nil {

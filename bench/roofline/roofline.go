@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"netfusion/kernels/cpu"
+	"netfusion/kernels/memory"
 )
 
 // A Level is where operands lie before they are read.
@@ -129,16 +130,16 @@ func measure(threads int) Roof {
 	}); done[0] > 0 {
 		r.I8 = float64(threads*done[0]) / seconds
 	}
-	memory := make([]float32, sizes[DRAM]/4)
-	for i := range memory {
-		memory[i] = 1 // memory never written to need not exist
+	buffer := memory.Make[float32](sizes[DRAM] / 4)
+	for i := range buffer {
+		buffer[i] = 1 // memory never written to need not exist
 	}
 	totals := make([]float32, threads)
 	for level, size := range sizes {
 		share := size / 4 / threads &^ 127
 		passes := sizes[DRAM] / size
 		r.Read[level] = float64(4*share*threads*passes) / fastest(threads, func(thread int) {
-			part := memory[thread*share:][:share]
+			part := buffer[thread*share:][:share]
 			for range passes {
 				totals[thread] += sum(part)
 			}

@@ -27,7 +27,8 @@ type tile struct {
 	last         int            // columns of the last panel, 1 to 16
 
 	// Brought into L2 meanwhile: for each step and panel a line at ahead + panel·aheadPanel + step·aheadStep.
-	ahead                 unsafe.Pointer
+	// No pointer, since it may lead beyond what it began in.
+	ahead                 uintptr
 	aheadPanel, aheadStep int
 
 	// For dequantize, of the rows and of the columns.
@@ -189,12 +190,14 @@ func (p *product) weights(b *block) unsafe.Pointer {
 
 // A fetch is what comes into L2 while a block is multiplied: for each of its panels and steps one line.
 type fetch struct {
-	at          unsafe.Pointer // nil: nothing
-	panel, step int            // bytes from one to the next
+	at          uintptr // 0: nothing
+	panel, step int     // bytes from one to the next
 }
 
 // linear fetches what follows at in memory, in order, which is what the memory is fastest at.
-func (b *block) linear(at unsafe.Pointer) fetch { return fetch{at, line, line * b.panels()} }
+func (b *block) linear(at unsafe.Pointer) fetch {
+	return fetch{uintptr(at), line, line * b.panels()}
+}
 
 func (p *product) multiply(j0, j1 int) {
 	if p.e.Residual != nil {
@@ -226,7 +229,7 @@ func (p *product) blocks(j0, j1 int, sums *[maxSums]float32) {
 			case b.steps == p.steps:
 				ahead = b.linear(p.weights(&next))
 			default:
-				ahead = fetch{p.weights(&next), p.steps * line, line}
+				ahead = fetch{uintptr(p.weights(&next)), p.steps * line, line}
 			}
 			p.block(&b, ahead, rows, sums)
 		}
@@ -257,9 +260,9 @@ func (p *product) block(b *block, next fetch, maxRows int, sums *[maxSums]float3
 		} else if p.w8 == nil && e.Bias != nil {
 			t.start = &e.Bias[b.j]
 		}
-		t.ahead, t.aheadPanel, t.aheadStep = t.w, 0, 0
-		if next.at != nil && pass < share {
-			t.ahead = unsafe.Add(next.at, next.step*b.steps*pass/share)
+		t.ahead, t.aheadPanel, t.aheadStep = uintptr(t.w), 0, 0
+		if next.at != 0 && pass < share {
+			t.ahead = next.at + uintptr(next.step*b.steps*pass/share)
 			t.aheadPanel, t.aheadStep = next.panel, next.step/share
 			if next.panel == line {
 				t.aheadPanel /= share

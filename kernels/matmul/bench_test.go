@@ -6,13 +6,14 @@ import (
 
 	"netfusion/bench/roofline"
 	"netfusion/kernels/cpu/cputest"
+	"netfusion/kernels/memory"
 )
 
 // The part of the roof counts the weights, x and dst once each, as read from where the weights lie: DRAM for cold
 // weights; for warm ones L2 if all three fit there, or else L3. The ceilings are those of one thread with the form.
 
 // Cold weights are one thread over shapes of the models: each call takes the next of many copies, more than the last
-// cache holds, as layers of a model do.
+// cache holds, and says which comes next, as layers of a model do.
 func BenchmarkF32(b *testing.B)  { cold(b, benchF32) }
 func BenchmarkBF16(b *testing.B) { cold(b, benchBF16) }
 func BenchmarkI8(b *testing.B)   { cold(b, benchI8) }
@@ -75,7 +76,7 @@ func (c bench) run(b *testing.B, level roofline.Level) {
 
 func benchF32(m, n, k, copies int) bench {
 	size := PackedLen(n, k)
-	x, w, dst, e := make([]float32, m*k), make([]float32, copies*size), make([]float32, m*n), &Epilogue{Bias: make([]float32, n)}
+	x, w, dst, e := make([]float32, m*k), memory.Make[float32](copies*size), make([]float32, m*n), &Epilogue{Bias: make([]float32, n)}
 	for i := range w {
 		w[i] = float32(i%7) - 3
 	}
@@ -83,13 +84,14 @@ func benchF32(m, n, k, copies int) bench {
 		x[i] = float32(i%5) - 2
 	}
 	return bench{m, n, k, 4 * float64(n*k), 4 * float64(m*k), func(r roofline.Roof) roofline.Roof { return r }, copies, func(c int) {
+		e.Next = Bytes(w[(c+1)%copies*size:][:size])
 		F32(dst, n, x, k, w[c*size:][:size], m, n, k, 0, n, e)
 	}}
 }
 
 func benchBF16(m, n, k, copies int) bench {
 	size := PackedLenBF16(n, k)
-	x, w, dst, e := make([]uint16, m*even(k)), make([]uint16, copies*size), make([]float32, m*n), &Epilogue{Bias: make([]float32, n)}
+	x, w, dst, e := make([]uint16, m*even(k)), memory.Make[uint16](copies*size), make([]float32, m*n), &Epilogue{Bias: make([]float32, n)}
 	for i := range w {
 		w[i] = 0x3f80 + uint16(i%7)
 	}
@@ -97,6 +99,7 @@ func benchBF16(m, n, k, copies int) bench {
 		x[i] = 0x3f80 + uint16(i%5)
 	}
 	return bench{m, n, k, 2 * float64(n*k), 2 * float64(m*k), roofline.Roof.InBF16, copies, func(c int) {
+		e.Next = Bytes(w[(c+1)%copies*size:][:size])
 		BF16(dst, n, x, even(k), w[c*size:][:size], m, n, k, 0, n, e)
 	}}
 }
@@ -112,6 +115,7 @@ func benchI8(m, n, k, copies int) bench {
 	x := Uint8{make([]uint8, m*four(k)), four(k), make([]float32, m), make([]int32, m)}
 	dst, e := make([]float32, m*n), &Epilogue{Bias: make([]float32, n)}
 	return bench{m, n, k, float64(n * k), float64(m * k), roofline.Roof.InI8, copies, func(c int) {
+		e.Next = Bytes(w[(c+1)%len(w)].Panels)
 		I8(dst, n, x, w[c], m, n, k, 0, n, e)
 	}}
 }

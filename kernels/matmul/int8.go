@@ -1,6 +1,9 @@
 package matmul
 
-import "netfusion/kernels/quantize"
+import (
+	"netfusion/kernels/memory"
+	"netfusion/kernels/quantize"
+)
 
 // Int8 is W [n][k] in int8 with a scale for each output: W[j][p] = Scale[j]·q[j][p]. Four steps of k lie side by side in a panel
 // of 16 outputs: Panels is [ceil(n/16)][ceil(k/4)][16][4], zero beyond n and k.
@@ -25,7 +28,7 @@ const maxI8 = 65536
 // NewInt8 allocates for W [n][k]; PackI8 fills it.
 func NewInt8(n, k int) Int8 {
 	padded := (n + Width - 1) / Width * Width
-	return Int8{make([]int8, padded*four(k)), make([]float32, padded), make([]int32, padded)}
+	return Int8{memory.Make[int8](padded * four(k)), make([]float32, padded), make([]int32, padded)}
 }
 
 func four(k int) int { return (k + 3) &^ 3 }

@@ -13,7 +13,11 @@
 // since math.FMA is slow where the processor lacks it, so it differs from them in the last bits.
 package matmul
 
-import "netfusion/kernels/activation"
+import (
+	"unsafe"
+
+	"netfusion/kernels/activation"
+)
 
 // Width is the number of outputs in a panel.
 const Width = 16
@@ -53,6 +57,11 @@ type Epilogue struct {
 	// Next is memory that will be read next, such as the weights of the product that follows: its beginning comes into the
 	// cache while the last outputs are computed, so that the memory does not idle in between. It may be nil.
 	Next []byte
+}
+
+// Bytes views packed weights as Epilogue.Next wants them.
+func Bytes[T float32 | uint16 | int8](w []T) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(w))), len(w)*int(unsafe.Sizeof(*new(T))))
 }
 
 // F32 computes, for 0 <= i < m and j0 <= j < j1,
