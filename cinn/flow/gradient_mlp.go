@@ -133,7 +133,7 @@ func (j *layerJob) Tile(tile int) {
 	switch j.phase {
 	case layerForward:
 		o0, o1 := strip(tile, l.out)
-		kernel.Forward(j.y.Data, w, b, j.x.Data, l.out, l.in, ld, o0, o1, j.leaky, g.ahead(l, o0, o1))
+		kernel.Forward(j.y.Data, w, b, j.x.Data, l.out, l.in, ld, o0, o1, j.leaky, g.ahead(g.flow.values, l, o0, o1))
 		if j.mask.Data != nil {
 			j.drop(o0, o1)
 		}
@@ -166,7 +166,7 @@ func (j *layerJob) Tile(tile int) {
 	case layerWeights:
 		o0, o1 := strip(tile, l.out)
 		dw, db := g.values[l.w:][:l.in*l.out], g.values[l.b:][:l.out]
-		kernel.Weights(dw, j.y.Data, g.turned, l.out, l.in, ld, g.m, o0, o1)
+		kernel.Weights(dw, j.y.Data, g.turned, l.out, l.in, ld, g.m, o0, o1, g.ahead(g.values, l, o0, o1))
 		for o := o0; o < o1; o++ {
 			db[o] = sum(j.y.Row(o)[:g.m])
 		}
@@ -174,10 +174,9 @@ func (j *layerJob) Tile(tile int) {
 	}
 }
 
-// ahead is what a worker reads next, most likely, when it has computed outputs o0 to o1: the parameters that lie as many strips
-// further as there are workers. After the last output of a layer those are the next layer's.
-func (g *Gradient) ahead(l *dense, o0, o1 int) []float32 {
-	values := g.flow.values
+// ahead is the part of values that a worker comes to next, most likely, when it is done with outputs o0 to o1 of l: as many strips
+// further as there are workers. After the last output of a layer lies the next layer.
+func (g *Gradient) ahead(values []float32, l *dense, o0, o1 int) []float32 {
 	from := min(l.w+(o0+stripRows*g.dev.Workers())*l.in, len(values))
 	return values[from:min(from+(o1-o0)*l.in, len(values))]
 }

@@ -36,11 +36,13 @@ func benchmarkLayer(b *testing.B, n, k, m int) {
 	}{
 		{"Forward", w, 4, func(w []float32) {
 			strips(n, func(o0, o1 int) {
-				Forward(l.y, w, l.bias, l.x, n, k, l.ld, o0, o1, true, w[min(n, o1)*k:min(n, 2*o1-o0)*k])
+				Forward(l.y, w, l.bias, l.x, n, k, l.ld, o0, o1, true, w[o1*k:min(n, 2*o1-o0)*k])
 			})
 		}},
 		{"Inputs", w, 4, func(w []float32) { Inputs(l.dx, w, l.dy, l.h, n, k, l.ld, 0, k, false) }},
-		{"Weights", dw, 8, func(w []float32) { strips(n, func(o0, o1 int) { Weights(w, l.dy, l.turned, n, k, l.ld, m, o0, o1) }) }},
+		{"Weights", dw, 8, func(w []float32) {
+			strips(n, func(o0, o1 int) { Weights(w, l.dy, l.turned, n, k, l.ld, m, o0, o1, w[o1*k:min(n, 2*o1-o0)*k]) })
+		}},
 	} {
 		b.Run(fmt.Sprintf("%s/m=%d,n=%d,k=%d", product.name, m, n, k), func(b *testing.B) {
 			i := 0
@@ -54,7 +56,7 @@ func benchmarkLayer(b *testing.B, n, k, m int) {
 }
 
 func strips(n int, do func(o0, o1 int)) {
-	for o := 0; o < n; o += 48 {
-		do(o, min(n, o+48))
+	for o := 0; o < n; o += 24 {
+		do(o, min(n, o+24))
 	}
 }

@@ -27,8 +27,8 @@ const block = 1 << 12
 //
 //	y[o][j] = act(Σ_i w[o][i]·x[i][j] + bias[o])
 //
-// where w is [n][k], x [k][ld] and y [n][ld]; act is LeakyReLU, or nothing. Meanwhile next, which whoever knows what is computed
-// next may give, is fetched into the cache.
+// where w is [n][k], x [k][ld] and y [n][ld]; act is LeakyReLU, or nothing. Meanwhile next is fetched into the cache: the weights
+// that are multiplied after these, for all the time that a product takes is the time in which the next one's operands can come.
 func Forward(y, w, bias, x []float32, n, k, ld, o0, o1 int, leaky bool, next []float32) {
 	check(n, k, ld, o0, o1, n)
 	if len(w) < n*k || len(bias) < n || len(x) < k*ld || len(y) < o1*ld {
@@ -89,8 +89,9 @@ func Inputs(dx, w, dy, h []float32, n, k, ld, i0, i1 int, add bool) {
 //
 //	dw[o][i] = Σ_j dy[o][j]·x[i][j]
 //
-// over the m samples of the batch: xt is x, turned by Turn, dy [n][ld] and dw [n][k].
-func Weights(dw, dy, xt []float32, n, k, ld, m, o0, o1 int) {
+// over the m samples of the batch: xt is x, turned by Turn, dy [n][ld] and dw [n][k]. Meanwhile next, which is written after dw, is
+// fetched into the cache: else each line of it would be waited for when it is written.
+func Weights(dw, dy, xt []float32, n, k, ld, m, o0, o1 int, next []float32) {
 	check(n, k, ld, o0, o1, n)
 	if m < 0 || m > ld {
 		panic("dense: bad size")
@@ -106,6 +107,7 @@ func Weights(dw, dy, xt []float32, n, k, ld, m, o0, o1 int) {
 		t := task{
 			dst: dw[o0*k+i:], ldd: k, a: dy[o0*ld:], lda: ld, astep: 1, b: xt[i*m:], ldb: (cols + Width - 1) / Width * Width,
 			rows: o1 - o0, cols: cols, k: m,
+			next: next[len(next)*i/k : len(next)*(i+cols)/k],
 		}
 		t.multiply()
 	}

@@ -52,7 +52,7 @@ func (l *layer) run(leaky bool, parts int) {
 	}
 	Turn(l.turned, l.x, l.k, l.ld, l.m)
 	for i := range parts {
-		Weights(l.dw, l.dy, l.turned, l.n, l.k, l.ld, l.m, i*l.n/parts, (i+1)*l.n/parts)
+		Weights(l.dw, l.dy, l.turned, l.n, l.k, l.ld, l.m, i*l.n/parts, (i+1)*l.n/parts, l.w[i*l.n/parts*l.k:])
 	}
 }
 
@@ -227,10 +227,10 @@ func TestWrongArgumentsPanicBeforeAnythingIsWritten(t *testing.T) {
 		"dy":         func(dst []float32) { Inputs(dst, w, dy[1:], nil, n, k, ld, 0, k, false) },
 		"w of dx":    func(dst []float32) { Inputs(dst, w[1:], dy, nil, n, k, ld, 0, k, false) },
 		"h":          func(dst []float32) { Inputs(dst, w, dy, x[1:], n, k, ld, 0, k, false) },
-		"dw":         func(dst []float32) { Weights(dst[:n*k-1], dy, xt, n, k, ld, ld, 0, n) },
-		"dy of dw":   func(dst []float32) { Weights(dst, dy[1:], xt, n, k, ld, ld, 0, n) },
-		"turned":     func(dst []float32) { Weights(dst, dy, xt[1:], n, k, ld, ld, 0, n) },
-		"samples":    func(dst []float32) { Weights(dst, dy, xt, n, k, ld, ld+1, 0, n) },
+		"dw":         func(dst []float32) { Weights(dst[:n*k-1], dy, xt, n, k, ld, ld, 0, n, nil) },
+		"dy of dw":   func(dst []float32) { Weights(dst, dy[1:], xt, n, k, ld, ld, 0, n, nil) },
+		"turned":     func(dst []float32) { Weights(dst, dy, xt[1:], n, k, ld, ld, 0, n, nil) },
+		"samples":    func(dst []float32) { Weights(dst, dy, xt, n, k, ld, ld+1, 0, n, nil) },
 		"transpose":  func(dst []float32) { Transpose(dst, 15, x, ld, 16, 4) },
 		"to":         func(dst []float32) { Transpose(dst[:63], 16, w[:0:0], 16, 16, 4) },
 		"of":         func(dst []float32) { Transpose(dst, 4, x[:63], 16, 4, 16) },
