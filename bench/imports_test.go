@@ -99,6 +99,10 @@ func check(t *testing.T, path, folder, imported string) {
 	if within(local, "bench") && !within(folder, "bench") && !test {
 		t.Errorf("%s: only tests import bench", path)
 	}
+	// The PTX interpreter, and what lends it to the kernels' tests, are no part of a product.
+	if (within(local, "tensor/ptx") || within(local, "tensor/kerneltest")) && !within(folder, "tensor/kerneltest") && !test {
+		t.Errorf("%s: only tests import %s", path, local)
+	}
 	if test {
 		return
 	}
