@@ -19,11 +19,11 @@ type attentionJob struct {
 func (d *Device) ReserveAttention(tokens, width int) { d.Reserve(attention.WorkLen(tokens, width)) }
 
 // Attention computes self-attention over packed sequences: qkv [tokens][3·C] has the queries, keys and values of every token,
-// each [heads][C/heads], and sequence s is the tokens starts[s] to starts[s+1]; dst is [tokens][C]. See attention.F32, which
-// does not scale by 1/√(C/heads). The longest sequence must have been reserved.
+// each [heads][C/heads], and sequence s is the tokens starts[s] to starts[s+1], counted from where starts[0] counts from; dst
+// is [tokens][C]. See attention.F32, which does not scale by 1/√(C/heads). The longest sequence must have been reserved.
 func (d *Device) Attention(dst, qkv Tensor, starts []int32, heads int) {
 	if heads < 1 || dst.Cols%heads != 0 || qkv.Cols != 3*dst.Cols || qkv.Rows != dst.Rows ||
-		len(starts) == 0 || starts[0] != 0 || int(starts[len(starts)-1]) != dst.Rows {
+		len(starts) == 0 || int(starts[len(starts)-1]-starts[0]) != dst.Rows {
 		panic("tensor: Attention shapes differ")
 	}
 	j := &d.attention
@@ -64,10 +64,11 @@ func (j *attentionJob) Tile(i int) {
 	end := min(row+attention.Queries, j.dst.Rows)
 	first := i % j.groups * j.height
 	last := min(first+j.height, j.heads)
-	s := sort.Search(len(j.starts), func(s int) bool { return int(j.starts[s]) > row }) // the end of the sequence of row
+	origin := int(j.starts[0])
+	s := sort.Search(len(j.starts), func(s int) bool { return int(j.starts[s])-origin > row }) // the end of the sequence of row
 	work := j.dev.Scratch(j.room)
 	for ; row < end; s++ {
-		begin, stop := int(j.starts[s-1]), int(j.starts[s])
+		begin, stop := int(j.starts[s-1])-origin, int(j.starts[s])-origin
 		m, n := min(end, stop)-row, stop-begin
 		for h := first; h < last; h++ {
 			q, k := j.qkv.Data[row*3*c+h*width:], j.qkv.Data[begin*3*c+h*width:]

@@ -18,15 +18,16 @@ type Session struct {
 	act    nonlinearity
 	room   int // tokens
 	texts  int // sequences
+	chunk  int // tokens that pass a layer together, at most
 	ids    []int32
 	types  []int32
 	places []int32 // of each token in its sequence
 	starts []int32 // [sequences+1] where each sequence begins among the tokens
 
 	x     tensor.Tensor // [room][Hidden]
-	a     tensor.Tensor // [room][Hidden]
-	qkv   tensor.Tensor // [room][3·Hidden]
-	inner tensor.Tensor // [room][Intermediate]
+	a     tensor.Tensor // [chunk][Hidden]
+	qkv   tensor.Tensor // [chunk][3·Hidden]
+	inner tensor.Tensor // [chunk][Intermediate]
 
 	embeddings embedJob
 	gelu       geluJob
@@ -60,19 +61,20 @@ func (m *Model) NewSession(dev *tensor.Device, o SessionOptions) (*Session, erro
 		return nil, fmt.Errorf("bert: %w", err)
 	}
 	s := &Session{m: m, dev: dev, r: *o.Representation, act: activations[c.Activation], room: o.Tokens, texts: o.Texts}
+	s.chunk = min(o.Tokens, max(chunkTokens, c.MaxPositions))
 	s.ids = make([]int32, 0, o.Tokens+maxOvershoot)
 	s.types = make([]int32, o.Tokens)
 	s.places = make([]int32, 0, o.Tokens)
 	s.starts = make([]int32, 0, o.Texts+1)
 	tensor.Plan(func(a *tensor.Arena) {
 		s.x = a.Take(o.Tokens, c.Hidden)
-		s.a = a.Take(o.Tokens, c.Hidden)
-		s.qkv = a.Take(o.Tokens, 3*c.Hidden)
-		s.inner = a.Take(o.Tokens, c.Intermediate)
+		s.a = a.Take(s.chunk, c.Hidden)
+		s.qkv = a.Take(s.chunk, 3*c.Hidden)
+		s.inner = a.Take(s.chunk, c.Intermediate)
 	})
 	for _, l := range m.layers {
 		for _, w := range []nn.Linear{l.qkv, l.out, l.up, l.down} {
-			w.Reserve(dev, o.Tokens)
+			w.Reserve(dev, s.chunk)
 		}
 	}
 	dev.ReserveAttention(min(o.Tokens, c.MaxPositions), c.Hidden/c.Heads)
@@ -190,27 +192,50 @@ func (s *Session) flush(ctx context.Context, dst []float32) error {
 
 // forward returns the hidden state [tokens][Hidden] of a layer, 0 being the embeddings.
 func (s *Session) forward(ctx context.Context, last int) (tensor.Tensor, error) {
-	m, n := s.m, len(s.ids)
-	x, a, qkv, inner := s.x.Slice(0, n), s.a.Slice(0, n), s.qkv.Slice(0, n), s.inner.Slice(0, n)
+	x := s.x.Slice(0, len(s.ids))
 	s.embed(x)
-	for i := range m.layers[:last] {
-		if err := ctx.Err(); err != nil {
-			return tensor.Tensor{}, err
+	for i := range s.m.layers[:last] {
+		for first := 0; first < len(s.starts)-1; {
+			if err := ctx.Err(); err != nil {
+				return tensor.Tensor{}, err
+			}
+			starts := s.next(first)
+			s.layer(x.Slice(int(starts[0]), int(starts[len(starts)-1])), starts, &s.m.layers[i])
+			first += len(starts) - 1
 		}
-		l := &m.layers[i]
-		l.qkv.Forward(s.dev, qkv, x, matmul.None)
-		s.dev.Attention(a, qkv, s.starts, m.Config.Heads)
-		out := qkv.Front(n, x.Cols)
-		l.out.Forward(s.dev, out, a, matmul.None)
-		s.layerNorm(x, out, l.outNorm)
-		l.up.Forward(s.dev, inner, x, s.act.act)
-		if s.act.tanhGELU {
-			s.tanhGELU(inner)
-		}
-		l.down.Forward(s.dev, a, inner, matmul.None)
-		s.layerNorm(x, a, l.downNorm)
 	}
 	return x, nil
+}
+
+// chunkTokens is how many tokens a layer takes at a time, unless one sequence is longer: what lies between its operations stays
+// in the caches, and the weights are read again in a few percent of the time. (BERT-base, 32 texts of 32 tokens: 5 to 10 %
+// faster than all together.)
+const chunkTokens = 256
+
+// next returns the starts of sequences, from the first on, that together are a chunk, and where the last of them ends.
+func (s *Session) next(first int) []int32 {
+	end := first + 1
+	for end+1 < len(s.starts) && s.starts[end+1]-s.starts[first] <= chunkTokens {
+		end++
+	}
+	return s.starts[first : end+1]
+}
+
+// layer applies l to the states x of whole sequences.
+func (s *Session) layer(x tensor.Tensor, starts []int32, l *layer) {
+	n := x.Rows
+	a, qkv, inner := s.a.Slice(0, n), s.qkv.Slice(0, n), s.inner.Slice(0, n)
+	l.qkv.Forward(s.dev, qkv, x, matmul.None)
+	s.dev.Attention(a, qkv, starts, s.m.Config.Heads)
+	out := qkv.Front(n, x.Cols)
+	l.out.Forward(s.dev, out, a, matmul.None)
+	s.layerNorm(x, out, l.outNorm)
+	l.up.Forward(s.dev, inner, x, s.act.act)
+	if s.act.tanhGELU {
+		s.tanhGELU(inner)
+	}
+	l.down.Forward(s.dev, a, inner, matmul.None)
+	s.layerNorm(x, a, l.downNorm)
 }
 
 // layerNorm sets x to the normalised x + residual.
