@@ -317,11 +317,11 @@ func (d *Device) Launch(s tensor.Stream, f tensor.Function, l tensor.Launch) err
 	}
 	limits := [2][3]int{{1<<31 - 1, 65535, 65535}, {1024, 1024, 64}}
 	product := [2]int{1, 1}
-	for i, v := range [2]*[3]int{&l.Grid, &l.Block} {
+	for j := range 3 {
+		l.Grid[j], l.Block[j] = orOne(l.Grid[j]), orOne(l.Block[j])
+	}
+	for i, v := range [2][3]int{l.Grid, l.Block} {
 		for j := range v {
-			if v[j] == 0 {
-				v[j] = 1
-			}
 			if v[j] < 0 || v[j] > limits[i][j] {
 				return fail("grid %v, block %v", l.Grid, l.Block)
 			}
@@ -364,6 +364,13 @@ func (d *Device) Launch(s tensor.Stream, f tensor.Function, l tensor.Launch) err
 		return err
 	})
 	return nil
+}
+
+func orOne(n int) int {
+	if n == 0 {
+		return 1
+	}
+	return n
 }
 
 // finish does the work of a queue.

@@ -23,7 +23,7 @@ func decodeBarrier(d *decoder) error {
 	case (kind == "sync" || kind == "arrive") && (len(args) == 1 || len(args) == 2):
 		x := &barrierInfo{arrive: kind == "arrive", threads: -1}
 		return d.emitBarrier(x, args)
-	case mods[0] == "red" && len(mods) == 3 && len(args) >= 3 && len(args) <= 4:
+	case len(mods) == 3 && mods[0] == "red" && len(args) >= 3 && len(args) <= 4:
 		x := &barrierInfo{threads: -1, reduce: mods[1]}
 		var err error
 		b := predicates
