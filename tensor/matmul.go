@@ -81,16 +81,16 @@ func (j *matmulJob) after(i int) []byte {
 		return j.w[i/tiles].from(i % tiles % j.across * j.cols)
 	}
 	next := j.w[0].next
-	if next == nil {
+	if len(next) == 0 {
 		return nil
 	}
 	i -= len(j.w) * tiles
-	s := splitProduct(j.x.Rows, next.N, next.K, len(j.w), j.workers)
+	s := splitProduct(j.x.Rows, next[0].N, next[0].K, len(next), j.workers)
 	tiles = s.across * s.down
-	if i >= len(j.w)*tiles || j.w[i/tiles].next == nil {
+	if i >= len(next)*tiles {
 		return nil
 	}
-	return j.w[i/tiles].next.from(i % tiles % s.across * s.cols)
+	return next[i/tiles].from(i % tiles % s.across * s.cols)
 }
 
 // Tile computes one block of rows and panels of one group.

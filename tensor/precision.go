@@ -42,12 +42,13 @@ type Weight struct {
 	Panels    []float32 // F32: matmul.PackedLen(N, K)
 	bf16      []uint16  // BF16: matmul.PackedLenBF16(N, K)
 	int8      matmul.Int8
-	next      *Weight // see Then
+	next      []Weight // see Then
 }
 
-// Then says that next is multiplied after w, as layers of a network follow each other: the beginning of next comes into the
-// cache while the last outputs of w are computed. It changes no result.
-func (w *Weight) Then(next Weight) { w.next = &next }
+// Then says that next, a group if there are several, is multiplied after w, or after the group of which w is the first, as
+// layers of a network follow each other: the beginning of next comes into the cache while the last outputs of w are computed. It
+// changes no result.
+func (w *Weight) Then(next ...Weight) { w.next = next }
 
 // from returns the packed form from column j on.
 func (w *Weight) from(j int) []byte {

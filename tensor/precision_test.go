@@ -92,11 +92,11 @@ func TestThenChangesNoResult(t *testing.T) {
 						if !slices.Equal(dst.Data, want.Data) {
 							t.Fatalf("%v, %d rows of %+v, %d workers, before %+v: not the same", precision, m, s, workers, next)
 						}
-						w[0].Then(NewWeightIn(precision, make([]float32, next.n*next.k), next.n, next.k))
-						w[1].Then(*w[0].next)
+						after := NewWeightIn(precision, make([]float32, next.n*next.k), next.n, next.k)
+						w[0].Then([]Weight{after, after, after}[:1+i%3]...)
 					}
 					d.Close()
-					w[0].next, w[1].next = nil, nil
+					w[0].Then()
 				}
 			}
 		}

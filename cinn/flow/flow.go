@@ -185,7 +185,29 @@ func (f *Flow) packNetworks(read reader) {
 	if f.Config.Classes > 0 {
 		f.head.packed.pack(tensor.F32, f.values, read, f.head)
 	}
+	f.chain()
 	f.packed = true
+}
+
+// chain tells each packed network which is run after it.
+func (f *Flow) chain() {
+	var order []*network // from z to v
+	for i := range f.blocks {
+		order = append(order, &f.blocks[i].packed[0], &f.blocks[i].packed[1])
+	}
+	at := func(i int) *network {
+		if i < 0 || i >= len(order) {
+			return nil
+		}
+		return order[i]
+	}
+	f.embedder.packed.then(at(0), at(len(order)-1))
+	for i, n := range order {
+		n.then(at(i+1), at(i-1))
+	}
+	if f.Config.Classes > 0 {
+		f.head.packed.then(nil, nil)
+	}
 }
 
 // view reads a layer from the slab.

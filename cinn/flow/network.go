@@ -10,7 +10,8 @@ import (
 // others are one operation each.
 type network struct {
 	layers []layer
-	norms  []norm // of an mlp that is alone
+	norms  []norm          // of an mlp that is alone
+	undo   []tensor.Weight // the last layer once more, followed by what comes next on the way from v to z
 }
 
 type layer struct {
@@ -55,6 +56,25 @@ func (l *layer) pack(k int, p tensor.Precision, out, in int, read func(dst []flo
 		return
 	}
 	l.weights = append(l.weights, tensor.NewWeightFrom(p, out, in, read))
+}
+
+// then says which networks are run after n, on the way from z to v and on the way back; nil is none.
+func (n *network) then(forth, back *network) {
+	last := n.layers[len(n.layers)-1].weights
+	n.undo = append(n.undo[:0], last...)
+	for i := range n.layers[:len(n.layers)-1] {
+		n.layers[i].weights[0].Then(n.layers[i+1].weights...)
+	}
+	last[0].Then(forth.first()...)
+	n.undo[0].Then(back.first()...)
+}
+
+// first is the first layer's weights.
+func (n *network) first() []tensor.Weight {
+	if n == nil {
+		return nil
+	}
+	return n.layers[0].weights
 }
 
 // out is the width of all outputs together.
@@ -105,5 +125,9 @@ func (n *network) forward(p *pass, dst, x tensor.Tensor) {
 		}
 		x = h
 	}
-	p.dev.GroupedMatMul(dst, x, n.layers[last].weights, matmul.Epilogue{Bias: n.layers[last].bias})
+	weights := n.layers[last].weights
+	if p.back {
+		weights = n.undo
+	}
+	p.dev.GroupedMatMul(dst, x, weights, matmul.Epilogue{Bias: n.layers[last].bias})
 }

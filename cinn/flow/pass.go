@@ -44,6 +44,7 @@ type pass struct {
 	scratch tensor.Tensor // [rows][Latent]
 	logdet  []float32     // [rows]
 
+	back   bool // the networks are run on the way from v to z: that tells which is next
 	runner runner
 	state  blockState
 	job    blockJob

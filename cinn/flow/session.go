@@ -63,6 +63,7 @@ func (s *Session) Forward(v tensor.Tensor, logdet []float32, x, c tensor.Tensor)
 
 // residual leaves v and logdet of up to rows in the pass.
 func (s *Session) residual(x, c tensor.Tensor) {
+	s.back = false
 	z := s.y.Slice(0, x.Rows)
 	s.split(z, x)
 	s.condition(c, 1)
@@ -77,6 +78,7 @@ func (s *Session) residual(x, c tensor.Tensor) {
 // of x is given.
 func (s *Session) Inverse(x, v, c tensor.Tensor) {
 	s.check(x, c)
+	s.back = true
 	for i := 0; i < x.Rows; i += s.rows {
 		j := min(i+s.rows, x.Rows)
 		xs, z := x.Slice(i, j), s.y.Slice(0, j-i)
@@ -165,6 +167,7 @@ func (s *Session) Sample(x, c tensor.Tensor, d Draw) {
 func (s *Session) sample(x, c tensor.Tensor, d Draw) {
 	f, m := s.flow, x.Rows
 	n := f.Config.Latent
+	s.back = true
 	if f.Config.Classes > 0 {
 		s.condition(c, 1)
 		s.mix(&f.head.packed, s.logits, s.scores, s.c, m, d.Guidance, 0)
