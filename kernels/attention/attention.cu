@@ -1,7 +1,7 @@
-// Package attention on the GPU: softmax(Q·Kᵀ)·V in one pass over the keys, in float32. Scores are never stored: each query keeps
+// Package attention on the GPU: softmax(Q·Kᵀ)·V in one pass over the keys. Scores are never stored: each query keeps
 // the largest score so far, the sum of its weights and its weighted values, rescaled whenever the largest grows (online softmax,
 // Milakov and Gimelshein 2018; Dao et al. 2022). As on the CPU, the usual 1/√depth is folded into what makes the queries.
-#include "warp.cuh"
+#include "mma.cuh"
 
 // 2ˣ by the hardware, within 2 ulp; 0 for -Inf.
 float exp2_fast(float x) {
@@ -10,7 +10,7 @@ float exp2_fast(float x) {
 	return y;
 }
 
-enum : int { query_tile = 64, key_tile = 32, block = 128, lanes = 8 }; // 8 lanes share the rows of 4 queries
+enum : int { query_tile = 64, key_tile = 32, block = 128 };
 
 // Rows is a matrix in memory.
 struct Rows {
@@ -28,10 +28,13 @@ template <int height, int width, int pitch> void load(float *to, Rows from, int 
 	}
 }
 
-// attend computes dst[i] = Σ_j softmax_j(q[i]·k[j])·v[j] for one block's queries, q [queries][depth], k [keys][depth], v and dst
-// [·][width], where depth <= max_depth and width <= max_width. keys > 0.
+// Attend computes dst[i] = Σ_j softmax_j(q[i]·k[j])·v[j] for one block's queries, q [queries][depth], k [keys][depth], v and dst
+// [·][width], where depth <= max_depth and width <= max_width. keys > 0. There are two of them.
+
+// attend_f32 works in float32 throughout.
 template <int max_depth, int max_width>
-void attend(float *dst, int ldd, Rows q, Rows k, Rows v, int queries, int keys, int depth, int width) {
+void attend_f32(float *dst, int ldd, Rows q, Rows k, Rows v, int queries, int keys, int depth, int width) {
+	constexpr int lanes = 8; // share 4 queries, 16 apart
 	// Pitches that put the rows which a warp reads at a time into different banks.
 	constexpr int pitch = max_depth + 4, weight_pitch = key_tile + 4, down = query_tile / (block / lanes), across = key_tile / lanes;
 	constexpr int parts = max_width / (4 * lanes); // float4 of a query's values that a lane holds
@@ -123,34 +126,162 @@ void attend(float *dst, int ldd, Rows q, Rows k, Rows v, int queries, int keys, 
 	}
 }
 
+// copy starts the copy of a tile of key_tile rows to shared memory, as load, in chunks of 16 bytes.
+template <int width, int pitch> void copy(float *to, Rows from, int rows, int columns) {
+	for (int i = threadIdx.x; i < key_tile * width / 4; i += block) {
+		int row = i / (width / 4), column = i % (width / 4) * 4;
+		int size = row < rows ? 4 * min(max(columns - column, 0), 4) : 0;
+		copy_async((u32 *)to + row * pitch + column, from.at + (size > 0 ? u64(row) * from.ld + column : 0), size);
+	}
+}
+
+// attend_tf32 multiplies on tensor cores, with queries, keys, values and weights rounded to tf32; the rest is float32. A warp has
+// 16 queries, of which a lane sees rows g and g+8. Rows of k and of v begin at multiples of 16 bytes.
+template <int max_depth, int max_width>
+void attend_tf32(float *dst, int ldd, Rows q, Rows k, Rows v, int queries, int keys, int depth, int width) {
+	constexpr int k_pitch = max_depth + 4, v_pitch = max_width + 4; // as in attend_f32
+	constexpr int steps = max_depth / 8, across = key_tile / 8, parts = max_width / 8;
+	__shared__ __align__(16) float ks[2][key_tile * k_pitch], vs[2][key_tile * v_pitch];
+	int l = lane(), g = l / 4, t = l % 4, i0 = blockIdx.x * query_tile + threadIdx.x / warp_size * 16;
+	const float log2e = 1.44269504f, infinity = __int_as_float(0x7f800000);
+	u32 query[steps][4];
+#pragma unroll
+	for (int p = 0; p < steps; p++)
+#pragma unroll
+		for (int e = 0; e < 4; e++) {
+			int row = i0 + g + e % 2 * 8, column = 8 * p + t + e / 2 * 4;
+			query[p][e] = tf32(row < queries && column < depth ? q.at[u64(row) * q.ld + column] : 0);
+		}
+	auto fetch = [&](int tile) {
+		int j0 = tile * key_tile;
+		if (j0 < keys) {
+			copy<max_depth, k_pitch>(ks[tile % 2], k.from(j0), keys - j0, depth);
+			copy<max_width, v_pitch>(vs[tile % 2], v.from(j0), keys - j0, width);
+		}
+		commit_copies();
+	};
+	float top[2] = {-infinity, -infinity}, sum[2] = {}, value[parts][4] = {};
+	fetch(0);
+#pragma unroll 1
+	for (int tile = 0; tile * key_tile < keys; tile++) {
+		fetch(tile + 1);
+		wait_copies<1>();
+		__syncthreads();
+		float score[across][4] = {};
+#pragma unroll
+		for (int p = 0; p < steps; p++)
+#pragma unroll
+			for (int j = 0; j < across; j += 2) {
+				u32 b[4];
+				load_matrices(b, (u32 *)ks[tile % 2] + (8 * j + l / 16 * 8 + l % 8) * k_pitch + 8 * p + l / 8 % 2 * 4);
+#pragma unroll
+				for (int e = 0; e < 4; e++) b[e] = TF32::load(b[e]);
+				TF32::multiply(score[j], query[p], b[0], b[1]);
+				TF32::multiply(score[j + 1], query[p], b[2], b[3]);
+			}
+#pragma unroll
+		for (int r = 0; r < 2; r++) {
+			float largest = top[r];
+#pragma unroll
+			for (int j = 0; j < across; j++)
+#pragma unroll
+				for (int e = 0; e < 2; e++) {
+					float &s = score[j][2 * r + e];
+					if (tile * key_tile + 8 * j + 2 * t + e >= keys) s = -infinity;
+					largest = fmaxf(largest, s);
+				}
+			largest = fmaxf(largest, __shfl_xor_sync(whole_warp, largest, 1));
+			largest = fmaxf(largest, __shfl_xor_sync(whole_warp, largest, 2));
+			float shrink = exp2_fast((top[r] - largest) * log2e);
+			top[r] = largest;
+			sum[r] *= shrink;
+#pragma unroll
+			for (int h = 0; h < parts; h++) {
+				value[h][2 * r] *= shrink;
+				value[h][2 * r + 1] *= shrink;
+			}
+		}
+#pragma unroll
+		for (int j = 0; j < across; j++) {
+			u32 weight[4];
+#pragma unroll
+			for (int e = 0; e < 4; e++) {
+				weight[e] = tf32(exp2_fast((score[j][e] - top[e / 2]) * log2e));
+				sum[e / 2] += __uint_as_float(weight[e]);
+			}
+			// The sums of one product are the left operand of the next as they lie, if its words t and t+4 are the keys 2t and 2t+1.
+			u32 a[4] = {weight[0], weight[2], weight[1], weight[3]};
+			const float *row = vs[tile % 2] + (8 * j + 2 * t) * v_pitch + g;
+#pragma unroll
+			for (int h = 0; h < parts; h++) TF32::multiply(value[h], a, tf32(row[8 * h]), tf32(row[v_pitch + 8 * h]));
+		}
+		__syncthreads(); // the tile's place may be written to
+	}
+	wait_copies<0>();
+#pragma unroll
+	for (int r = 0; r < 2; r++) {
+		sum[r] += __shfl_xor_sync(whole_warp, sum[r], 1);
+		sum[r] += __shfl_xor_sync(whole_warp, sum[r], 2);
+		float scale = 1 / sum[r];
+		int row = i0 + g + 8 * r;
+#pragma unroll
+		for (int h = 0; h < parts; h++)
+#pragma unroll
+			for (int e = 0; e < 2; e++) {
+				int column = 8 * h + 2 * t + e;
+				if (row < queries && column < width) dst[u64(row) * ldd + column] = value[h][2 * r + e] * scale;
+			}
+	}
+}
+
 // text: self-attention of packed texts. q, k and v have row stride ld, dst ldd; text i is the rows starts[i] … starts[i+1]-1, head h
-// the columns [h·depth, (h+1)·depth) of each. Grid: x = ceil(longest text/64), y = heads, z = texts; blocks of 128.
-template <int max_depth>
-void text(float *dst, int ldd, const float *q, const float *k, const float *v, int ld, const int *starts, int depth) {
+// the columns [h·depth, (h+1)·depth) of each. Grid: x = ceil(longest text/64), y = heads, z = texts; blocks of 128. In tf32, ld and
+// depth are multiples of 4, and k and v aligned to 16 bytes.
+template <class Attend>
+void text(Attend attend, float *dst, int ldd, const float *q, const float *k, const float *v, int ld, const int *starts, int depth) {
 	int begin = starts[blockIdx.z], tokens = starts[blockIdx.z + 1] - begin, column = blockIdx.y * depth;
 	if (int(blockIdx.x) * query_tile >= tokens) return;
 	auto head = [=](const float *m) { return Rows{m + u64(begin) * ld + column, ld}; };
-	attend<max_depth, max_depth>(dst + u64(begin) * ldd + column, ldd, head(q), head(k), head(v), tokens, tokens, depth, depth);
+	attend(dst + u64(begin) * ldd + column, ldd, head(q), head(k), head(v), tokens, tokens, depth, depth);
 }
 
 // attention_text_32 and _64 are for heads of at most 32 and 64 channels.
-extern "C" __global__ void __launch_bounds__(128)
-attention_text_32(float *dst, int ldd, const float *q, const float *k, const float *v, int ld, const int *starts, int depth) {
-	text<32>(dst, ldd, q, k, v, ld, starts, depth);
+extern "C" __global__ void __launch_bounds__(128) attention_text_32(float *dst, int ldd, const float *q, const float *k, const float *v,
+	int ld, const int *starts, int depth) {
+	text(attend_f32<32, 32>, dst, ldd, q, k, v, ld, starts, depth);
 }
-extern "C" __global__ void __launch_bounds__(128)
-attention_text_64(float *dst, int ldd, const float *q, const float *k, const float *v, int ld, const int *starts, int depth) {
-	text<64>(dst, ldd, q, k, v, ld, starts, depth);
+extern "C" __global__ void __launch_bounds__(128) attention_text_64(float *dst, int ldd, const float *q, const float *k, const float *v,
+	int ld, const int *starts, int depth) {
+	text(attend_f32<64, 64>, dst, ldd, q, k, v, ld, starts, depth);
+}
+extern "C" __global__ void __launch_bounds__(128) attention_tf32_text_32(float *dst, int ldd, const float *q, const float *k, const float *v,
+	int ld, const int *starts, int depth) {
+	text(attend_tf32<32, 32>, dst, ldd, q, k, v, ld, starts, depth);
+}
+extern "C" __global__ void __launch_bounds__(128) attention_tf32_text_64(float *dst, int ldd, const float *q, const float *k, const float *v,
+	int ld, const int *starts, int depth) {
+	text(attend_tf32<64, 64>, dst, ldd, q, k, v, ld, starts, depth);
 }
 
-// attention_pooled: the attention of the SAGAN layer, one head an image, keys and values from a pooled map. Per image, q is
-// [queries][depth], k [keys][depth], v [keys][width], dst [queries][width], with row strides; images follow each other. depth is at
-// most 64; a block computes 64 columns. Grid: x = ceil(queries/64), y = ceil(width/64), z = images; blocks of 128.
+// pooled: the attention of the SAGAN layer, one head an image, keys and values from a pooled map. Per image, q is [queries][depth],
+// k [keys][depth], v [keys][width], dst [queries][width], with row strides; images follow each other. depth is at most 64; a block
+// computes 64 columns. Grid: x = ceil(queries/64), y = ceil(width/64), z = images; blocks of 128. In tf32, depth, width, ldk and ldv
+// are multiples of 4, and k and v aligned to 16 bytes.
+template <class Attend>
+void pooled(Attend attend, float *dst, int ldd, Rows q, Rows k, Rows v, int queries, int keys, int depth, int width) {
+	int image = blockIdx.z, column = blockIdx.y * 64;
+	v.at += column;
+	attend(dst + u64(image) * queries * ldd + column, ldd, q.from(image * queries), k.from(image * keys), v.from(image * keys), queries,
+		keys, depth, min(width - column, 64));
+}
+
 extern "C" __global__ void __launch_bounds__(128) attention_pooled(float *dst, int ldd, const float *q, int ldq, const float *k, int ldk,
 	const float *v, int ldv, int queries, int keys, int depth, int width) {
-	int image = blockIdx.z, column = blockIdx.y * 64;
-	attend<64, 64>(dst + u64(image) * queries * ldd + column, ldd, Rows{q, ldq}.from(image * queries), Rows{k, ldk}.from(image * keys),
-		Rows{v + column, ldv}.from(image * keys), queries, keys, depth, min(width - column, 64));
+	pooled(attend_f32<64, 64>, dst, ldd, Rows{q, ldq}, Rows{k, ldk}, Rows{v, ldv}, queries, keys, depth, width);
+}
+extern "C" __global__ void __launch_bounds__(128) attention_tf32_pooled(float *dst, int ldd, const float *q, int ldq, const float *k,
+	int ldk, const float *v, int ldv, int queries, int keys, int depth, int width) {
+	pooled(attend_tf32<64, 64>, dst, ldd, Rows{q, ldq}, Rows{k, ldk}, Rows{v, ldv}, queries, keys, depth, width);
 }
 
 // attention_maxpool: the largest of each 2×2 pixels of x, [images][h][w] pixels of c channels with ldx values from one to the next;

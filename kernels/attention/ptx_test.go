@@ -18,12 +18,19 @@ type rows struct {
 	ld int
 }
 
+// exact and tf32 are how an entry rounds the operands of its products.
+func exact(v float32) float64 { return float64(v) }
+
+func tf32(v float32) float64 {
+	return float64(math.Float32frombits((math.Float32bits(v) + 1<<12) &^ (1<<13 - 1)))
+}
+
 // attend is the definition, in float64: softmax over the keys of q·k, times v, and what its rounding errors are in proportion to.
-func attend(q []float32, k, v rows, keys, depth, width int) (dst, size []float64) {
+func attend(q []float32, k, v rows, keys, depth, width int, round func(float32) float64) (dst, size []float64) {
 	weight, top := make([]float64, keys), math.Inf(-1)
 	for j := range keys {
 		for p := range depth {
-			weight[j] += float64(q[p]) * float64(k.at[j*k.ld+p])
+			weight[j] += round(q[p]) * round(k.at[j*k.ld+p])
 		}
 		top = max(top, weight[j])
 	}
@@ -35,17 +42,21 @@ func attend(q []float32, k, v rows, keys, depth, width int) (dst, size []float64
 	dst, size = make([]float64, width), make([]float64, width)
 	for j := range keys {
 		for c := range width {
-			dst[c] += weight[j] / sum * float64(v.at[j*v.ld+c])
-			size[c] += weight[j] / sum * math.Abs(float64(v.at[j*v.ld+c]))
+			dst[c] += weight[j] / sum * round(v.at[j*v.ld+c])
+			size[c] += weight[j] / sum * math.Abs(round(v.at[j*v.ld+c]))
 		}
 	}
 	return dst, size
 }
 
-// Scores of this size, up to 20 apart, err by some 30 roundings.
-const tolerance = 4e-6
+// In float32, scores of this size, up to 20 apart, err by some 30 roundings. In tf32 the weights are rounded, too, to 11 bits, and
+// their sum is that of the rounded ones.
+const (
+	tolerance     = 4e-6
+	toleranceTF32 = 0x1p-10
+)
 
-func compare(t *testing.T, got []float32, want, size []float64) {
+func compare(t *testing.T, got []float32, want, size []float64, tolerance float64) {
 	t.Helper()
 	Near(t, got, func(i int) (float64, float64) { return want[i], tolerance * (size[i] + 1e-3) })
 }
@@ -55,11 +66,17 @@ func TestPTXTexts(t *testing.T) {
 		entry        string
 		depth, heads int
 		starts       []int32
+		round        func(float32) float64
+		tolerance    float64
 	}{
-		{"attention_text_32", 32, 2, []int32{0, 1, 34, 99}},
-		{"attention_text_32", 7, 3, []int32{0, 65}},
-		{"attention_text_64", 64, 1, []int32{0, 33, 38}},
-		{"attention_text_64", 40, 2, []int32{0, 70}},
+		{"attention_text_32", 32, 2, []int32{0, 1, 34, 99}, exact, tolerance},
+		{"attention_text_32", 7, 3, []int32{0, 65}, exact, tolerance},
+		{"attention_text_64", 64, 1, []int32{0, 33, 38}, exact, tolerance},
+		{"attention_text_64", 40, 2, []int32{0, 70}, exact, tolerance},
+		{"attention_tf32_text_32", 32, 2, []int32{0, 1, 34, 99}, tf32, toleranceTF32},
+		{"attention_tf32_text_32", 12, 3, []int32{0, 65}, tf32, toleranceTF32},
+		{"attention_tf32_text_64", 64, 1, []int32{0, 33, 38}, tf32, toleranceTF32},
+		{"attention_tf32_text_64", 40, 2, []int32{0, 70}, tf32, toleranceTF32},
 	} {
 		t.Run(fmt.Sprint(c.entry, c.depth, c.starts), func(t *testing.T) {
 			hidden, tokens := c.heads*c.depth, int(c.starts[len(c.starts)-1])
@@ -78,8 +95,8 @@ func TestPTXTexts(t *testing.T) {
 				for i := begin; i < end; i++ {
 					for h := range c.heads {
 						at := begin*ld + h*c.depth
-						want, size := attend(q[i*ld+h*c.depth:], rows{k[at:], ld}, rows{v[at:], ld}, end-begin, c.depth, c.depth)
-						compare(t, dst[i*ldd+h*c.depth:][:c.depth], want, size)
+						want, size := attend(q[i*ld+h*c.depth:], rows{k[at:], ld}, rows{v[at:], ld}, end-begin, c.depth, c.depth, c.round)
+						compare(t, dst[i*ldd+h*c.depth:][:c.depth], want, size, c.tolerance)
 					}
 					if !Poisoned(dst[i*ldd+hidden]) {
 						t.Fatalf("wrote behind row %d", i)
@@ -91,19 +108,31 @@ func TestPTXTexts(t *testing.T) {
 }
 
 func TestPTXPooled(t *testing.T) {
-	kernel := Load(t, attention.PTX, "attention_pooled")
-	for _, c := range []struct{ images, queries, keys, depth, width int }{{1, 1, 1, 1, 1}, {2, 70, 33, 16, 72}, {3, 5, 64, 64, 64}} {
-		ldq, ldk, ldv, ldd := c.depth+3, c.depth+1, c.width+2, c.width+1
-		q, k := Normals(1, c.images*c.queries*ldq, 1/math.Pow(float64(c.depth), 0.25)), Normals(2, c.images*c.keys*ldk, 1)
-		v, dst := Normals(3, c.images*c.keys*ldv, 1), Poison(c.images*c.queries*ldd)
-		kernel.Run(Size{Up(c.queries, 64), Up(c.width, 64), c.images}, Size{128},
-			dst, ldd, q, ldq, k, ldk, v, ldv, c.queries, c.keys, c.depth, c.width)
-		for i := range c.images * c.queries {
-			image := i / c.queries
-			want, size := attend(q[i*ldq:], rows{k[image*c.keys*ldk:], ldk}, rows{v[image*c.keys*ldv:], ldv}, c.keys, c.depth, c.width)
-			compare(t, dst[i*ldd:][:c.width], want, size)
-			if !Poisoned(dst[i*ldd+c.width]) {
-				t.Fatalf("wrote behind row %d", i)
+	type shape struct{ images, queries, keys, depth, width int }
+	for _, e := range []struct {
+		entry     string
+		shapes    []shape
+		round     func(float32) float64
+		tolerance float64
+	}{
+		{"attention_pooled", []shape{{1, 1, 1, 1, 1}, {2, 70, 33, 16, 72}, {3, 5, 64, 64, 64}}, exact, tolerance},
+		{"attention_tf32_pooled", []shape{{1, 1, 1, 4, 4}, {2, 70, 33, 16, 72}, {3, 5, 64, 64, 64}}, tf32, toleranceTF32},
+	} {
+		kernel := Load(t, attention.PTX, e.entry)
+		for _, c := range e.shapes {
+			ldq, ldk, ldv, ldd := c.depth+3, c.depth+4, c.width+8, c.width+1
+			q, k := Normals(1, c.images*c.queries*ldq, 1/math.Pow(float64(c.depth), 0.25)), Normals(2, c.images*c.keys*ldk, 1)
+			v, dst := Normals(3, c.images*c.keys*ldv, 1), Poison(c.images*c.queries*ldd)
+			kernel.Run(Size{Up(c.queries, 64), Up(c.width, 64), c.images}, Size{128},
+				dst, ldd, q, ldq, k, ldk, v, ldv, c.queries, c.keys, c.depth, c.width)
+			for i := range c.images * c.queries {
+				image := i / c.queries
+				keys, values := rows{k[image*c.keys*ldk:], ldk}, rows{v[image*c.keys*ldv:], ldv}
+				want, size := attend(q[i*ldq:], keys, values, c.keys, c.depth, c.width, e.round)
+				compare(t, dst[i*ldd:][:c.width], want, size, e.tolerance)
+				if !Poisoned(dst[i*ldd+c.width]) {
+					t.Fatalf("wrote behind row %d", i)
+				}
 			}
 		}
 	}

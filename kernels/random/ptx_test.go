@@ -12,7 +12,7 @@ import (
 func TestMain(m *testing.M) { Main(m, random.PTX) }
 
 // draws are rows, values and first dimensions, with tails on either side of a block of four.
-var draws = []struct{ rows, n, ld, dim0 int }{{1, 1, 1, 0}, {3, 5, 7, 2}, {2, 3, 3, 4}, {2, 1030, 1031, 1}, {1, 512, 512, 4096}}
+var draws = []struct{ rows, n, ld, dim0 int }{{1, 1, 1, 0}, {3, 5, 7, 2}, {2, 3, 3, 4}, {2, 1030, 1031, 1}, {1, 512, 512, 4096}, {1, 20000, 20000, 0}}
 
 const (
 	seed   = 0x9e3779b97f4a7c15
