@@ -112,7 +112,7 @@ const turnFeatures = 64
 
 // split cuts what layerBack does into tiles; it may depend on the number of workers, since it does not change the result.
 func (j *layerJob) split() {
-	const widest = 512 // so that a tile's part of ∂x and of W stays in the second-level cache
+	const widest = 1024 // so that a tile's part of ∂x and of W stays in the second-level cache
 	in, workers := j.layer.in, j.g.dev.Workers()
 	j.turns = (in + turnFeatures - 1) / turnFeatures
 	if j.dx.Data == nil {
