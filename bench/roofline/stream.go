@@ -3,6 +3,8 @@ package roofline
 import (
 	"sync"
 	"time"
+
+	"netfusion/kernels/memory"
 )
 
 // Stream reads memory that no cache holds. On a shared machine the rate of that changes from one second to the next, so what
@@ -16,7 +18,7 @@ type Stream struct {
 func NewStream(threads int) *Stream { return newStream(threads, sizes[DRAM]) }
 
 func newStream(threads, bytes int) *Stream {
-	s := &Stream{make([]float32, bytes/4), make([]float32, threads)}
+	s := &Stream{memory.Make[float32](bytes / 4), make([]float32, threads)}
 	for i := range s.memory {
 		s.memory[i] = 1 // memory never written to need not exist
 	}
