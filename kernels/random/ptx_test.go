@@ -45,3 +45,24 @@ func TestPTXBitsAreTheCPUs(t *testing.T) {
 		})
 	}
 }
+
+func TestPTXDropoutTakesTheSameBytesHoweverTheBatchLies(t *testing.T) {
+	k := Load(t, random.PTX, "random_dropout")
+	const cut, keep = 77, 1.5
+	for _, s := range []struct{ rows, n, ld int }{{1, 1, 1}, {16, 128, 128}, {37, 130, 131}} {
+		x, want := Normals(1, s.rows*s.ld, 1), Normals(1, s.rows*s.ld, 1)
+		words := make([]uint32, Up(s.rows, 4))
+		for j := range s.n {
+			random.Words(words, seed, stream, sample+uint64(j), 0)
+			for i := range s.rows {
+				if words[i/4]>>(i%4*8)&255 < cut {
+					want[i*s.ld+j] = 0
+				} else {
+					want[i*s.ld+j] *= keep
+				}
+			}
+		}
+		k.Run(Size{Up(s.rows, 16), Up(s.n, 128)}, Size{128}, x, s.ld, s.rows, s.n, []uint64{seed, sample}, uint32(stream), uint32(cut), float32(keep))
+		Equal(t, x, want)
+	}
+}

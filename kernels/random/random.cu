@@ -114,3 +114,19 @@ extern "C" __global__ void __launch_bounds__(128) random_normal(float *dst, int 
 		normal_pair(b.word[2], b.word[3], v[2], v[3]);
 	});
 }
+
+// random_dropout: x [rows][n] with row stride ld, a batch of rows samples; each value becomes 0, or keep times itself, as a byte of
+// noise is below cut or not. The byte of sample s and feature j is byte s%4 of word s/4 of sample draw[1]+j: it does not depend on
+// how the batch lies. The same launch on the gradient is the way back. Grid: x = ceil(rows/16), y = ceil(n/128); blocks of 128.
+extern "C" __global__ void __launch_bounds__(128)
+random_dropout(float *x, int ld, int rows, int n, const u64 *draw, u32 stream, u32 cut, float keep) {
+	int j = blockIdx.y * blockDim.x + threadIdx.x;
+	if (j >= n) return;
+	u64 seed = draw[0], sample = draw[1] + j;
+	Block b = philox(blockIdx.x, u32(sample), u32(sample >> 32), stream, u32(seed), u32(seed >> 32));
+#pragma unroll
+	for (int i = 0; i < 16; i++) {
+		int s = 16 * blockIdx.x + i;
+		if (s < rows) x[u64(s) * ld + j] *= (b.word[i / 4] >> i % 4 * 8 & 255) < cut ? 0 : keep;
+	}
+}
