@@ -95,7 +95,20 @@ func Load(source nn.Source, c Config, t *Tokenizer, p tensor.Precision) (*Model,
 	if err := complete(w, source); err != nil {
 		return nil, err
 	}
+	m.chain()
 	return m, nil
+}
+
+// chain tells each matrix which one is multiplied next, and the last one the first, for the text after this one.
+func (m *Model) chain() {
+	var matrices []*tensor.Weight
+	for i := range m.layers {
+		l := &m.layers[i]
+		matrices = append(matrices, &l.qkv.W, &l.out.W, &l.up.W, &l.down.W)
+	}
+	for i, w := range matrices {
+		w.Then(*matrices[(i+1)%len(matrices)])
+	}
 }
 
 // fits tells whether every token of the vocabulary has a row in the word table.
