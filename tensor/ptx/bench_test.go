@@ -80,6 +80,31 @@ loop:
 }
 `
 
+// BenchmarkMatrix is what a warp's mma take, of which there are few instructions.
+func BenchmarkMatrix(b *testing.B) {
+	for name, op := range map[string]string{"bf16": "m16n8k16.row.col.f32.bf16.bf16.f32", "s8": "m16n8k32.row.col.s32.s8.s8.s32"} {
+		b.Run(name, func(b *testing.B) {
+			r := newRig(b, Options{})
+			f := r.load(shell(`
+	mov.u32 %r6, 0;
+again:
+	mma.sync.aligned.`+op+` {%r10, %r11, %r12, %r13}, {%r1, %r2, %r3, %r4}, {%r1, %r2}, {%r10, %r11, %r12, %r13};
+	add.u32 %r6, %r6, 1;
+	setp.lt.u32 %p3, %r6, 1000;
+	@%p3 bra again;`), 0)
+			p := r.alloc(4)
+			n := 0
+			for b.Loop() {
+				n += 1000
+				if err := r.run(f, tensor.Launch{Block: [3]int{32}}, p); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(b.Elapsed().Seconds()/float64(n)*1e9, "ns/mma")
+		})
+	}
+}
+
 func BenchmarkLanes(b *testing.B) {
 	for _, x := range []struct {
 		name, src string

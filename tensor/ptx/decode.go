@@ -60,8 +60,11 @@ func decode(m *module, name string) (k *kernel, err error) {
 	if f == nil || !f.entry {
 		return nil, fmt.Errorf("%s: no entry %s", m.file, name)
 	}
-	k = &kernel{m: m, name: name, predicates: 2, params: f.params, dynamic: 16,
+	k = &kernel{m: m, name: name, predicates: 2, threads: 1024,
 		wordLiterals: map[uint32]int32{}, longLiterals: map[uint64]int32{}, specials: map[string]int32{}}
+	if f.threads > 0 {
+		k.threads = f.threads
+	}
 	d := &decoder{m: m, k: k, shared: map[*variable]place{}}
 	k.scratchWord, k.scratchLong = d.newSlot(words).index, d.newSlot(longs).index
 	bound := map[*variable]place{}
@@ -349,7 +352,6 @@ func (d *decoder) symbol(name string) (place, error) {
 	case ".shared":
 		if v.dynamic {
 			p = place{shared, dynamicShared}
-			d.k.dynamic = max(d.k.dynamic, v.align)
 		} else {
 			d.k.static = align(d.k.static, v.align)
 			p = place{shared, uint64(sharedStart + d.k.static)}

@@ -37,7 +37,7 @@ func (o Options) withDefaults() Options {
 	set(&o.SharedPerBlock, 163<<10)
 	set(&o.Resident, 16)
 	if o.Instructions == 0 {
-		o.Instructions = 1 << 36
+		o.Instructions = 1 << 35
 	}
 	return o
 }
@@ -329,8 +329,8 @@ func (d *Device) Launch(s tensor.Stream, f tensor.Function, l tensor.Launch) err
 		}
 	}
 	blocks, threads := product[0], product[1]
-	if threads > 1024 || blocks > 1<<22 {
-		return fail("grid %v, block %v", l.Grid, l.Block)
+	if threads > k.threads || blocks > 1<<20 {
+		return fail("grid %v, block %v of at most %d threads", l.Grid, l.Block, k.threads)
 	}
 	if len(l.Args) != k.args {
 		return fail("%d bytes of arguments, not %d", len(l.Args), k.args)

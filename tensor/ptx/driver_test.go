@@ -111,13 +111,13 @@ func TestLimitsOfTheDevice(t *testing.T) {
 	if _, err := r.dev.Load("test.ptx", src, []tensor.Entry{{Name: "k", DynamicShared: 64 << 10}}); err == nil || !strings.Contains(err.Error(), "bytes of shared memory") {
 		t.Errorf("too much shared memory: %v", err)
 	}
-	f := r.load(shell(""), 50<<10)
+	f := r.load(strings.Replace(shell(""), "{", ".maxntid 128, 2, 1 .minnctapersm 2 {", 1), 50<<10)
 	for _, x := range []struct {
 		l    tensor.Launch
 		want string
 	}{
 		{tensor.Launch{Block: [3]int{1025}}, "block [1025 1 1]"},
-		{tensor.Launch{Block: [3]int{64, 64}}, "block [64 64 1]"},
+		{tensor.Launch{Block: [3]int{64, 5}}, "block [64 5 1] of at most 256 threads"},
 		{tensor.Launch{Grid: [3]int{1, 70000}}, "grid [1 70000 1]"},
 		{tensor.Launch{DynamicShared: 60 << 10}, "loaded with 51200"},
 		{tensor.Launch{Grid: [3]int{3}, DynamicShared: 50 << 10, Cooperative: true}, "3 blocks cannot run at once, 2 can"},

@@ -123,10 +123,9 @@ type kernel struct {
 	specials                 map[string]int32 // word registers
 	scratchWord, scratchLong int32
 
-	params  []*variable
 	args    int // bytes of arguments
 	static  int // bytes of static shared memory
 	local   int // bytes of local memory of a thread
-	dynamic int // alignment of dynamic shared memory
 	allowed int // bytes of dynamic shared memory that launches may ask for
+	threads int // the most that a block may have
 }

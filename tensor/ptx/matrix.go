@@ -152,41 +152,39 @@ func decodeMatrix(d *decoder) error {
 	}})
 }
 
-// position is where element e of a fragment of the 16 x k matrix a lies, for lane l; per is how many elements a register
-// holds.
-func position(e, l, per int) (row, col int) {
-	r, in := e/per, e%per
-	return l/4 + 8*(r&1), l%4*per + in + 4*per*(r>>1)
-}
+// position is where the first element of register r of a fragment of the matrix a (16 x k) lies, for lane l; per is how many
+// elements a register holds.
+func position(r, l, per int) (row, col int) { return l/4 + 8*(r&1), per * (l%4 + 4*(r>>1)) }
 
 // floats computes d = a·b + c with exact products that are summed in float64 and rounded once.
 func (p *product) floats(w *warp) {
 	var a [16][16]float64
 	var b [8][16]float64 // transposed: [n][k]
-	switch p.a {
-	case "tf32":
+	if p.a == "tf32" {
 		gatherTensor(w, p, &a, &b)
-	default:
+	} else {
 		gatherHalves(w, p, &a, &b)
 	}
-	var sums [4][warpSize]float64
-	for l := range warpSize {
-		g, t := l/4, l%4
-		for i := range 4 {
-			x, y := &a[g+8*(i>>1)], &b[2*t+i&1]
-			s, s2 := 0.0, 0.0
-			for k := 0; k < len(x); k += 2 {
-				s += x[k] * y[k]
-				s2 += x[k+1] * y[k+1]
+	var sums [16][8]float64
+	for i := range sums {
+		x := &a[i]
+		for j := range b {
+			y := &b[j]
+			var s0, s1, s2, s3 float64 // four chains, for speed
+			for k := 0; k < 16; k += 4 {
+				s0 += float64(x[k] * y[k])
+				s1 += float64(x[k+1] * y[k+1])
+				s2 += float64(x[k+2] * y[k+2])
+				s3 += float64(x[k+3] * y[k+3])
 			}
-			sums[i][l] = s + s2
+			sums[i][j] = s0 + s1 + (s2 + s3)
 		}
 	}
 	if p.sums == "f32" {
 		for i := range 4 {
 			z, c := reg[float32](w, p.regs[0][i]), reg[float32](w, p.regs[3][i])
 			for l := range z {
-				z[l] = float32(float64(c[l]) + sums[i][l])
+				z[l] = float32(float64(c[l]) + sums[l/4+8*(i>>1)][2*(l%4)+i&1])
 			}
 		}
 		return
@@ -194,22 +192,26 @@ func (p *product) floats(w *warp) {
 	for i := range 2 {
 		z, c := &w.words[p.regs[0][i]], &w.words[p.regs[3][i]]
 		for l := range z {
-			low := half.round(float64(halfValue(uint16(c[l])))+sums[2*i][l], nearestEven)
-			high := half.round(float64(halfValue(uint16(c[l]>>16)))+sums[2*i+1][l], nearestEven)
+			row, col := l/4+8*i, 2*(l%4)
+			low := half.round(float64(halfValue(uint16(c[l])))+sums[row][col], nearestEven)
+			high := half.round(float64(halfValue(uint16(c[l]>>16)))+sums[row][col+1], nearestEven)
 			z[l] = uint32(low | high<<16)
 		}
 	}
 }
 
 func gatherHalves(w *warp, p *product, a *[16][16]float64, b *[8][16]float64) {
-	widen := func(v uint32) float64 { return float64(math.Float32frombits(v << 16)) }
-	if p.a == "f16" {
-		widen = func(v uint32) float64 { return float64(halfValue(uint16(v))) }
+	bf16 := p.a == "bf16"
+	widen := func(v uint32) float64 {
+		if bf16 {
+			return float64(math.Float32frombits(v << 16))
+		}
+		return float64(halfValue(uint16(v)))
 	}
 	for r, x := range p.regs[1] {
 		v := &w.words[x]
 		for l := range v {
-			row, col := position(2*r, l, 2)
+			row, col := position(r, l, 2)
 			a[row][col], a[row][col+1] = widen(v[l]), widen(v[l]>>16)
 		}
 	}
@@ -223,17 +225,18 @@ func gatherHalves(w *warp, p *product, a *[16][16]float64, b *[8][16]float64) {
 }
 
 func gatherTensor(w *warp, p *product, a *[16][16]float64, b *[8][16]float64) {
+	widen := func(v uint32) float64 { return float64(math.Float32frombits(v &^ 0x1fff)) } // a device ignores the low bits
 	for r, x := range p.regs[1] {
 		v := &w.words[x]
 		for l := range v {
 			row, col := position(r, l, 1)
-			a[row][col] = tfloat32.value(uint64(v[l]))
+			a[row][col] = widen(v[l])
 		}
 	}
 	for r, x := range p.regs[2] {
 		v := &w.words[x]
 		for l := range v {
-			b[l/4][l%4+4*r] = tfloat32.value(uint64(v[l]))
+			b[l/4][l%4+4*r] = widen(v[l])
 		}
 	}
 }
@@ -242,18 +245,19 @@ func gatherTensor(w *warp, p *product, a *[16][16]float64, b *[8][16]float64) {
 func (p *product) integers(w *warp) {
 	var a [16][32]int32
 	var b [8][32]int32
-	widen := func(t string, v uint32) int32 {
-		if t == "s8" {
+	widen := func(signed bool, v uint32) int32 {
+		if signed {
 			return int32(int8(v))
 		}
 		return int32(v & 0xff)
 	}
+	signedA, signedB := p.a == "s8", p.b == "s8"
 	for r, x := range p.regs[1] {
 		v := &w.words[x]
 		for l := range v {
-			row, col := position(4*r, l, 4)
+			row, col := position(r, l, 4)
 			for i := range 4 {
-				a[row][col+i] = widen(p.a, v[l]>>(8*i))
+				a[row][col+i] = widen(signedA, v[l]>>(8*i))
 			}
 		}
 	}
@@ -261,26 +265,29 @@ func (p *product) integers(w *warp) {
 		v := &w.words[x]
 		for l := range v {
 			for i := range 4 {
-				b[l/4][l%4*4+16*r+i] = widen(p.b, v[l]>>(8*i))
+				b[l/4][l%4*4+16*r+i] = widen(signedB, v[l]>>(8*i))
 			}
 		}
 	}
-	var sums [4][warpSize]int32
-	for l := range warpSize {
-		g, t := l/4, l%4
-		for i := range 4 {
-			x, y := &a[g+8*(i>>1)], &b[2*t+i&1]
-			s := int32(0)
-			for k := range x {
-				s += x[k] * y[k]
+	var sums [16][8]int32
+	for i := range sums {
+		x := &a[i]
+		for j := range b {
+			y := &b[j]
+			var s0, s1, s2, s3 int32
+			for k := 0; k < 32; k += 4 {
+				s0 += x[k] * y[k]
+				s1 += x[k+1] * y[k+1]
+				s2 += x[k+2] * y[k+2]
+				s3 += x[k+3] * y[k+3]
 			}
-			sums[i][l] = s
+			sums[i][j] = s0 + s1 + s2 + s3
 		}
 	}
 	for i := range 4 {
 		z, c := reg[int32](w, p.regs[0][i]), reg[int32](w, p.regs[3][i])
 		for l := range z {
-			z[l] = c[l] + sums[i][l]
+			z[l] = c[l] + sums[l/4+8*(i>>1)][2*(l%4)+i&1]
 		}
 	}
 }

@@ -22,20 +22,21 @@ type module struct {
 	functions map[string]*function
 	globals   *scope
 	variables []*variable // of .global and .const, in order
+	bytes     int         // of them
 	sources   map[uint64]string
 }
 
 // function is an .entry or a .func.
 type function struct {
-	name     string
-	entry    bool
-	defined  bool
-	results  []*variable
-	params   []*variable
-	body     []statement
-	scope    *scope
-	variable []*variable // .shared, .local and .param of the body
-	line     int
+	name    string
+	entry   bool
+	defined bool
+	results []*variable
+	params  []*variable
+	body    []statement
+	scope   *scope
+	line    int
+	threads int // .maxntid or .reqntid: the most that a block may have; 0: no limit
 }
 
 // statement is one instruction.
@@ -389,13 +390,21 @@ func (p *parser) function(defined bool) error {
 		if !strings.HasPrefix(p.t.text, ".") {
 			return p.fail(p.t.line, "%q before the body of %s", p.t.text, f.name)
 		}
+		limits := p.is(".maxntid") || p.is(".reqntid")
 		if err := p.advance(); err != nil {
 			return err
 		}
+		product := uint64(1)
 		for p.t.kind == integer || p.t.kind == quoted || p.is(",") {
+			if p.t.kind == integer {
+				product *= min(p.t.bits, 1<<16)
+			}
 			if err := p.advance(); err != nil {
 				return err
 			}
+		}
+		if limits {
+			f.threads = int(min(product, 1<<16))
 		}
 	}
 	if old := p.m.functions[f.name]; old != nil && old.defined && p.is("{") {

@@ -14,7 +14,7 @@ type format struct {
 var (
 	half     = format{mantissa: 10, smallest: -14, largest: 15, nan: 0x7fff}
 	bfloat   = format{mantissa: 7, smallest: -126, largest: 127, nan: 0x7fff}
-	tfloat32 = format{mantissa: 10, smallest: -126, largest: 127, drop: 13, nan: 0x7fffffff}
+	tfloat32 = format{mantissa: 10, smallest: -126, largest: 127, drop: 13, nan: 0x7fffffff} // in a word
 	single   = format{mantissa: 23, smallest: -126, largest: 127, nan: 0x7fffffff}
 )
 

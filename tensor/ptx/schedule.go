@@ -123,8 +123,8 @@ func (l *launch) begin(number int) {
 	b.know, b.live, b.barriers = nil, len(b.warps), [16]barrier{}
 	for i := range b.shared {
 		// What a block finds in shared memory is left over from another: no zeros to rely on.
-		fill(b.shared[i].data, 0xcd)
 		clear(b.shared[i].cells)
+		fill(b.shared[i].data, 0xcd)
 	}
 	threads := l.block[0] * l.block[1] * l.block[2]
 	for i, w := range b.warps {

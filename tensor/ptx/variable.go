@@ -22,10 +22,11 @@ func (p *parser) variables(s *scope, f *function, extern bool) error {
 		if extern {
 			return p.fail(p.t.line, "%s is of another module", v.name)
 		}
+		if p.m.bytes += v.size; p.m.bytes > maxVariable {
+			return p.fail(p.t.line, "variables of more than %d bytes", maxVariable)
+		}
 		p.m.variables = append(p.m.variables, v)
-	case f != nil:
-		f.variable = append(f.variable, v)
-	case v.space != ".shared":
+	case f == nil && v.space != ".shared":
 		return p.fail(p.t.line, "%s %s outside of functions", v.space, v.name)
 	}
 	return p.expect(";")
@@ -109,6 +110,9 @@ func (p *parser) variable(extern bool) (*variable, error) {
 	}
 	if more, err := p.take("="); err != nil || !more {
 		return v, err
+	}
+	if p.m.bytes+v.size > maxVariable {
+		return nil, p.fail(line, "variables of more than %d bytes", maxVariable)
 	}
 	v.data = make([]byte, v.size)
 	at := 0
