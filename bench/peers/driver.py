@@ -29,7 +29,7 @@ class Contestant:
     """A process that has loaded its case."""
 
     def __init__(self, command, threads):
-        env = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "GOMAXPROCS": str(threads)}
+        env = {**os.environ, **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "GOMAXPROCS"), str(threads))}
         self.errors = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen([*command, f"threads={threads}"], env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors)
         self.command = command
@@ -156,6 +156,12 @@ def ceilings():
             yield {"ceilings": m[1], "threads": int(m[2]), "values": {unit: float(value) for value, unit in zip(words[::2], words[1::2]) if unit != "ns/op"}}
 
 
+def commit():
+    changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "*.go", "*.s", "*.py", "*.c", "*.h"]).returncode
+    name = subprocess.run(["git", "rev-parse", "--short", "HEAD"], check=True, text=True, stdout=subprocess.PIPE).stdout.strip()
+    return name + " with changes" * bool(changed)
+
+
 def processor():
     names = re.findall(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
     return names[0] if names else platform.machine()
@@ -177,8 +183,7 @@ def main():
         print(*(c.name for c in chosen), sep="\n")
         return
     out = args.out or pathlib.Path("bench/results") / f"peers-{re.sub('[^a-z0-9]+', '-', processor().lower()).strip('-')}.jsonl"
-    commit = subprocess.run(["git", "describe", "--always", "--dirty", "--exclude=*"], check=True, text=True, stdout=subprocess.PIPE).stdout.strip()
-    common = {"date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"), "commit": commit, "processor": processor(), **({"busy": True} if args.busy else {})}
+    common = {"date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"), "commit": commit(), "processor": processor(), **({"busy": True} if args.busy else {})}
 
     def record(line):
         with out.open("a") as f:

@@ -13,13 +13,15 @@ import (
 	"time"
 )
 
+const ours = "netfusion" // our name among the contestants
+
 // serve answers the driver until its input ends.
 func serve(call func() ([]float32, error), in io.Reader, out io.Writer) error {
 	if _, err := call(); err != nil {
 		return err
 	}
 	answer := json.NewEncoder(out)
-	if err := answer.Encode(map[string]string{"ready": "netfusion", "version": "this commit"}); err != nil {
+	if err := answer.Encode(map[string]string{"ready": ours, "version": "this commit"}); err != nil {
 		return err
 	}
 	lines := bufio.NewScanner(in)
