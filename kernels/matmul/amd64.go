@@ -190,8 +190,8 @@ func (p *product) weights(b *block) unsafe.Pointer {
 
 // A fetch is what comes into L2 while a block is multiplied: for each of its panels and steps one line.
 type fetch struct {
-	at          uintptr // 0: nothing
-	panel, step int     // bytes from one to the next
+	at          uintptr
+	panel, step int // bytes from one to the next
 }
 
 // linear fetches what follows at in memory, in order, which is what the memory is fastest at.
@@ -221,7 +221,7 @@ func (p *product) blocks(j0, j1 int, sums *[maxSums]float32) {
 			if next.p += steps; next.p >= p.steps {
 				next.p, next.j = 0, j+b.cols
 			}
-			var ahead fetch
+			ahead := fetch{at: uintptr(p.weights(&b))} // a line that is there already
 			switch {
 			case next.j >= j1 && len(p.e.Next) > 0:
 				ahead = b.linear(unsafe.Pointer(&p.e.Next[0]))
@@ -242,15 +242,30 @@ func (p *product) blocks(j0, j1 int, sums *[maxSums]float32) {
 func (p *product) block(b *block, next fetch, maxRows int, sums *[maxSums]float32) {
 	e, ldd := p.e, p.ldd
 	done := b.p+b.steps == p.steps
+	panels := b.panels()
 	t := tile{
 		ldd: 4 * ldd, ldx: p.ldx, w: p.weights(b), panel: p.steps * line, steps: b.steps,
-		panels: b.panels(), last: b.cols - (b.panels()-1)*Width,
+		panels: panels, last: b.cols - (panels-1)*Width, rows: p.m,
 	}
-	passes := (p.m + maxRows - 1) / maxRows
-	share := min(passes, 4) // how many passes share the fetching of next
+	t.ahead, t.aheadPanel, t.aheadStep = next.at, next.panel, next.step
+	passes, share := 1, 1 // share is how many passes share the fetching of next
+	if p.m > maxRows {
+		passes = (p.m + maxRows - 1) / maxRows
+		share = min(passes, 4)
+		t.aheadStep /= share
+		if next.panel == line {
+			t.aheadPanel /= share
+		}
+	}
 	i := 0
 	for pass := range passes {
-		t.rows = (p.m - i + passes - pass - 1) / (passes - pass) // shared out evenly: 10 = 5 + 5
+		if passes > 1 {
+			t.rows = (p.m - i + passes - pass - 1) / (passes - pass) // shared out evenly: 10 = 5 + 5
+			t.ahead = next.at + uintptr(next.step*b.steps*pass/share)
+			if pass == share {
+				t.aheadPanel, t.aheadStep = 0, 0
+			}
+		}
 		t.dst, t.x = &p.dst[i*ldd+b.j], unsafe.Add(p.x, i*p.ldx+4*b.p)
 		if e.Residual != nil {
 			t.dst, t.ldd = &sums[0], 4*b.cols
@@ -259,14 +274,6 @@ func (p *product) block(b *block, next fetch, maxRows int, sums *[maxSums]float3
 			t.start, t.lds = t.dst, 4*ldd
 		} else if p.w8 == nil && e.Bias != nil {
 			t.start = &e.Bias[b.j]
-		}
-		t.ahead, t.aheadPanel, t.aheadStep = uintptr(t.w), 0, 0
-		if next.at != 0 && pass < share {
-			t.ahead = next.at + uintptr(next.step*b.steps*pass/share)
-			t.aheadPanel, t.aheadStep = next.panel, next.step/share
-			if next.panel == line {
-				t.aheadPanel /= share
-			}
 		}
 		p.form.run(&t)
 		if done && p.w8 != nil {

@@ -123,6 +123,8 @@ tile1x1_clear:
 	VXORPS           Y0, Y0, Y0
 	VXORPS           Y1, Y1, Y1
 tile1x1_ready:
+	MOVQ             DI, R12
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -182,6 +184,10 @@ tile2x1_clear:
 	VXORPS           Y2, Y2, Y2
 	VXORPS           Y3, Y3, Y3
 tile2x1_ready:
+	MOVQ             DI, R12
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -264,6 +270,12 @@ tile3x1_clear:
 	VXORPS           Y4, Y4, Y4
 	VXORPS           Y5, Y5, Y5
 tile3x1_ready:
+	MOVQ             DI, R12
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -369,6 +381,14 @@ tile4x1_clear:
 	VXORPS           Y6, Y6, Y6
 	VXORPS           Y7, Y7, Y7
 tile4x1_ready:
+	MOVQ             DI, R12
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -498,6 +518,16 @@ tile5x1_clear:
 	VXORPS           Y8, Y8, Y8
 	VXORPS           Y9, Y9, Y9
 tile5x1_ready:
+	MOVQ             DI, R12
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -650,6 +680,18 @@ tile6x1_clear:
 	VXORPS           Y10, Y10, Y10
 	VXORPS           Y11, Y11, Y11
 tile6x1_ready:
+	MOVQ             DI, R12
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -787,6 +829,9 @@ tile1x2_clear:
 	VXORPS           Y2, Y2, Y2
 	VXORPS           Y3, Y3, Y3
 tile1x2_ready:
+	MOVQ             DI, R12
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -871,6 +916,12 @@ tile2x2_clear:
 	VXORPS           Y6, Y6, Y6
 	VXORPS           Y7, Y7, Y7
 tile2x2_ready:
+	MOVQ             DI, R12
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14

@@ -130,6 +130,8 @@ tile1x1:
 tile1x1_clear:
 	VXORPS           Z0, Z0, Z0
 tile1x1_ready:
+	MOVQ             DI, R12
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -157,6 +159,10 @@ tile2x1_clear:
 	VXORPS           Z0, Z0, Z0
 	VXORPS           Z1, Z1, Z1
 tile2x1_ready:
+	MOVQ             DI, R12
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -191,6 +197,12 @@ tile3x1_clear:
 	VXORPS           Z1, Z1, Z1
 	VXORPS           Z2, Z2, Z2
 tile3x1_ready:
+	MOVQ             DI, R12
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -232,6 +244,14 @@ tile4x1_clear:
 	VXORPS           Z2, Z2, Z2
 	VXORPS           Z3, Z3, Z3
 tile4x1_ready:
+	MOVQ             DI, R12
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -281,6 +301,16 @@ tile5x1_clear:
 	VXORPS           Z3, Z3, Z3
 	VXORPS           Z4, Z4, Z4
 tile5x1_ready:
+	MOVQ             DI, R12
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -337,6 +367,18 @@ tile6x1_clear:
 	VXORPS           Z4, Z4, Z4
 	VXORPS           Z5, Z5, Z5
 tile6x1_ready:
+	MOVQ             DI, R12
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -400,6 +442,20 @@ tile7x1_clear:
 	VXORPS           Z5, Z5, Z5
 	VXORPS           Z6, Z6, Z6
 tile7x1_ready:
+	MOVQ             DI, R12
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
 	LEAQ             (R10)(BX*2), R15
 	ADDQ             BX, R15                                 // R15 = x + 6·ldx
 	MOVQ             tile_aheadStep(R14), R13
@@ -473,6 +529,22 @@ tile8x1_clear:
 	VXORPS           Z6, Z6, Z6
 	VXORPS           Z7, Z7, Z7
 tile8x1_ready:
+	MOVQ             DI, R12
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
 	LEAQ             (R10)(BX*2), R15
 	ADDQ             BX, R15                                 // R15 = x + 6·ldx
 	MOVQ             tile_aheadStep(R14), R13
@@ -531,6 +603,9 @@ tile1x2_clear:
 	VXORPS           Z0, Z0, Z0
 	VXORPS           Z1, Z1, Z1
 tile1x2_ready:
+	MOVQ             DI, R12
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -566,6 +641,12 @@ tile2x2_clear:
 	VXORPS           Z2, Z2, Z2
 	VXORPS           Z3, Z3, Z3
 tile2x2_ready:
+	MOVQ             DI, R12
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -612,6 +693,15 @@ tile3x2_clear:
 	VXORPS           Z4, Z4, Z4
 	VXORPS           Z5, Z5, Z5
 tile3x2_ready:
+	MOVQ             DI, R12
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -669,6 +759,18 @@ tile4x2_clear:
 	VXORPS           Z6, Z6, Z6
 	VXORPS           Z7, Z7, Z7
 tile4x2_ready:
+	MOVQ             DI, R12
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -738,6 +840,21 @@ tile5x2_clear:
 	VXORPS           Z8, Z8, Z8
 	VXORPS           Z9, Z9, Z9
 tile5x2_ready:
+	MOVQ             DI, R12
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -818,6 +935,24 @@ tile6x2_clear:
 	VXORPS           Z10, Z10, Z10
 	VXORPS           Z11, Z11, Z11
 tile6x2_ready:
+	MOVQ             DI, R12
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -909,6 +1044,27 @@ tile7x2_clear:
 	VXORPS           Z12, Z12, Z12
 	VXORPS           Z13, Z13, Z13
 tile7x2_ready:
+	MOVQ             DI, R12
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
 	LEAQ             (R10)(BX*2), R15
 	ADDQ             BX, R15                                 // R15 = x + 6·ldx
 	MOVQ             tile_aheadStep(R14), R13
@@ -1014,6 +1170,30 @@ tile8x2_clear:
 	VXORPS           Z14, Z14, Z14
 	VXORPS           Z15, Z15, Z15
 tile8x2_ready:
+	MOVQ             DI, R12
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
 	LEAQ             (R10)(BX*2), R15
 	ADDQ             BX, R15                                 // R15 = x + 6·ldx
 	MOVQ             tile_aheadStep(R14), R13
@@ -1092,6 +1272,10 @@ tile1x3_clear:
 	VXORPS           Z1, Z1, Z1
 	VXORPS           Z2, Z2, Z2
 tile1x3_ready:
+	MOVQ             DI, R12
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -1135,6 +1319,14 @@ tile2x3_clear:
 	VXORPS           Z4, Z4, Z4
 	VXORPS           Z5, Z5, Z5
 tile2x3_ready:
+	MOVQ             DI, R12
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -1193,6 +1385,18 @@ tile3x3_clear:
 	VXORPS           Z7, Z7, Z7
 	VXORPS           Z8, Z8, Z8
 tile3x3_ready:
+	MOVQ             DI, R12
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -1266,6 +1470,22 @@ tile4x3_clear:
 	VXORPS           Z10, Z10, Z10
 	VXORPS           Z11, Z11, Z11
 tile4x3_ready:
+	MOVQ             DI, R12
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -1355,6 +1575,26 @@ tile5x3_clear:
 	VXORPS           Z13, Z13, Z13
 	VXORPS           Z14, Z14, Z14
 tile5x3_ready:
+	MOVQ             DI, R12
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -1459,6 +1699,30 @@ tile6x3_clear:
 	VXORPS           Z16, Z16, Z16
 	VXORPS           Z17, Z17, Z17
 tile6x3_ready:
+	MOVQ             DI, R12
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -1578,6 +1842,34 @@ tile7x3_clear:
 	VXORPS           Z19, Z19, Z19
 	VXORPS           Z20, Z20, Z20
 tile7x3_ready:
+	MOVQ             DI, R12
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
 	LEAQ             (R10)(BX*2), R15
 	ADDQ             BX, R15                                 // R15 = x + 6·ldx
 	MOVQ             tile_aheadStep(R14), R13
@@ -1715,6 +2007,38 @@ tile8x3_clear:
 	VXORPS           Z22, Z22, Z22
 	VXORPS           Z23, Z23, Z23
 tile8x3_ready:
+	MOVQ             DI, R12
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
 	LEAQ             (R10)(BX*2), R15
 	ADDQ             BX, R15                                 // R15 = x + 6·ldx
 	MOVQ             tile_aheadStep(R14), R13
@@ -1813,6 +2137,11 @@ tile1x4_clear:
 	VXORPS           Z2, Z2, Z2
 	VXORPS           Z3, Z3, Z3
 tile1x4_ready:
+	MOVQ             DI, R12
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	PREFETCHT0       192(R12)                                // dst, which may be in no cache
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -1868,6 +2197,16 @@ tile2x4_clear:
 	VXORPS           Z6, Z6, Z6
 	VXORPS           Z7, Z7, Z7
 tile2x4_ready:
+	MOVQ             DI, R12
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	PREFETCHT0       192(R12)                                // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	PREFETCHT0       192(R12)                                // dst, which may be in no cache
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -1942,6 +2281,21 @@ tile3x4_clear:
 	VXORPS           Z10, Z10, Z10
 	VXORPS           Z11, Z11, Z11
 tile3x4_ready:
+	MOVQ             DI, R12
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	PREFETCHT0       192(R12)                                // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	PREFETCHT0       192(R12)                                // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	PREFETCHT0       192(R12)                                // dst, which may be in no cache
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -2035,6 +2389,26 @@ tile4x4_clear:
 	VXORPS           Z14, Z14, Z14
 	VXORPS           Z15, Z15, Z15
 tile4x4_ready:
+	MOVQ             DI, R12
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	PREFETCHT0       192(R12)                                // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	PREFETCHT0       192(R12)                                // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	PREFETCHT0       192(R12)                                // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	PREFETCHT0       192(R12)                                // dst, which may be in no cache
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -2148,6 +2522,31 @@ tile5x4_clear:
 	VXORPS           Z18, Z18, Z18
 	VXORPS           Z19, Z19, Z19
 tile5x4_ready:
+	MOVQ             DI, R12
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	PREFETCHT0       192(R12)                                // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	PREFETCHT0       192(R12)                                // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	PREFETCHT0       192(R12)                                // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	PREFETCHT0       192(R12)                                // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	PREFETCHT0       192(R12)                                // dst, which may be in no cache
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -2280,6 +2679,36 @@ tile6x4_clear:
 	VXORPS           Z22, Z22, Z22
 	VXORPS           Z23, Z23, Z23
 tile6x4_ready:
+	MOVQ             DI, R12
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	PREFETCHT0       192(R12)                                // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	PREFETCHT0       192(R12)                                // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	PREFETCHT0       192(R12)                                // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	PREFETCHT0       192(R12)                                // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	PREFETCHT0       192(R12)                                // dst, which may be in no cache
+	ADDQ             SI, R12                                 // next row
+	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	PREFETCHT0       192(R12)                                // dst, which may be in no cache
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14

@@ -247,6 +247,15 @@ func (t tile) start() {
 		}
 	}
 	t.Label(t.label("_ready"))
+	t.Op("", "MOVQ", "DI", "R12")
+	for r := range t.r {
+		for p := range t.p {
+			t.Op("dst, which may be in no cache", "PREFETCHT0", fmt.Sprintf("%d(R12)", 64*p))
+		}
+		if r < t.r-1 {
+			t.Op("next row", "ADDQ", "SI", "R12")
+		}
+	}
 	if t.r > 6 {
 		t.Op("", "LEAQ", "(R10)(BX*2)", "R15")
 		t.Op("R15 = x + 6·ldx", "ADDQ", "BX", "R15")
