@@ -1,5 +1,7 @@
 package tensor
 
+import "netfusion/kernels/memory"
+
 // Arena hands out Tensors from one slab. A network lays its activations out twice with the same function: once to
 // count, once for real. After that nothing is allocated.
 type Arena struct {
@@ -15,8 +17,11 @@ const align = 16
 func Plan(layout func(a *Arena)) {
 	var count Arena
 	layout(&count)
-	layout(&Arena{slab: make([]float32, count.used)})
+	layout(&Arena{slab: memory.Make[float32](count.used)})
 }
+
+// Bytes is what has been taken so far.
+func (a *Arena) Bytes() int { return 4 * a.used }
 
 // Take returns the next rows·cols values, not cleared.
 func (a *Arena) Take(rows, cols int) Tensor {

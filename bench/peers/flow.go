@@ -5,6 +5,7 @@ import (
 	"os"
 
 	"netfusion/cinn/flow"
+	"netfusion/kernels/memory"
 	"netfusion/kernels/optimizer"
 	"netfusion/tensor"
 )
@@ -45,7 +46,7 @@ func trainCase(a arguments) (func() ([]float32, error), error) {
 		return nil, err
 	}
 	n := len(in.flow.Values())
-	adam := adamJob{values: in.flow.Values(), gradient: g.Values(), first: make([]float32, n), second: make([]float32, n)}
+	adam := adamJob{values: in.flow.Values(), gradient: g.Values(), first: memory.Make[float32](n), second: memory.Make[float32](n)}
 	adam.Rate, adam.Beta1, adam.Beta2, adam.Epsilon = 7.2e-5, 0.5, 0.9, 1e-8
 	return func() ([]float32, error) {
 		adam.Step++

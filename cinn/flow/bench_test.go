@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"netfusion/bench/roofline"
+	"netfusion/kernels/memory"
 	"netfusion/kernels/optimizer"
 	"netfusion/tensor"
 )
@@ -43,7 +44,7 @@ func benchmarkStep(b *testing.B, c Config, m, workers int) {
 	}
 	x, cond := normal(m, c.dims(), 1), normal(m, c.Cond, 2)
 	n := len(f.values)
-	adam := adamJob{values: f.values, gradient: g.Values(), first: make([]float32, n), second: make([]float32, n)}
+	adam := adamJob{values: f.values, gradient: g.Values(), first: memory.Make[float32](n), second: memory.Make[float32](n)}
 	step := func() {
 		adam.Step++
 		z, _ := g.Step(x, cond, uint64(adam.Step))

@@ -15,6 +15,7 @@ import (
 	"math"
 	"sync"
 
+	"netfusion/kernels/memory"
 	"netfusion/tensor"
 )
 
@@ -109,7 +110,7 @@ func layout(c Config, seed uint64, lean bool) (*Flow, *builder) {
 
 func (f *Flow) allocate(b *builder) {
 	f.params, f.buffers = b.params, b.buffers
-	f.values = make([]float32, b.size)
+	f.values = memory.Make[float32](b.size)
 }
 
 func constant(n int, v float32) []float32 {

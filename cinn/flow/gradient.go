@@ -5,6 +5,7 @@ import (
 	"math"
 
 	kernel "netfusion/kernels/dense"
+	"netfusion/kernels/memory"
 	"netfusion/kernels/optimizer"
 	"netfusion/kernels/random"
 	"netfusion/tensor"
@@ -87,7 +88,7 @@ func (f *Flow) NewGradient(dev *tensor.Device, rows int, r Regularisation, seed 
 		return nil, errors.New("flow: dropout must be from 0 to 0.9, and noise from 0 to below 100")
 	}
 	r.Dropout = float32(math.Floor(float64(r.Dropout)*256)) / 256
-	g := &Gradient{values: make([]float32, len(f.values)), regularisation: r, seed: seed}
+	g := &Gradient{values: memory.Make[float32](len(f.values)), regularisation: r, seed: seed}
 	g.front = front{flow: f, dev: dev, rows: rows}
 	g.ld = (rows + kernel.Width - 1) / kernel.Width * kernel.Width
 	width := 0

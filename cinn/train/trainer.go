@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"netfusion/cinn/flow"
+	"netfusion/kernels/memory"
 	"netfusion/kernels/optimizer"
 	"netfusion/tensor"
 )
@@ -79,9 +80,9 @@ func New(f *flow.Flow, train, validate *Data, o Options, dev *tensor.Device) (*T
 		}
 	}
 	n := len(f.Values())
-	t.first, t.second = make([]float32, n), make([]float32, n)
+	t.first, t.second = memory.Make[float32](n), memory.Make[float32](n)
 	if o.Optimizer == "amsgrad" {
-		t.peak = make([]float32, n)
+		t.peak = memory.Make[float32](n)
 	}
 	return t, t.prepare(train, validate)
 }
