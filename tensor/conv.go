@@ -30,48 +30,65 @@ func (s *ConvShape) up() int {
 //	taps      for few outputs: first every pixel's product with each of the 9 taps, then the sums
 type Filter struct {
 	ConvShape
-	patches  []Weight // [Out][Size·Size·In]; with Up four phases, [Out][2·2·In] each
-	taps     Weight   // [9·Out][In]
+	patches  Weight // [Out][Size·Size·In]
+	taps     Weight // [9·Out][In]
 	winograd winograd
 }
 
-// NewFilter prepares w, OHWI: [Out][Size][Size][In], to be multiplied in precision p. What is transformed stays float32: its
-// rounding would be magnified, and it takes fewer multiplications than another precision takes time.
+// NewFilter prepares w, OHWI: [Out][Size][Size][In], to be multiplied in precision p. Where it is Int8, what is transformed
+// is bfloat16: the transforms magnify errors.
 func NewFilter(p Precision, w []float32, s ConvShape) Filter {
-	if s.Size != 1 && s.Size != 3 || s.Stride < 1 || s.Stride > 1 && (s.Size == 1 || s.Up) || s.Up && s.Size == 1 {
-		panic("tensor: a filter that Conv cannot compute")
-	}
 	if len(w) != s.Out*s.Size*s.Size*s.In {
 		panic("tensor: the weights do not fill the filter")
+	}
+	f := PlanFilter(p, s)
+	switch {
+	case f.winograd.strips != nil:
+		f.winograd.fill(w)
+	case f.taps.N > 0:
+		f.taps = newTaps(p, w, s.Out, s.In)
+	default:
+		f.patches = NewWeightIn(p, w, s.Out, s.Size*s.Size*s.In)
+	}
+	return f
+}
+
+// PlanFilter is NewFilter without weights: it chooses the algorithm, and knows what memory it takes.
+func PlanFilter(p Precision, s ConvShape) Filter {
+	if s.Size != 1 && s.Size != 3 || s.Stride < 1 || s.Stride > 1 && (s.Size == 1 || s.Up) || s.Up && s.Size == 1 {
+		panic("tensor: a filter that Conv cannot compute")
 	}
 	f := Filter{ConvShape: s}
 	scheme, fast := s.scheme(p)
 	switch {
 	case fast:
-		f.winograd = newWinograd(scheme, w, s.Out, s.In)
+		f.winograd = planWinograd(scheme, transformed(p, s.In), s.Out, s.In)
 	case s.Size == 3 && s.Stride == 1 && !s.Up && s.Out < matmul.Width:
-		f.taps = newTaps(p, w, s.Out, s.In)
-	case s.Up:
-		folded := make([]float32, 16*s.Out*s.In)
-		conv.FoldUpsample(folded, w, s.Out, s.In)
-		for i := range 4 {
-			f.patches = append(f.patches, NewWeightIn(p, folded[i*s.Out*4*s.In:][:s.Out*4*s.In], s.Out, 4*s.In))
-		}
+		f.taps = Weight{N: 9 * s.Out, K: s.In, Precision: p}
 	default:
-		f.patches = []Weight{NewWeightIn(p, w, s.Out, s.Size*s.Size*s.In)}
+		f.patches = Weight{N: s.Out, K: s.Size * s.Size * s.In, Precision: p}
 	}
 	return f
 }
 
+// Bytes is the memory that the weights of f take.
+func (f *Filter) Bytes() int {
+	n := f.patches.Bytes() + f.taps.Bytes()
+	for i := range f.winograd.strips {
+		n += f.winograd.strips[i].Bytes()
+	}
+	return n
+}
+
 // PointFilter is the 1×1 filter of w [Out][In].
 func PointFilter(w Weight) Filter {
-	return Filter{ConvShape: ConvShape{Out: w.N, In: w.K, Size: 1, Stride: 1}, patches: []Weight{w}}
+	return Filter{ConvShape: ConvShape{Out: w.N, In: w.K, Size: 1, Stride: 1}, patches: w}
 }
 
 // Scratch is how much a Device must Reserve to run f on images of up to h×w pixels.
 func (f *Filter) Scratch(h, w int) int {
 	switch {
-	case f.winograd.panels != nil:
+	case f.winograd.strips != nil:
 		return f.winograd.scratch()
 	case f.taps.N > 0:
 		return tapsScratch(f, w)
@@ -145,7 +162,7 @@ func (d *Device) Conv(dst, x Tensor, h, w int, f *Filter, e ConvEpilogue) {
 		}
 	}
 	switch {
-	case f.winograd.panels != nil:
+	case f.winograd.strips != nil:
 		d.winogradConv(dst, x, h, w, f, &e)
 	case f.taps.N > 0:
 		d.tapsConv(dst, x, h, w, f, &e)

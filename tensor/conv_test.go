@@ -148,7 +148,7 @@ func TestConv(t *testing.T) {
 	for _, c := range convCases {
 		t.Run(c.name, func(t *testing.T) {
 			o := c.operands()
-			for p, most := range map[Precision]float64{F32: 2e-6, BF16: 1.0 / 250, Int8: 1.0 / 30} {
+			for p, most := range map[Precision]float64{F32: 2e-6, BF16: 1.0 / 60, Int8: 1.0 / 30} {
 				want := c.run(o, p, 1)
 				if len(want.Data) < 1<<15 || !testing.Short() {
 					c.check(t, o, want, most)

@@ -12,14 +12,14 @@ type patchesJob struct {
 	f            *Filter
 	e            ConvEpilogue
 	h, w         int // of the input
-	oh, ow       int // of the grid of windows: the output, or the input where it is upsampled
-	m            int // windows
+	oh, ow       int // of the output
+	m            int // windows, pixels of the output
 	rows, cols   int // of a tile
 	across, down int // tiles
 }
 
 // patch is the length of a patch.
-func (f *Filter) patch() int { return f.patches[0].K }
+func (f *Filter) patch() int { return f.patches.K }
 
 // patchRows is the height of a tile: as many patches as half of a common second-level cache holds, the other half being
 // for the weights that stream by, but not so few that streaming them is what takes the time. Multiples of 12 and of 8
@@ -32,18 +32,14 @@ func (f *Filter) patchRows() int {
 // gathered is how many patches are gathered in float32 at a time before they are rounded: what the first-level cache holds.
 func (f *Filter) gathered() int {
 	const values = 1 << 12
-	if f.patches[0].Precision == F32 {
+	if f.patches.Precision == F32 {
 		return 0
 	}
 	return min(max(values/f.patch(), 1), f.patchRows())
 }
 
 func (f *Filter) patchesScratch() int {
-	n := f.patches[0].Precision.size(f.patchRows(), f.patch()) + f.gathered()*f.patch()
-	if f.Up {
-		n += f.patchRows() * f.Out
-	}
-	return n
+	return f.patches.Precision.size(f.patchRows(), f.patch()) + f.gathered()*f.patch()
 }
 
 func (d *Device) patchesConv(dst, x Tensor, h, w int, f *Filter, e *ConvEpilogue) {
@@ -51,7 +47,7 @@ func (d *Device) patchesConv(dst, x Tensor, h, w int, f *Filter, e *ConvEpilogue
 	*j = patchesJob{dev: d, dst: dst, x: x, f: f, e: *e, h: h, w: w, oh: (h + f.Stride - 1) / f.Stride, ow: (w + f.Stride - 1) / f.Stride}
 	j.m = x.Rows / (h * w) * j.oh * j.ow
 	j.split(d.Workers())
-	d.pool.Run(j, len(f.patches)*j.down*j.across)
+	d.pool.Run(j, j.down*j.across)
 	*j = patchesJob{}
 }
 
@@ -60,32 +56,26 @@ func (j *patchesJob) split(workers int) {
 	j.rows = min(j.f.patchRows(), j.m)
 	j.down = (j.m + j.rows - 1) / j.rows
 	j.across, j.cols = 1, j.f.Out
-	if tiles := j.down * len(j.f.patches); workers > 1 && tiles < 2*workers {
+	if workers > 1 && j.down < 2*workers {
 		panels := (j.f.Out + 63) / 64
-		j.across = min((2*workers+tiles-1)/tiles, panels)
+		j.across = min((2*workers+j.down-1)/j.down, panels)
 		j.cols = (panels + j.across - 1) / j.across * 64
 		j.across = (j.f.Out + j.cols - 1) / j.cols
 	}
 }
 
-// Tile computes rows windows of one phase in cols channels.
+// Tile computes rows windows in cols channels.
 func (j *patchesJob) Tile(i int) {
 	f, e := j.f, &j.e
 	j0 := i % j.across * j.cols
 	j1 := min(j0+j.cols, f.Out)
-	phase, p := i/j.across/j.down, i/j.across%j.down*j.rows
+	p := i / j.across * j.rows
 	m := min(j.rows, j.m-p)
 
 	buf := j.dev.Scratch(j.scratch())
-	w := &f.patches[phase]
-	x, free := j.gather(buf, phase, p, m)
+	w := &f.patches
+	x := j.gather(buf, p, m)
 	product := matmul.Epilogue{Bias: e.Bias, Act: e.Act}
-	if f.Up {
-		w.multiply(free, w.N, &x, m, j0, j1, &product)
-		j.scatter(free, phase, p, m, j0, j1)
-		j.dev.Return(buf)
-		return
-	}
 	dst := j.dst.Data[p*w.N:]
 	w.multiply(dst, w.N, &x, m, j0, j1, &product)
 	switch {
@@ -101,7 +91,7 @@ func (j *patchesJob) Tile(i int) {
 
 // inPlace tells whether the patches are the pixels as they are.
 func (j *patchesJob) inPlace() bool {
-	return j.f.Size == 1 && j.e.Before.none() && j.f.patches[0].Precision == F32
+	return j.f.Size == 1 && j.e.Before.none() && j.f.patches.Precision == F32
 }
 
 // scratch is what a tile needs.
@@ -112,33 +102,30 @@ func (j *patchesJob) scratch() int {
 	return j.f.patchesScratch()
 }
 
-// gather returns the m patches from p on in the precision of the weights, and what they leave of buf.
-func (j *patchesJob) gather(buf []float32, phase, p, m int) (x rounds, free []float32) {
-	k, precision := j.f.patch(), j.f.patches[0].Precision
+// gather returns the m patches from p on in the precision of the weights.
+func (j *patchesJob) gather(buf []float32, p, m int) rounds {
+	k, precision := j.f.patch(), j.f.patches.Precision
 	if j.inPlace() {
-		return rounds{f32: j.x.Data[p*k:], ld: k}, nil
+		return rounds{f32: j.x.Data[p*k:], ld: k}
 	}
 	size := precision.size(j.f.patchRows(), k)
-	x, free = precision.rounds(buf[:size], j.f.patchRows(), k), buf[size:]
+	x := precision.rounds(buf[:size], j.f.patchRows(), k)
 	if precision == F32 {
-		j.read(x.f32, phase, p, m)
-		return x, free
+		j.read(x.f32, p, m)
+		return x
 	}
 	group := j.f.gathered()
-	values, free := free[:group*k], free[group*k:]
 	for i := 0; i < m; i += group {
 		n := min(group, m-i)
-		x.round(precision, i, j.read(values, phase, p+i, n), n, k)
+		x.round(precision, i, j.read(buf[size:], p+i, n), n, k)
 	}
-	return x, free
+	return x
 }
 
 // read returns the m patches from p on, in buf unless they are pixels as they are.
-func (j *patchesJob) read(buf []float32, phase, p, m int) []float32 {
+func (j *patchesJob) read(buf []float32, p, m int) []float32 {
 	c := j.f.In
 	switch {
-	case j.f.Up:
-		conv.UpPatches(buf, j.x.Data, j.h, j.w, c, phase/2, phase%2, p, p+m)
 	case j.f.Size == 3:
 		conv.Patches(buf, j.x.Data, j.h, j.w, c, j.f.Stride, p, p+m)
 	case !j.e.Before.none():
@@ -147,25 +134,4 @@ func (j *patchesJob) read(buf []float32, phase, p, m int) []float32 {
 		return j.x.Data[p*c:][:m*c]
 	}
 	return buf[:m*j.f.patch()]
-}
-
-// scatter writes y, the windows p … p+m-1 of one phase, to every second pixel of every second row.
-func (j *patchesJob) scatter(y []float32, phase, p, m, j0, j1 int) {
-	n, ldd := j.f.Out, 2*j.f.Out
-	for m > 0 {
-		image, row, col := p/(j.h*j.w), p/j.w%j.h, p%j.w
-		run := min(m, j.w-col)
-		at := (image*2*j.h+2*row+phase/2)*2*j.w + 2*col + phase%2
-		if dst := j.dst.Data[at*n:]; j.e.After.none() {
-			for i := range run {
-				copy(dst[i*ldd+j0:i*ldd+j1], y[i*n+j0:])
-			}
-		} else {
-			j.e.After.apply(dst, ldd, y, n, run, p, j.h*j.w, j0, j1)
-		}
-		m, p = m-run, p+run
-		if m > 0 {
-			y = y[run*n:]
-		}
-	}
 }

@@ -46,6 +46,14 @@ func (p Precision) rounds(buf []float32, rows, k int) rounds {
 	return rounds{f32: buf, ld: k}
 }
 
+// from returns the rows of k values that begin at value i. They cannot be int8, which has scales for the rows that were asked for.
+func (r *rounds) from(i, k int) rounds {
+	if r.bf16 != nil {
+		return rounds{bf16: r.bf16[i:], ld: k}
+	}
+	return rounds{f32: r.f32[i:], ld: k}
+}
+
 // round writes the rows of x, [m][k], to those from row on.
 func (r *rounds) round(p Precision, row int, x []float32, m, k int) {
 	if p == Int8 {
@@ -61,6 +69,18 @@ func (r *rounds) round(p Precision, row int, x []float32, m, k int) {
 		quantize.F32ToBF16(dst[:k], x[i*k:][:k])
 		clear(dst[k:])
 	}
+}
+
+// Bytes is the memory that w takes.
+func (w *Weight) Bytes() int {
+	n := roundUp(w.N, matmul.Width)
+	switch w.Precision {
+	case BF16:
+		return 2 * n * roundUp(w.K, 2)
+	case Int8:
+		return n * (roundUp(w.K, 4) + 8) // and a scale and a sum for each output
+	}
+	return 4 * n * w.K
 }
 
 // multiply computes m rows of dst in the columns [j0, j1).

@@ -5,6 +5,7 @@ import (
 
 	"netfusion/kernels/conv"
 	"netfusion/kernels/matmul"
+	"netfusion/kernels/quantize"
 )
 
 var minusInf = float32(math.Inf(-1))
@@ -12,64 +13,73 @@ var minusInf = float32(math.Inf(-1))
 // winograd is the weights of a filter for a conv.Scheme. The outputs are cut into strips of 64 channels, the width of the
 // matmul's tile: what one needs between its products and its output is little enough to stay in the second-level cache.
 type winograd struct {
-	scheme  conv.Scheme
-	out, in int
-	panels  []float32 // for each strip, for each point of the scheme, the packed [strip][in]
+	scheme    conv.Scheme
+	precision Precision // F32 or BF16
+	out, in   int
+	// For each strip, for each point of the scheme, the packed [strip][in]. Points of a strip are one matrix.
+	strips []Weight
 }
 
 const strip = 64
 
-// scheme returns the conv.Scheme that takes the least time on s, if one takes less than patches in precision p do. The model
-// counts multiply-adds of float32; what transforms and patches cost beside them, and how many can be done while one weight
-// comes from memory, is as measured on a processor with AVX-512.
+// scheme returns the conv.Scheme that takes the least time on s in precision p, if one takes less than patches do; an upsampling
+// is part of a Scheme. The model counts multiply-adds of float32; what transforms, patches and weights cost beside them is as
+// measured on a processor with AVX-512. Weights count for more than it takes to read them, since they also take memory.
 func (s *ConvShape) scheme(p Precision) (best conv.Scheme, found bool) {
 	const (
 		transform = 10 // per value of V and M
 		gather    = 6  // per value of a patch
-		fetch     = 12 // per weight
+		fetch     = 22 // per weight
 	)
 	// As fewer channels than a vector has lanes are transformed one by one.
-	if s.Size != 3 || s.Stride != 1 || min(s.In, s.Out) < 16 {
+	if s.Size != 3 || s.Stride != 1 || !s.Up && min(s.In, s.Out) < 16 {
 		return 0, false
 	}
-	pixels, taps, phases := s.H*s.W, 9, 1
+	pairs, rate := s.In*s.Out, [...]int{F32: 1, BF16: 2, Int8: 4} // of products, and of weights from memory
+	least := 9 * ((s.H*s.W+fetch)*pairs/rate[p] + gather*s.H*s.W*s.In)
+	schemes := []conv.Scheme{conv.F2, conv.F4}
 	if s.Up {
-		taps, phases = 4, 4
+		least, schemes = math.MaxInt, []conv.Scheme{conv.UpF2, conv.UpF4}
 	}
-	rate := map[Precision]int{F32: 1, BF16: 2, Int8: 4}[p] // of products, and of weights from memory
-	least := phases * taps * (max(pixels, fetch)*s.In*s.Out/rate + gather*pixels*s.In)
-	for _, c := range []conv.Scheme{conv.F2, conv.F4, conv.UpF4} {
-		if (c == conv.UpF4) != s.Up {
-			continue
-		}
+	for _, c := range schemes {
 		tiles := c.Tiles(s.H, s.W)
-		if cost := c.Points() * (max(tiles, fetch)*s.In*s.Out + transform*tiles*(s.In+s.Out)); cost < least {
+		if cost := c.Points() * ((tiles+fetch)*pairs/rate[transformed(p, s.In)] + transform*tiles*(s.In+s.Out)); cost < least {
 			best, found, least = c, true, cost
 		}
 	}
 	return best, found
 }
 
-func newWinograd(s conv.Scheme, w []float32, out, in int) winograd {
-	points := s.Points()
-	t := winograd{s, out, in, make([]float32, points*matmul.PackedLen(out, in))}
-	u := make([]float32, points*min(out, strip)*in)
+// transformed is the precision of what is transformed in a filter of precision p: pairs of bfloat16 must not cross rows.
+func transformed(p Precision, in int) Precision {
+	if p == F32 || in%2 != 0 {
+		return F32
+	}
+	return BF16
+}
+
+func planWinograd(s conv.Scheme, p Precision, out, in int) winograd {
+	t := winograd{scheme: s, precision: p, out: out, in: in}
 	for j := 0; j < out; j += strip {
-		n := min(strip, out-j)
-		s.Weights(u, w[j*9*in:][:n*9*in], n, in)
-		panels, padded := t.at(j)
-		for p := range points {
-			matmul.Pack(panels[p*padded*in:], u[p*n*in:][:n*in], n, in)
-		}
+		t.strips = append(t.strips, Weight{N: s.Points() * roundUp(min(strip, out-j), matmul.Width), K: in, Precision: p})
 	}
 	return t
 }
 
-// at returns the packed weights of the strip that begins at output j: for each point n outputs, a multiple of a panel.
-func (t *winograd) at(j int) (panels []float32, n int) {
+// fill transforms the filter w [out][3][3][in].
+func (t *winograd) fill(w []float32) {
 	points := t.scheme.Points()
-	n = roundUp(min(strip, t.out-j), matmul.Width)
-	return t.panels[points*j*t.in:][:points*n*t.in], n
+	u := make([]float32, t.strips[0].N*t.in)
+	for i := range t.strips {
+		j := i * strip
+		n, padded := min(strip, t.out-j), t.strips[i].N/points
+		t.scheme.Weights(u, w[j*9*t.in:][:n*9*t.in], n, t.in)
+		for p := points - 1; p >= 0 && padded > n; p-- { // each point begins with a panel
+			copy(u[p*padded*t.in:], u[p*n*t.in:][:n*t.in])
+			clear(u[(p*padded+n)*t.in : (p+1)*padded*t.in])
+		}
+		t.strips[i] = NewWeightIn(t.precision, u[:points*padded*t.in], points*padded, t.in)
+	}
 }
 
 // rows is the number of tiles that are transformed together: about as many as the second-level cache has room for, but
@@ -82,10 +92,25 @@ func (t *winograd) rows() int {
 // A line between two points, or tiles, keeps them from falling on the same places in the cache.
 const apart = 16
 
-// scratch is room for V [points][rows][in] and for M [rows][points][strip].
+// ldv is the stride between the points of V.
+func (t *winograd) ldv(rows int) int { return rows*t.in + apart }
+
+// staged is how many tiles are transformed before they are rounded: few enough for the first-level cache.
+func (t *winograd) staged() int {
+	if t.precision == F32 {
+		return 0
+	}
+	return max(1, 256/t.in)
+}
+
+// scratch is room for V [points][rows][in], for M [rows][points][strip], and for tiles to be rounded.
 func (t *winograd) scratch() int {
 	points := t.scheme.Points()
-	return points*(t.rows()*t.in+apart) + t.rows()*(points*strip+apart)
+	n := t.precision.size(points, t.ldv(t.rows())) + t.rows()*(points*strip+apart)
+	if t.staged() > 0 {
+		n += points * t.ldv(t.staged())
+	}
+	return n
 }
 
 type winogradJob struct {
@@ -137,17 +162,41 @@ func (j *winogradJob) Tile(i int) {
 	m, points := t1-t0, f.scheme.Points()
 
 	buf := j.dev.Scratch(f.scratch())
-	ldv, ldm := j.rows*f.in+apart, points*strip+apart
-	v, sums := buf[:points*ldv], buf[points*ldv:]
-	f.scheme.Input(v, ldv, j.x.Data, j.h, j.w, f.in, t0, t1)
+	ldv, ldm := f.ldv(j.rows), points*strip+apart
+	size := f.precision.size(points, ldv)
+	v, sums := f.precision.rounds(buf[:size], points, ldv), buf[size:]
+	j.transform(&v, sums, ldv, t0, t1)
 	begin := i % j.across * j.cols
 	for j0 := begin; j0 < min(begin+j.cols, f.out); j0 += strip {
-		// One product with the weights of all points, each of which has its own V: so the next ones are fetched meanwhile.
-		panels, n := f.at(j0)
+		w := &f.strips[j0/strip]
+		n := w.N / points
 		for p := range points {
-			matmul.F32(sums, ldm, v[p*ldv:], f.in, panels, m, points*n, f.in, p*n, (p+1)*n, nil)
+			x := v.from(p*ldv, f.in)
+			e := matmul.Epilogue{Next: w.from((p + 1) * n)}
+			if p == points-1 && j0+strip < f.out {
+				e.Next = f.strips[j0/strip+1].from(0)
+			}
+			w.multiply(sums, ldm, &x, m, p*n, (p+1)*n, &e)
 		}
 		f.scheme.Output(j.dst.Data, f.out, sums, n, ldm, j.h, j.w, t0, t1, j0, min(j0+strip, f.out), &j.finish)
 	}
 	j.dev.Return(buf)
+}
+
+// transform computes V for the tiles t0 <= t < t1. What is rounded passes through free memory.
+func (j *winogradJob) transform(v *rounds, free []float32, ldv, t0, t1 int) {
+	f := j.f
+	if f.precision == F32 {
+		f.scheme.Input(v.f32, ldv, j.x.Data, j.h, j.w, f.in, t0, t1)
+		return
+	}
+	staged := f.staged()
+	ld := f.ldv(staged)
+	for t := t0; t < t1; t += staged {
+		n := min(staged, t1-t)
+		f.scheme.Input(free, ld, j.x.Data, j.h, j.w, f.in, t, t+n)
+		for p := range f.scheme.Points() {
+			quantize.F32ToBF16(v.bf16[p*ldv+(t-t0)*f.in:][:n*f.in], free[p*ld:][:n*f.in])
+		}
+	}
 }

@@ -21,6 +21,10 @@ var shapes = []struct {
 		Layers: []Layer{{true, 16, 16}, {false, 16, 8}, {true, 8, 8}, {false, 8, 4}, {true, 4, 4}, {false, 4, 2}, {true, 2, 2}, {false, 2, 1}}}},
 	{"public128", Config{Resolution: 128, Width: 128, Classes: 1000, Attention: 8,
 		Layers: []Layer{{false, 16, 16}, {true, 16, 16}, {false, 16, 16}, {true, 16, 8}, {false, 8, 8}, {true, 8, 4}, {false, 4, 4}, {true, 4, 2}, {false, 2, 2}, {true, 2, 1}}}},
+	{"public256", Config{Resolution: 256, Width: 128, Classes: 1000, Attention: 8,
+		Layers: []Layer{{false, 16, 16}, {true, 16, 16}, {false, 16, 16}, {true, 16, 8}, {false, 8, 8}, {true, 8, 8}, {false, 8, 8}, {true, 8, 4}, {false, 4, 4}, {true, 4, 2}, {false, 2, 2}, {true, 2, 1}}}},
+	{"public512", Config{Resolution: 512, Width: 128, Classes: 1000, Attention: 8,
+		Layers: []Layer{{false, 16, 16}, {true, 16, 16}, {false, 16, 16}, {true, 16, 8}, {false, 8, 8}, {true, 8, 8}, {false, 8, 8}, {true, 8, 4}, {false, 4, 4}, {true, 4, 2}, {false, 2, 2}, {true, 2, 1}, {false, 1, 1}, {true, 1, 1}}}},
 }
 
 // randomModel has weights of the size that keeps activations near 1.

@@ -174,6 +174,51 @@ func TestFullSizeEqualsTheReference(t *testing.T) {
 	}
 }
 
+// images generates from g in precision p.
+func (g golden) images(t testing.TB, path string, p tensor.Precision) []float32 {
+	t.Helper()
+	m, err := Open(path, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dev := tensor.CPU(2)
+	defer dev.Close()
+	x, err := m.NewSession(dev, g.z.Rows).Generate(g.z, g.classes(m), Truncation{Value: 0.4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.Clone(x.Data)
+}
+
+// psnr is the peak signal-to-noise ratio in dB of values in (-1, 1).
+func psnr(got, want []float32) float64 {
+	square := 0.0
+	for i, v := range got {
+		square += math.Pow(float64(v)-float64(want[i]), 2)
+	}
+	return 10 * math.Log10(4*float64(len(got))/square)
+}
+
+func TestPrecisionsShowTheSameImages(t *testing.T) {
+	dirs := map[string]float64{filepath.Join("testdata", "tiny"): 25, filepath.Join("testdata", "tiny_f16"): 25}
+	if dir := os.Getenv("BIGGAN_GOLDEN"); dir != "" {
+		dirs[dir] = 25
+	}
+	for dir, int8 := range dirs {
+		t.Run(filepath.Base(dir), func(t *testing.T) {
+			g := readGolden(t, dir)
+			want := g.images(t, dir, tensor.F32)
+			for p, least := range map[tensor.Precision]float64{tensor.BF16: 40, tensor.Int8: int8} {
+				got := psnr(g.images(t, dir, p), want)
+				t.Logf("%v: PSNR %.1f dB to float32", p, got)
+				if !(got >= least) {
+					t.Errorf("%v: PSNR %v dB to float32, want at least %v", p, got, least)
+				}
+			}
+		})
+	}
+}
+
 func open(t testing.TB, path string) *Model {
 	t.Helper()
 	m, err := Open(path, tensor.F32)

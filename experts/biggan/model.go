@@ -63,17 +63,18 @@ func load(s nn.Source, meta map[string]string, p tensor.Precision) (*Model, erro
 }
 
 // Load builds the generator of a configuration from the tensors of an expert file. Its matrices are kept and multiplied in
-// precision p, but for the convolutions that are faster transformed in float32.
+// precision p, where that does not show.
 func Load(s nn.Source, cfg Config, p tensor.Precision) (*Model, error) {
 	if err := cfg.check(); err != nil {
 		return nil, fmt.Errorf("%s: %w", s.Origin(), err)
 	}
-	w := nn.Load(s).As(p)
+	w := nn.Load(s)
 	norms, channels := cfg.norms()
 	m := &Model{Config: cfg, channels: channels, biases: make([]float32, channels)}
 	ch, cond := cfg.Width, cfg.cond()
 
 	m.classes = w.F32("classes.weight", cfg.Classes, cfg.ClassDim)
+	w.As(tensor.F32)
 	m.norms = stack(w.In("norms"), cond, part{"scale", channels}, part{"offset", channels})
 	m.means = w.F32("norms.means", cfg.statsRows(), channels+ch)
 	m.vars = w.F32("norms.vars", cfg.statsRows(), channels+ch)
@@ -82,9 +83,10 @@ func Load(s nn.Source, cfg Config, p tensor.Precision) (*Model, error) {
 			w.Fail(fmt.Errorf("tensor %q holds the variance %v", "norms.vars", v))
 		}
 	}
-	m.first = w.Linear("gen_z", cond, 16*firstMult*ch)
+	m.first = w.As(p).Linear("gen_z", cond, 16*firstMult*ch)
 	size := firstSize
 	for i, l := range cfg.Layers {
+		w.As(precision(p, size))
 		if cfg.hasAttention(i) {
 			n, a := l.In*ch, w.In("attention")
 			m.attention = &attention{
@@ -98,7 +100,7 @@ func Load(s nn.Source, cfg Config, p tensor.Precision) (*Model, error) {
 		}
 	}
 	m.gain, m.shift = w.F32("bn.weight", ch), w.F32("bn.bias", ch)
-	m.rgb = filter(w, "conv_to_rgb", tensor.ConvShape{Out: 3, In: ch, Size: 3, Stride: 1, H: size, W: size})
+	m.rgb = filter(w, "conv_to_rgb", cfg.rgb())
 	m.rgbBias = w.F32("conv_to_rgb.bias", 3)
 
 	if err := w.Err(); err != nil {
@@ -110,23 +112,44 @@ func Load(s nn.Source, cfg Config, p tensor.Precision) (*Model, error) {
 	return m, nil
 }
 
-// block reads a block whose input has size×size pixels.
-func (m *Model) block(w nn.Weights, l Layer, norms [4]norm, size int) block {
-	b := block{Layer: l, norms: norms}
-	in, mid, out, large := l.In*m.Width, l.In*m.Width/reduction, l.Out*m.Width, size
+// precision is that of a block whose input has size×size pixels, in a model of precision p. What is rounded early is in every
+// pixel of the image: on the first map it stays float32, as gains and shifts do, which costs little.
+func precision(p tensor.Precision, size int) tensor.Precision {
+	if size == firstSize {
+		return tensor.F32
+	}
+	return p
+}
+
+// shapes returns the convolutions of a block whose input has size×size pixels.
+func (c *Config) shapes(l Layer, size int) [4]tensor.ConvShape {
+	in, mid, out, large := l.In*c.Width, l.In*c.Width/reduction, l.Out*c.Width, size
 	if l.Up {
 		large *= 2
 	}
-	b.filters = [4]tensor.Filter{
-		filter(w, "conv_0", tensor.ConvShape{Out: mid, In: in, Size: 1, Stride: 1, H: size, W: size}),
-		filter(w, "conv_1", tensor.ConvShape{Out: mid, In: mid, Size: 3, Stride: 1, Up: l.Up, H: size, W: size}),
-		filter(w, "conv_2", tensor.ConvShape{Out: mid, In: mid, Size: 3, Stride: 1, H: large, W: large}),
-		filter(w, "conv_3", tensor.ConvShape{Out: out, In: mid, Size: 1, Stride: 1, H: large, W: large}),
+	return [4]tensor.ConvShape{
+		{Out: mid, In: in, Size: 1, Stride: 1, H: size, W: size},
+		{Out: mid, In: mid, Size: 3, Stride: 1, Up: l.Up, H: size, W: size},
+		{Out: mid, In: mid, Size: 3, Stride: 1, H: large, W: large},
+		{Out: out, In: mid, Size: 1, Stride: 1, H: large, W: large},
+	}
+}
+
+// rgb is the last convolution.
+func (c *Config) rgb() tensor.ConvShape {
+	return tensor.ConvShape{Out: 3, In: c.Width, Size: 3, Stride: 1, H: c.Resolution, W: c.Resolution}
+}
+
+// block reads a block whose input has size×size pixels.
+func (m *Model) block(w nn.Weights, l Layer, norms [4]norm, size int) block {
+	b := block{Layer: l, norms: norms}
+	for k, shape := range m.shapes(l, size) {
+		b.filters[k] = filter(w, fmt.Sprintf("conv_%d", k), shape)
 	}
 	for i, n := range norms[1:] {
 		copy(m.biases[n.at:], w.F32(fmt.Sprintf("conv_%d.bias", i), n.channels))
 	}
-	b.bias = w.F32("conv_3.bias", out)
+	b.bias = w.F32("conv_3.bias", l.Out*m.Width)
 	return b
 }
 

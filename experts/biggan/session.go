@@ -22,17 +22,16 @@ type Session struct {
 	truncation   Truncation // that mean and invStd are of
 	mean, invStd []float32  // [channels + Width]
 
-	cond      tensor.Tensor    // [batch][cond]
-	linear    tensor.Tensor    // [batch][2·channels]: gains and shifts, linear in cond
-	scale     tensor.Tensor    // [batch·channels], for each normalisation [images][C]
-	offset    tensor.Tensor    // like scale
-	last      tensor.Affine    // [batch][Width]
-	streams   [2]tensor.Tensor // inputs and outputs of blocks and of the attention, in turn
-	inner     [2]tensor.Tensor // maps inside a block, in turn
-	projected tensor.Tensor    // queries, keys and values of the attention
-	attended  tensor.Tensor
-	pooled    tensor.PooledAttention
-	image     tensor.Tensor
+	cond     tensor.Tensor    // [batch][cond]
+	linear   tensor.Tensor    // [batch][2·channels]: gains and shifts, linear in cond
+	scale    tensor.Tensor    // [batch·channels], for each normalisation [images][C]
+	offset   tensor.Tensor    // like scale
+	last     tensor.Affine    // [batch][Width]
+	streams  [2]tensor.Tensor // inputs and outputs of blocks and of the attention, in turn
+	inner    tensor.Tensor    // maps inside a block that cannot be in the stream of its output; queries, keys and values
+	attended tensor.Tensor
+	pooled   tensor.PooledAttention
+	image    tensor.Tensor
 }
 
 // NewSession plans the memory for up to batch images on dev, which the Session uses from then on. It panics if batch is
@@ -44,20 +43,27 @@ func (m *Model) NewSession(dev *tensor.Device, batch int) *Session {
 	s := &Session{m: m, dev: dev, batch: batch}
 	s.mean, s.invStd = make([]float32, m.channels+m.Width), make([]float32, m.channels+m.Width)
 	tensor.Plan(s.layout)
-	dev.Reserve(m.rgb.Scratch(m.rgb.H, m.rgb.W))
-	for i := range m.blocks {
-		for k := range m.blocks[i].filters {
-			f := &m.blocks[i].filters[k]
-			dev.Reserve(f.Scratch(f.H, f.W))
-		}
-	}
-	if a := m.attention; a != nil {
-		dev.Reserve(max(a.projections.Scratch(0, 0), a.output.Scratch(0, 0), s.pooled.Scratch()))
-	}
+	dev.Reserve(s.scratch())
 	m.norms.Reserve(dev, batch)
 	m.first.Reserve(dev, batch)
 	s.normalise(Truncation{})
 	return s
+}
+
+// scratch is what each worker needs beside the maps.
+func (s *Session) scratch() int {
+	m := s.m
+	n := m.rgb.Scratch(m.rgb.H, m.rgb.W)
+	for i := range m.blocks {
+		for k := range m.blocks[i].filters {
+			f := &m.blocks[i].filters[k]
+			n = max(n, f.Scratch(f.H, f.W))
+		}
+	}
+	if a := m.attention; a != nil {
+		n = max(n, a.projections.Scratch(0, 0), a.output.Scratch(0, 0), s.pooled.Scratch())
+	}
+	return n
 }
 
 func (s *Session) layout(a *tensor.Arena) {
@@ -67,7 +73,7 @@ func (s *Session) layout(a *tensor.Arena) {
 	s.scale, s.offset = a.Take(n, m.channels), a.Take(n, m.channels)
 	s.last = tensor.Affine{Scale: a.Take(n, m.Width), Offset: a.Take(n, m.Width)}
 	size, pixels := firstSize, n*firstSize*firstSize
-	streams, inner := [2]int{pixels * firstMult * m.Width}, [2]int{}
+	streams, inner := [2]int{pixels * firstMult * m.Width}, 0
 	to := 1
 	for i := range m.blocks {
 		b := &m.blocks[i]
@@ -75,20 +81,21 @@ func (s *Session) layout(a *tensor.Arena) {
 		if m.hasAttention(i) {
 			streams[to] = max(streams[to], pixels*in)
 			to = 1 - to
-			s.projected, s.attended = a.Take(pixels, in/8+in/8+in/2), a.Take(pixels, in/2)
+			inner = max(inner, pixels*(in/8+in/8+in/2))
+			s.attended = a.Take(pixels, in/2)
 			s.pooled = tensor.NewPooledAttention(a, n, size, size, in/8, in/2)
 		}
-		inner[0] = max(inner[0], pixels*in/reduction)
 		if b.Up {
 			size, pixels = 2*size, 4*pixels
 		}
-		inner[0], inner[1] = max(inner[0], pixels*in/reduction), max(inner[1], pixels*in/reduction)
+		inner = max(inner, pixels*in/reduction)
 		streams[to] = max(streams[to], pixels*b.Out*m.Width)
 		to = 1 - to
 	}
 	for i := range 2 {
-		s.streams[i], s.inner[i] = a.Take(1, streams[i]), a.Take(1, inner[i])
+		s.streams[i] = a.Take(1, streams[i])
 	}
+	s.inner = a.Take(1, inner)
 	s.image = a.Take(pixels, 3)
 }
 
@@ -184,7 +191,7 @@ func (s *Session) block(b *block, to, x tensor.Tensor, n, size, key int) (tensor
 	mid := b.In * s.m.Width / reduction
 	f := &b.filters
 
-	h := s.inner[0].Front(x.Rows, mid)
+	h := s.inner.Front(x.Rows, mid)
 	s.dev.Conv(h, x, size, size, &f[0], tensor.ConvEpilogue{Before: s.affine(b.norms[0], n), After: s.affine(b.norms[1], n)})
 	s.show("layers.%d.bn_1", h, key)
 
@@ -193,11 +200,11 @@ func (s *Session) block(b *block, to, x tensor.Tensor, n, size, key int) (tensor
 		large *= 2
 	}
 	pixels := n * large * large
-	g := s.inner[1].Front(pixels, mid)
+	g := to.Front(pixels, mid) // gone when the output of the block is made
 	s.dev.Conv(g, h, size, size, &f[1], tensor.ConvEpilogue{After: s.affine(b.norms[2], n)})
 	s.show("layers.%d.bn_2", g, key)
 
-	h = s.inner[0].Front(pixels, mid)
+	h = s.inner.Front(pixels, mid)
 	s.dev.Conv(h, g, large, large, &f[2], tensor.ConvEpilogue{After: s.affine(b.norms[3], n)})
 	s.show("layers.%d.bn_3", h, key)
 
@@ -210,7 +217,7 @@ func (s *Session) block(b *block, to, x tensor.Tensor, n, size, key int) (tensor
 // attend adds self-attention to x, maps of size×size pixels, into the stream to.
 func (s *Session) attend(to, x tensor.Tensor, size int) tensor.Tensor {
 	a, y := s.m.attention, to.Front(x.Rows, x.Cols)
-	projected, attended := s.projected.Slice(0, x.Rows), s.attended.Slice(0, x.Rows)
+	projected, attended := s.inner.Front(x.Rows, x.Cols/8+x.Cols/8+x.Cols/2), s.attended.Slice(0, x.Rows)
 	s.dev.Conv(projected, x, size, size, &a.projections, tensor.ConvEpilogue{})
 	s.dev.PooledAttention(attended, projected, &s.pooled)
 	s.dev.Conv(y, attended, size, size, &a.output, tensor.ConvEpilogue{Skip: x})

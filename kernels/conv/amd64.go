@@ -33,6 +33,9 @@ func inputF2AVX512(t *inputTile)
 func inputF4AVX512(t *inputTile)
 
 //go:noescape
+func inputUpF2AVX512(t *inputTile)
+
+//go:noescape
 func inputUpF4AVX512(t *inputTile)
 
 //go:noescape
@@ -40,6 +43,9 @@ func inputF2AVX2(t *inputTile)
 
 //go:noescape
 func inputF4AVX2(t *inputTile)
+
+//go:noescape
+func inputUpF2AVX2(t *inputTile)
 
 //go:noescape
 func inputUpF4AVX2(t *inputTile)
@@ -51,6 +57,9 @@ func outputF2AVX512(t *outputTile)
 func outputF4AVX512(t *outputTile)
 
 //go:noescape
+func outputUpF2AVX512(t *outputTile)
+
+//go:noescape
 func outputUpF4AVX512(t *outputTile)
 
 //go:noescape
@@ -58,6 +67,9 @@ func outputF2AVX2(t *outputTile)
 
 //go:noescape
 func outputF4AVX2(t *outputTile)
+
+//go:noescape
+func outputUpF2AVX2(t *outputTile)
 
 //go:noescape
 func outputUpF4AVX2(t *outputTile)
@@ -111,12 +123,16 @@ func (s Scheme) input(dst []float32, ld int, win *window, r *room) {
 			inputF2AVX512(&t)
 		case cpu.AVX512 && s == F4:
 			inputF4AVX512(&t)
+		case cpu.AVX512 && s == UpF2:
+			inputUpF2AVX512(&t)
 		case cpu.AVX512:
 			inputUpF4AVX512(&t)
 		case s == F2:
 			inputF2AVX2(&t)
 		case s == F4:
 			inputF4AVX2(&t)
+		case s == UpF2:
+			inputUpF2AVX2(&t)
 		default:
 			inputUpF4AVX2(&t)
 		}
@@ -145,12 +161,16 @@ func (s Scheme) output(dst *patch, m []float32, ld int, r *room) {
 		outputF2AVX512(&t)
 	case cpu.AVX512 && s == F4:
 		outputF4AVX512(&t)
+	case cpu.AVX512 && s == UpF2:
+		outputUpF2AVX512(&t)
 	case cpu.AVX512:
 		outputUpF4AVX512(&t)
 	case s == F2:
 		outputF2AVX2(&t)
 	case s == F4:
 		outputF4AVX2(&t)
+	case s == UpF2:
+		outputUpF2AVX2(&t)
 	default:
 		outputUpF4AVX2(&t)
 	}

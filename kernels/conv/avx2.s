@@ -1167,6 +1167,191 @@ outputF4_end:
 	VZEROUPPER
 	RET
 
+// func inputUpF2AVX2(t *inputTile)
+TEXT ·inputUpF2AVX2(SB), NOSPLIT, $0-8
+	MOVQ             t+0(FP), R14
+	MOVQ             inputTile_tmp(R14), R13
+	ADDQ             $63, R13
+	ANDQ             $-64, R13
+	MOVQ             inputTile_ld(R14), SI
+	IMUL3Q           $3, SI, R12
+	LEAQ             (SI)(SI*2), R8
+	LEAQ             (SI)(SI*4), R9
+	LEAQ             (R8)(SI*4), R10
+	LEAQ             (SI)(SI*8), R11
+	MOVQ             inputTile_cols(R14), CX
+	SHLQ             $2, CX
+	SUBQ             $32, CX
+	XORL             BX, BX
+	MOVQ             inputTile_dst(R14), DI
+inputUpF2_loop:
+	MOVQ             inputTile_src+0(R14), AX
+	VMOVUPS          (AX)(BX*1), Y0                          // d0, column 0
+	MOVQ             inputTile_src+24(R14), AX
+	VMOVUPS          (AX)(BX*1), Y1                          // d1, column 0
+	MOVQ             inputTile_src+48(R14), AX
+	VMOVUPS          (AX)(BX*1), Y2                          // d2, column 0
+	VSUBPS           Y1, Y0, Y3                              // p0 = d0 - d1
+	VMOVAPS          Y3, 0(R13)                              // p0
+	VMOVAPS          Y1, Y0
+	VMOVAPS          Y0, 96(R13)                             // p1
+	VSUBPS           Y1, Y2, Y0                              // p2 = d2 - d1
+	VMOVAPS          Y0, 192(R13)                            // p2
+	MOVQ             inputTile_src+8(R14), AX
+	VMOVUPS          (AX)(BX*1), Y0                          // d0, column 1
+	MOVQ             inputTile_src+32(R14), AX
+	VMOVUPS          (AX)(BX*1), Y1                          // d1, column 1
+	MOVQ             inputTile_src+56(R14), AX
+	VMOVUPS          (AX)(BX*1), Y2                          // d2, column 1
+	VSUBPS           Y1, Y0, Y3                              // p0 = d0 - d1
+	VMOVAPS          Y3, 32(R13)                             // p0
+	VMOVAPS          Y1, Y0
+	VMOVAPS          Y0, 128(R13)                            // p1
+	VSUBPS           Y1, Y2, Y0                              // p2 = d2 - d1
+	VMOVAPS          Y0, 224(R13)                            // p2
+	MOVQ             inputTile_src+16(R14), AX
+	VMOVUPS          (AX)(BX*1), Y0                          // d0, column 2
+	MOVQ             inputTile_src+40(R14), AX
+	VMOVUPS          (AX)(BX*1), Y1                          // d1, column 2
+	MOVQ             inputTile_src+64(R14), AX
+	VMOVUPS          (AX)(BX*1), Y2                          // d2, column 2
+	VSUBPS           Y1, Y0, Y3                              // p0 = d0 - d1
+	VMOVAPS          Y3, 64(R13)                             // p0
+	VMOVAPS          Y1, Y0
+	VMOVAPS          Y0, 160(R13)                            // p1
+	VSUBPS           Y1, Y2, Y0                              // p2 = d2 - d1
+	VMOVAPS          Y0, 256(R13)                            // p2
+	LEAQ             (DI)(BX*1), DX
+	VMOVAPS          0(R13), Y0                              // d0, row 0
+	VMOVAPS          32(R13), Y1                             // d1, row 0
+	VMOVAPS          64(R13), Y2                             // d2, row 0
+	VSUBPS           Y1, Y0, Y3                              // p0 = d0 - d1
+	VMOVUPS          Y3, (DX)                                // p0
+	VMOVAPS          Y1, Y0
+	VMOVUPS          Y0, (DX)(SI*1)                          // p1
+	VSUBPS           Y1, Y2, Y0                              // p2 = d2 - d1
+	VMOVUPS          Y0, (DX)(SI*2)                          // p2
+	ADDQ             R12, DX                                 // next row
+	VMOVAPS          96(R13), Y0                             // d0, row 1
+	VMOVAPS          128(R13), Y1                            // d1, row 1
+	VMOVAPS          160(R13), Y2                            // d2, row 1
+	VSUBPS           Y1, Y0, Y3                              // p0 = d0 - d1
+	VMOVUPS          Y3, (DX)                                // p0
+	VMOVAPS          Y1, Y0
+	VMOVUPS          Y0, (DX)(SI*1)                          // p1
+	VSUBPS           Y1, Y2, Y0                              // p2 = d2 - d1
+	VMOVUPS          Y0, (DX)(SI*2)                          // p2
+	ADDQ             R12, DX                                 // next row
+	VMOVAPS          192(R13), Y0                            // d0, row 2
+	VMOVAPS          224(R13), Y1                            // d1, row 2
+	VMOVAPS          256(R13), Y2                            // d2, row 2
+	VSUBPS           Y1, Y0, Y3                              // p0 = d0 - d1
+	VMOVUPS          Y3, (DX)                                // p0
+	VMOVAPS          Y1, Y0
+	VMOVUPS          Y0, (DX)(SI*1)                          // p1
+	VSUBPS           Y1, Y2, Y0                              // p2 = d2 - d1
+	VMOVUPS          Y0, (DX)(SI*2)                          // p2
+	CMPQ             BX, CX
+	JEQ              inputUpF2_end
+	ADDQ             $32, BX
+	CMPQ             BX, CX
+	JLE              inputUpF2_loop
+	MOVQ             CX, BX                                  // the last channels
+	JMP              inputUpF2_loop
+inputUpF2_end:
+	VZEROUPPER
+	RET
+
+// func outputUpF2AVX2(t *outputTile)
+TEXT ·outputUpF2AVX2(SB), NOSPLIT, $0-8
+	MOVQ             t+0(FP), R14
+	MOVQ             outputTile_tmp(R14), R13
+	ADDQ             $63, R13
+	ANDQ             $-64, R13
+	MOVQ             outputTile_ld(R14), SI
+	IMUL3Q           $3, SI, R12
+	MOVQ             R12, SI
+	LEAQ             (SI)(SI*2), R8
+	LEAQ             (SI)(SI*4), R9
+	LEAQ             (R8)(SI*4), R10
+	LEAQ             (SI)(SI*8), R11
+	MOVQ             outputTile_cols(R14), CX
+	SHLQ             $2, CX
+	SUBQ             $32, CX
+	XORL             BX, BX
+	MOVQ             outputTile_scale(R14), DI
+	MOVQ             outputTile_offset(R14), R15
+outputUpF2_loop:
+	MOVQ             outputTile_src(R14), DX
+	ADDQ             BX, DX
+	VMOVUPS          (DX), Y0                                // m0, column 0
+	VMOVUPS          (DX)(SI*1), Y1                          // m1, column 0
+	VMOVUPS          (DX)(SI*2), Y2                          // m2, column 0
+	VADDPS           Y1, Y0, Y3                              // y0 = m0 + m1
+	VMOVAPS          Y3, 0(R13)                              // y0
+	VADDPS           Y2, Y1, Y0                              // y1 = m1 + m2
+	VMOVAPS          Y0, 96(R13)                             // y1
+	ADDQ             outputTile_ld(R14), DX                  // next column
+	VMOVUPS          (DX), Y0                                // m0, column 1
+	VMOVUPS          (DX)(SI*1), Y1                          // m1, column 1
+	VMOVUPS          (DX)(SI*2), Y2                          // m2, column 1
+	VADDPS           Y1, Y0, Y3                              // y0 = m0 + m1
+	VMOVAPS          Y3, 32(R13)                             // y0
+	VADDPS           Y2, Y1, Y0                              // y1 = m1 + m2
+	VMOVAPS          Y0, 128(R13)                            // y1
+	ADDQ             outputTile_ld(R14), DX                  // next column
+	VMOVUPS          (DX), Y0                                // m0, column 2
+	VMOVUPS          (DX)(SI*1), Y1                          // m1, column 2
+	VMOVUPS          (DX)(SI*2), Y2                          // m2, column 2
+	VADDPS           Y1, Y0, Y3                              // y0 = m0 + m1
+	VMOVAPS          Y3, 64(R13)                             // y0
+	VADDPS           Y2, Y1, Y0                              // y1 = m1 + m2
+	VMOVAPS          Y0, 160(R13)                            // y1
+	VMOVAPS          0(R13), Y0                              // m0, row 0
+	VMOVAPS          32(R13), Y1                             // m1, row 0
+	VMOVAPS          64(R13), Y2                             // m2, row 0
+	VADDPS           Y1, Y0, Y3                              // y0 = m0 + m1
+	VMOVUPS          (DI)(BX*1), Y15
+	VFMADD213PS      (R15)(BX*1), Y15, Y3                    // scale·y + offset
+	VBROADCASTSS     outputTile_low(R14), Y15
+	VMAXPS           Y3, Y15, Y3
+	MOVQ             outputTile_dst+0(R14), AX
+	VMOVUPS          Y3, (AX)(BX*1)                          // y0
+	VADDPS           Y2, Y1, Y0                              // y1 = m1 + m2
+	VMOVUPS          (DI)(BX*1), Y15
+	VFMADD213PS      (R15)(BX*1), Y15, Y0                    // scale·y + offset
+	VBROADCASTSS     outputTile_low(R14), Y15
+	VMAXPS           Y0, Y15, Y0
+	MOVQ             outputTile_dst+8(R14), AX
+	VMOVUPS          Y0, (AX)(BX*1)                          // y1
+	VMOVAPS          96(R13), Y0                             // m0, row 1
+	VMOVAPS          128(R13), Y1                            // m1, row 1
+	VMOVAPS          160(R13), Y2                            // m2, row 1
+	VADDPS           Y1, Y0, Y3                              // y0 = m0 + m1
+	VMOVUPS          (DI)(BX*1), Y15
+	VFMADD213PS      (R15)(BX*1), Y15, Y3                    // scale·y + offset
+	VBROADCASTSS     outputTile_low(R14), Y15
+	VMAXPS           Y3, Y15, Y3
+	MOVQ             outputTile_dst+16(R14), AX
+	VMOVUPS          Y3, (AX)(BX*1)                          // y0
+	VADDPS           Y2, Y1, Y0                              // y1 = m1 + m2
+	VMOVUPS          (DI)(BX*1), Y15
+	VFMADD213PS      (R15)(BX*1), Y15, Y0                    // scale·y + offset
+	VBROADCASTSS     outputTile_low(R14), Y15
+	VMAXPS           Y0, Y15, Y0
+	MOVQ             outputTile_dst+24(R14), AX
+	VMOVUPS          Y0, (AX)(BX*1)                          // y1
+	CMPQ             BX, CX
+	JEQ              outputUpF2_end
+	ADDQ             $32, BX
+	CMPQ             BX, CX
+	JLE              outputUpF2_loop
+	MOVQ             CX, BX                                  // the last channels
+	JMP              outputUpF2_loop
+outputUpF2_end:
+	VZEROUPPER
+	RET
+
 // func inputUpF4AVX2(t *inputTile)
 TEXT ·inputUpF4AVX2(SB), NOSPLIT, $0-8
 	MOVQ             t+0(FP), R14

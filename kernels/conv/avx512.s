@@ -1077,6 +1077,186 @@ outputF4_end:
 	VZEROUPPER
 	RET
 
+// func inputUpF2AVX512(t *inputTile)
+TEXT ·inputUpF2AVX512(SB), NOSPLIT, $0-8
+	MOVQ             t+0(FP), R14
+	MOVQ             inputTile_tmp(R14), R13
+	ADDQ             $63, R13
+	ANDQ             $-64, R13
+	MOVQ             inputTile_ld(R14), SI
+	IMUL3Q           $3, SI, R12
+	LEAQ             (SI)(SI*2), R8
+	LEAQ             (SI)(SI*4), R9
+	LEAQ             (R8)(SI*4), R10
+	LEAQ             (SI)(SI*8), R11
+	MOVQ             inputTile_cols(R14), CX
+	SHLQ             $2, CX
+	SUBQ             $64, CX
+	XORL             BX, BX
+	MOVQ             inputTile_dst(R14), DI
+inputUpF2_loop:
+	MOVQ             inputTile_src+0(R14), AX
+	VMOVUPS          (AX)(BX*1), Z0                          // d0, column 0
+	MOVQ             inputTile_src+24(R14), AX
+	VMOVUPS          (AX)(BX*1), Z1                          // d1, column 0
+	MOVQ             inputTile_src+48(R14), AX
+	VMOVUPS          (AX)(BX*1), Z2                          // d2, column 0
+	VSUBPS           Z1, Z0, Z3                              // p0 = d0 - d1
+	VMOVAPS          Z3, 0(R13)                              // p0
+	VMOVAPS          Z1, Z0
+	VMOVAPS          Z0, 192(R13)                            // p1
+	VSUBPS           Z1, Z2, Z0                              // p2 = d2 - d1
+	VMOVAPS          Z0, 384(R13)                            // p2
+	MOVQ             inputTile_src+8(R14), AX
+	VMOVUPS          (AX)(BX*1), Z0                          // d0, column 1
+	MOVQ             inputTile_src+32(R14), AX
+	VMOVUPS          (AX)(BX*1), Z1                          // d1, column 1
+	MOVQ             inputTile_src+56(R14), AX
+	VMOVUPS          (AX)(BX*1), Z2                          // d2, column 1
+	VSUBPS           Z1, Z0, Z3                              // p0 = d0 - d1
+	VMOVAPS          Z3, 64(R13)                             // p0
+	VMOVAPS          Z1, Z0
+	VMOVAPS          Z0, 256(R13)                            // p1
+	VSUBPS           Z1, Z2, Z0                              // p2 = d2 - d1
+	VMOVAPS          Z0, 448(R13)                            // p2
+	MOVQ             inputTile_src+16(R14), AX
+	VMOVUPS          (AX)(BX*1), Z0                          // d0, column 2
+	MOVQ             inputTile_src+40(R14), AX
+	VMOVUPS          (AX)(BX*1), Z1                          // d1, column 2
+	MOVQ             inputTile_src+64(R14), AX
+	VMOVUPS          (AX)(BX*1), Z2                          // d2, column 2
+	VSUBPS           Z1, Z0, Z3                              // p0 = d0 - d1
+	VMOVAPS          Z3, 128(R13)                            // p0
+	VMOVAPS          Z1, Z0
+	VMOVAPS          Z0, 320(R13)                            // p1
+	VSUBPS           Z1, Z2, Z0                              // p2 = d2 - d1
+	VMOVAPS          Z0, 512(R13)                            // p2
+	LEAQ             (DI)(BX*1), DX
+	VMOVAPS          0(R13), Z0                              // d0, row 0
+	VMOVAPS          64(R13), Z1                             // d1, row 0
+	VMOVAPS          128(R13), Z2                            // d2, row 0
+	VSUBPS           Z1, Z0, Z3                              // p0 = d0 - d1
+	VMOVUPS          Z3, (DX)                                // p0
+	VMOVAPS          Z1, Z0
+	VMOVUPS          Z0, (DX)(SI*1)                          // p1
+	VSUBPS           Z1, Z2, Z0                              // p2 = d2 - d1
+	VMOVUPS          Z0, (DX)(SI*2)                          // p2
+	ADDQ             R12, DX                                 // next row
+	VMOVAPS          192(R13), Z0                            // d0, row 1
+	VMOVAPS          256(R13), Z1                            // d1, row 1
+	VMOVAPS          320(R13), Z2                            // d2, row 1
+	VSUBPS           Z1, Z0, Z3                              // p0 = d0 - d1
+	VMOVUPS          Z3, (DX)                                // p0
+	VMOVAPS          Z1, Z0
+	VMOVUPS          Z0, (DX)(SI*1)                          // p1
+	VSUBPS           Z1, Z2, Z0                              // p2 = d2 - d1
+	VMOVUPS          Z0, (DX)(SI*2)                          // p2
+	ADDQ             R12, DX                                 // next row
+	VMOVAPS          384(R13), Z0                            // d0, row 2
+	VMOVAPS          448(R13), Z1                            // d1, row 2
+	VMOVAPS          512(R13), Z2                            // d2, row 2
+	VSUBPS           Z1, Z0, Z3                              // p0 = d0 - d1
+	VMOVUPS          Z3, (DX)                                // p0
+	VMOVAPS          Z1, Z0
+	VMOVUPS          Z0, (DX)(SI*1)                          // p1
+	VSUBPS           Z1, Z2, Z0                              // p2 = d2 - d1
+	VMOVUPS          Z0, (DX)(SI*2)                          // p2
+	CMPQ             BX, CX
+	JEQ              inputUpF2_end
+	ADDQ             $64, BX
+	CMPQ             BX, CX
+	JLE              inputUpF2_loop
+	MOVQ             CX, BX                                  // the last channels
+	JMP              inputUpF2_loop
+inputUpF2_end:
+	VZEROUPPER
+	RET
+
+// func outputUpF2AVX512(t *outputTile)
+TEXT ·outputUpF2AVX512(SB), NOSPLIT, $0-8
+	MOVQ             t+0(FP), R14
+	MOVQ             outputTile_tmp(R14), R13
+	ADDQ             $63, R13
+	ANDQ             $-64, R13
+	MOVQ             outputTile_ld(R14), SI
+	IMUL3Q           $3, SI, R12
+	MOVQ             R12, SI
+	LEAQ             (SI)(SI*2), R8
+	LEAQ             (SI)(SI*4), R9
+	LEAQ             (R8)(SI*4), R10
+	LEAQ             (SI)(SI*8), R11
+	MOVQ             outputTile_cols(R14), CX
+	SHLQ             $2, CX
+	SUBQ             $64, CX
+	XORL             BX, BX
+	MOVQ             outputTile_scale(R14), DI
+	MOVQ             outputTile_offset(R14), R15
+	VBROADCASTSS     outputTile_low(R14), Z31
+outputUpF2_loop:
+	MOVQ             outputTile_src(R14), DX
+	ADDQ             BX, DX
+	VMOVUPS          (DX), Z0                                // m0, column 0
+	VMOVUPS          (DX)(SI*1), Z1                          // m1, column 0
+	VMOVUPS          (DX)(SI*2), Z2                          // m2, column 0
+	VADDPS           Z1, Z0, Z3                              // y0 = m0 + m1
+	VMOVAPS          Z3, 0(R13)                              // y0
+	VADDPS           Z2, Z1, Z0                              // y1 = m1 + m2
+	VMOVAPS          Z0, 192(R13)                            // y1
+	ADDQ             outputTile_ld(R14), DX                  // next column
+	VMOVUPS          (DX), Z0                                // m0, column 1
+	VMOVUPS          (DX)(SI*1), Z1                          // m1, column 1
+	VMOVUPS          (DX)(SI*2), Z2                          // m2, column 1
+	VADDPS           Z1, Z0, Z3                              // y0 = m0 + m1
+	VMOVAPS          Z3, 64(R13)                             // y0
+	VADDPS           Z2, Z1, Z0                              // y1 = m1 + m2
+	VMOVAPS          Z0, 256(R13)                            // y1
+	ADDQ             outputTile_ld(R14), DX                  // next column
+	VMOVUPS          (DX), Z0                                // m0, column 2
+	VMOVUPS          (DX)(SI*1), Z1                          // m1, column 2
+	VMOVUPS          (DX)(SI*2), Z2                          // m2, column 2
+	VADDPS           Z1, Z0, Z3                              // y0 = m0 + m1
+	VMOVAPS          Z3, 128(R13)                            // y0
+	VADDPS           Z2, Z1, Z0                              // y1 = m1 + m2
+	VMOVAPS          Z0, 320(R13)                            // y1
+	VMOVUPS          (DI)(BX*1), Z29                         // scale
+	VMOVUPS          (R15)(BX*1), Z30                        // offset
+	VMOVAPS          0(R13), Z0                              // m0, row 0
+	VMOVAPS          64(R13), Z1                             // m1, row 0
+	VMOVAPS          128(R13), Z2                            // m2, row 0
+	VADDPS           Z1, Z0, Z3                              // y0 = m0 + m1
+	VFMADD213PS      Z30, Z29, Z3                            // scale·y + offset
+	VMAXPS           Z3, Z31, Z3
+	MOVQ             outputTile_dst+0(R14), AX
+	VMOVUPS          Z3, (AX)(BX*1)                          // y0
+	VADDPS           Z2, Z1, Z0                              // y1 = m1 + m2
+	VFMADD213PS      Z30, Z29, Z0                            // scale·y + offset
+	VMAXPS           Z0, Z31, Z0
+	MOVQ             outputTile_dst+8(R14), AX
+	VMOVUPS          Z0, (AX)(BX*1)                          // y1
+	VMOVAPS          192(R13), Z0                            // m0, row 1
+	VMOVAPS          256(R13), Z1                            // m1, row 1
+	VMOVAPS          320(R13), Z2                            // m2, row 1
+	VADDPS           Z1, Z0, Z3                              // y0 = m0 + m1
+	VFMADD213PS      Z30, Z29, Z3                            // scale·y + offset
+	VMAXPS           Z3, Z31, Z3
+	MOVQ             outputTile_dst+16(R14), AX
+	VMOVUPS          Z3, (AX)(BX*1)                          // y0
+	VADDPS           Z2, Z1, Z0                              // y1 = m1 + m2
+	VFMADD213PS      Z30, Z29, Z0                            // scale·y + offset
+	VMAXPS           Z0, Z31, Z0
+	MOVQ             outputTile_dst+24(R14), AX
+	VMOVUPS          Z0, (AX)(BX*1)                          // y1
+	CMPQ             BX, CX
+	JEQ              outputUpF2_end
+	ADDQ             $64, BX
+	CMPQ             BX, CX
+	JLE              outputUpF2_loop
+	MOVQ             CX, BX                                  // the last channels
+	JMP              outputUpF2_loop
+outputUpF2_end:
+	VZEROUPPER
+	RET
+
 // func inputUpF4AVX512(t *inputTile)
 TEXT ·inputUpF4AVX512(SB), NOSPLIT, $0-8
 	MOVQ             t+0(FP), R14

@@ -10,7 +10,8 @@
 //
 // With up = 0 the output is dst [images][oh][ow], oh = ceil(h/stride): windows of size×size pixels (size 1 or 3, padding size/2).
 // With up = 1 the input is first upsampled by 2 to its nearest neighbours, and a 3×3 convolution follows: size is 2, stride 1, oh =
-// h, ow = w, dst is [images][2h][2w], and weights hold the four phases of conv.FoldUpsample; blockIdx.z is the phase, 2·py+px.
+// h, ow = w, dst is [images][2h][2w]. An output pixel (2y+py, 2x+px) of one phase (py, px) sees 2×2 pixels of x, by a filter that is
+// the 3×3 one folded: along each axis {k0, k1+k2} in phase 0 and {k0+k1, k2} in phase 1. blockIdx.z is the phase, 2·py+px.
 //
 // weights is [phases][n][size·size·c] in the entry's format, bfloat16 or float32. c is a multiple of 8 (bf16) or 4 (the others), and
 // so is ldx; x, weights, scale and offset are aligned to 16 bytes.
@@ -127,3 +128,15 @@ extern "C" __global__ void __launch_bounds__(128) conv_tf32_t64(Convolution v) {
 extern "C" __global__ void __launch_bounds__(256) conv_tf32_t128(Convolution v) { convolve<MmaTile<TF32, 128, 4, 4>>(v); }
 extern "C" __global__ void __launch_bounds__(128) conv_bf16_t64(Convolution v) { convolve<MmaTile<BF16, 64, 2, 4>>(v); }
 extern "C" __global__ void __launch_bounds__(256) conv_bf16_t128(Convolution v) { convolve<MmaTile<BF16, 128, 4, 4>>(v); }
+
+// conv_maxpool: the largest of each 2×2 pixels of x, [images][h][w] pixels of c channels with ldx values from one to the next;
+// dst is [images][h/2][w/2][c]. h and w are even. Grid: x = images·h/2·w/2, y = ceil(c/128); blocks of 128.
+extern "C" __global__ void __launch_bounds__(128) conv_maxpool(float *dst, const float *x, int ldx, int h, int w, int c) {
+	int channel = blockIdx.y * blockDim.x + threadIdx.x, pixel = blockIdx.x;
+	if (channel >= c) return;
+	int row = pixel / (w / 2), column = pixel % (w / 2); // rows count through the images
+	x += (u64(2 * row) * w + 2 * column) * ldx + channel;
+	float top = larger(x[0], x[ldx]);
+	x += u64(w) * ldx;
+	dst[u64(pixel) * c + channel] = larger(top, larger(x[0], x[ldx]));
+}

@@ -1,5 +1,6 @@
-// Package conv turns 3×3 convolutions into products for kernels/matmul: it gathers the patches under a run of output
-// pixels as rows of a matrix ("im2col"), a tile at a time, so that the tile is still in cache when it is multiplied.
+// Package conv turns 3×3 convolutions into products for kernels/matmul, a part of the image at a time, so that it is still in
+// cache when it is multiplied. A Scheme transforms small tiles so that they take fewer products; Patches gathers the pixels
+// under a run of output pixels as rows of a matrix ("im2col"), for what no Scheme suits.
 //
 // Images are NHWC: x is [images][h][w][c]. Filters are OHWI: [out][3][3][in]. Output pixels are numbered through the
 // whole batch, p = (image·height + y)·width + x.
@@ -14,45 +15,27 @@ func Patches(dst, x []float32, h, w, c, stride, p0, p1 int) {
 		panic("conv: bad size")
 	}
 	rows, cols := (h+stride-1)/stride, (w+stride-1)/stride
-	check(dst, x, 9*c, h*w*c, rows*cols, p0, p1)
-	for p := p0; p < p1; p++ {
-		image, y, at := split(p, rows, cols)
-		copyWindow(dst[(p-p0)*9*c:][:9*c], x[image*h*w*c:][:h*w*c], h, w, c, 3, y*stride-1, at*stride-1)
-	}
-}
-
-// UpPatches writes what a 3×3 convolution after a nearest-neighbour upsampling by 2 sees, without upsampling: the
-// output pixels (2y+py, 2x+px) of one phase (py, px) depend on 2×2 pixels of x each, weighted by FoldUpsample's filter
-// of that phase. p0 <= p < p1 number the pixels of x; dst is [p1-p0][2][2][c].
-func UpPatches(dst, x []float32, h, w, c, py, px, p0, p1 int) {
-	if h <= 0 || w <= 0 || c <= 0 || py&^1 != 0 || px&^1 != 0 || p0 < 0 || p1 < p0 {
-		panic("conv: bad size")
-	}
-	check(dst, x, 4*c, h*w*c, h*w, p0, p1)
-	for p := p0; p < p1; p++ {
-		image, y, at := split(p, h, w)
-		copyWindow(dst[(p-p0)*4*c:][:4*c], x[image*h*w*c:][:h*w*c], h, w, c, 2, y-1+py, at-1+px)
-	}
-}
-
-func check(dst, x []float32, row, image, pixels, p0, p1 int) {
-	if len(dst) < (p1-p0)*row {
+	if len(dst) < (p1-p0)*9*c {
 		panic("conv: dst too short")
 	}
-	if len(x) < (p1+pixels-1)/pixels*image {
+	if pixels := rows * cols; len(x) < (p1+pixels-1)/pixels*h*w*c {
 		panic("conv: x too short")
+	}
+	for p := p0; p < p1; p++ {
+		image, y, at := split(p, rows, cols)
+		copyWindow(dst[(p-p0)*9*c:][:9*c], x[image*h*w*c:][:h*w*c], h, w, c, y*stride-1, at*stride-1)
 	}
 }
 
 // split returns the place of output pixel p.
 func split(p, h, w int) (image, y, x int) { return p / (h * w), p / w % h, p % w }
 
-// copyWindow copies the size×size pixels of one image from (y0, x0) on; pixels outside are zero.
-func copyWindow(dst, image []float32, h, w, c, size, y0, x0 int) {
-	left, right := max(0, -x0), min(size, w-x0) // columns of the window inside the image
-	for y := y0; y < y0+size; y++ {
-		row := dst[:size*c]
-		dst = dst[size*c:]
+// copyWindow copies the 3×3 pixels of one image from (y0, x0) on; pixels outside are zero.
+func copyWindow(dst, image []float32, h, w, c, y0, x0 int) {
+	left, right := max(0, -x0), min(3, w-x0) // columns of the window inside the image
+	for y := y0; y < y0+3; y++ {
+		row := dst[:3*c]
+		dst = dst[3*c:]
 		if y < 0 || y >= h {
 			clear(row)
 			continue
@@ -65,7 +48,7 @@ func copyWindow(dst, image []float32, h, w, c, size, y0, x0 int) {
 
 // FoldUpsample computes the four 2×2 filters that, on the small image, equal w after a nearest-neighbour upsampling by
 // 2: w is [out][3][3][in], dst is [py][px][out][2][2][in]. Along each axis the three taps see two pixels: {k0, k1+k2} in
-// phase 0, {k0+k1, k2} in phase 1. It takes 4/9 of the multiplications.
+// phase 0, {k0+k1, k2} in phase 1. It takes 4/9 of the multiplications: what a form without a Scheme for it, such as the GPU's, can do.
 func FoldUpsample(dst, w []float32, out, in int) {
 	if len(w) != out*9*in || len(dst) != 16*out*in {
 		panic("conv: lengths differ")

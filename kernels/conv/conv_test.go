@@ -113,33 +113,29 @@ func TestPatchesTimesFilterIsTheConvolution(t *testing.T) {
 	}
 }
 
-func TestUpPatchesTimesFoldedFilterIsTheConvolutionAfterUpsampling(t *testing.T) {
+// The four filters see 2×2 pixels of the small image.
+func TestFoldedFilterIsTheConvolutionAfterUpsampling(t *testing.T) {
 	r := rand.New(rand.NewPCG(2, 2))
-	for _, s := range sizes {
-		images, h, w, c := s[0], s[1], s[2], s[3]
-		const out = 3
-		x, filter := random(r, images*h*w*c), random(r, out*9*c)
-		want := conv3x3(upsample(widen(x), images, h, w, c), images, 2*h, 2*w, c, filter, out, 1)
-		folded := poisoned(16 * out * c)
-		FoldUpsample(folded, filter, out, c)
-		pixels := images * h * w
-		for phase := range 4 {
-			for p0 := 0; p0 < pixels; p0 += 5 {
-				p1 := min(p0+5, pixels)
-				patches := poisoned((p1 - p0) * 4 * c)
-				UpPatches(patches, x, h, w, c, phase/2, phase%2, p0, p1)
-				got := product(patches, folded[phase*out*4*c:][:out*4*c], p1-p0, 4*c, out)
-				for p := p0; p < p1; p++ {
-					n, y, at := split(p, h, w)
-					q := (n*2*h+2*y+phase/2)*2*w + 2*at + phase%2
-					for o := range out {
-						// The folded sums are rounded to float32.
-						if g, v := got[(p-p0)*out+o], want[q*out+o]; !(math.Abs(g-v) <= 1e-5*float64(c)) {
-							t.Fatalf("%v phase %d: pixel %d output %d = %v, want %v", s, phase, q, o, g, v)
-						}
-					}
-				}
+	const h, w, c, out = 3, 4, 2, 3
+	x, filter := random(r, h*w*c), random(r, out*9*c)
+	want := conv3x3(upsample(widen(x), 1, h, w, c), 1, 2*h, 2*w, c, filter, out, 1)
+	folded := poisoned(16 * out * c)
+	FoldUpsample(folded, filter, out, c)
+	for i := range want {
+		o, px, py := i%out, i/out%(2*w), i/out/(2*w)
+		sum := 0.0
+		for k := range 4 {
+			y, at := py/2-1+py%2+k/2, px/2-1+px%2+k%2
+			if y < 0 || y >= h || at < 0 || at >= w {
+				continue
 			}
+			for j := range c {
+				sum += float64(x[(y*w+at)*c+j]) * float64(folded[(((py%2*2+px%2)*out+o)*4+k)*c+j])
+			}
+		}
+		// The folded sums are rounded to float32.
+		if !(math.Abs(sum-want[i]) <= 1e-5) {
+			t.Fatalf("value %d = %v, want %v", i, sum, want[i])
 		}
 	}
 }
@@ -168,16 +164,14 @@ func TestAddUpsampled(t *testing.T) {
 func TestPanicsBeforeItWrites(t *testing.T) {
 	buf := func(n int) []float32 { return make([]float32, n) }
 	cputest.Refuses(t, 36, map[string]func(dst []float32){
-		"patches dst":      func(dst []float32) { Patches(dst[:35], buf(16), 4, 4, 1, 1, 0, 4) },
-		"patches x":        func(dst []float32) { Patches(dst, buf(15), 4, 4, 1, 1, 0, 4) },
-		"patches image":    func(dst []float32) { Patches(dst, buf(16), 4, 4, 1, 1, 15, 17) },
-		"patches size":     func(dst []float32) { Patches(dst, buf(16), 4, 0, 1, 1, 0, 4) },
-		"up-patches dst":   func(dst []float32) { UpPatches(dst[:15], buf(16), 4, 4, 1, 0, 0, 0, 4) },
-		"up-patches phase": func(dst []float32) { UpPatches(dst, buf(16), 4, 4, 1, 2, 0, 0, 4) },
-		"add dst":          func(dst []float32) { AddUpsampled(dst[:7], 2, buf(8), 2, 2, 2, 0, 4, 0, 2) },
-		"add x":            func(dst []float32) { AddUpsampled(dst, 2, buf(7), 2, 2, 2, 0, 4, 0, 2) },
-		"add channels":     func(dst []float32) { AddUpsampled(dst, 3, buf(8), 2, 2, 2, 0, 4, 0, 3) },
-		"fold":             func(dst []float32) { FoldUpsample(dst[:16], buf(8), 1, 1) },
+		"patches dst":   func(dst []float32) { Patches(dst[:35], buf(16), 4, 4, 1, 1, 0, 4) },
+		"patches x":     func(dst []float32) { Patches(dst, buf(15), 4, 4, 1, 1, 0, 4) },
+		"patches image": func(dst []float32) { Patches(dst, buf(16), 4, 4, 1, 1, 15, 17) },
+		"patches size":  func(dst []float32) { Patches(dst, buf(16), 4, 0, 1, 1, 0, 4) },
+		"fold":          func(dst []float32) { FoldUpsample(dst[:16], buf(8), 1, 1) },
+		"add dst":       func(dst []float32) { AddUpsampled(dst[:7], 2, buf(8), 2, 2, 2, 0, 4, 0, 2) },
+		"add x":         func(dst []float32) { AddUpsampled(dst, 2, buf(7), 2, 2, 2, 0, 4, 0, 2) },
+		"add channels":  func(dst []float32) { AddUpsampled(dst, 3, buf(8), 2, 2, 2, 0, 4, 0, 3) },
 	})
 }
 
@@ -198,7 +192,6 @@ func TestDoesNotAllocate(t *testing.T) {
 	x, patches := make([]float32, 4*4*2), make([]float32, 16*9*2)
 	if n := testing.AllocsPerRun(10, func() {
 		Patches(patches, x, 4, 4, 2, 1, 0, 16)
-		UpPatches(patches, x, 4, 4, 2, 0, 1, 0, 16)
 		AddUpsampled(patches, 2, x, 4, 4, 2, 0, 64, 0, 2)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)

@@ -138,12 +138,54 @@ func number(b bool) int {
 	return 0
 }
 
+// launch is a grid, a block and arguments; round makes the entry's weights.
+func (l *layer) launch(o operands, dst []float32, tile int, round func(w []float32) any) (grid, block Size, args []any) {
+	weights, size, phases := o.weights, l.size, 1
+	if l.up {
+		weights, size, phases = l.fold(o.weights), 2, 4
+	}
+	oh, ow := Up(l.h, l.stride), Up(l.w, l.stride)
+	return Size{Up(l.images*oh*ow, tile), Up(l.n, tile), phases}, Size{2 * tile}, []any{
+		o.x, o.scale, o.offset, round(weights), dst, o.ldx, l.images, l.h, l.w, l.c, oh, ow, l.n, size, l.stride, number(l.up), number(l.skipUp), o.ldd, 0,
+		o.bias, o.after, o.shift, o.skip, o.ldr, int(matmul.None)}
+}
+
+// fold returns the filters of the four phases, [py][px][n][2][2][c], that after an upsampling equal w [n][3][3][c].
+func (l *layer) fold(w []float32) []float32 {
+	dst := make([]float32, 16*l.n*l.c)
+	for phase := range 4 {
+		for j := range l.n {
+			for ky := range 3 {
+				for kx := range 3 {
+					tap := (ky+1-phase/2)/2*2 + (kx+1-phase%2)/2
+					for i := range l.c {
+						dst[((phase*l.n+j)*4+tap)*l.c+i] += w[((j*3+ky)*3+kx)*l.c+i]
+					}
+				}
+			}
+		}
+	}
+	return dst
+}
+
+func asIs(w []float32) any { return w }
+
+func bfloat16(w []float32) any {
+	q := make([]uint16, len(w))
+	quantize.F32ToBF16(q, w)
+	return q
+}
+
 func TestPTX(t *testing.T) {
 	for _, k := range []struct {
 		entry string
 		tile  int
+		round func([]float32) any
 		u     float64 // of an operand, and of sums of folded weights
-	}{{"conv_f32", 64, 0x1p-24}, {"conv_tf32_t64", 64, 0x1p-11}, {"conv_tf32_t128", 128, 0x1p-11}, {"conv_bf16_t64", 64, 0x1p-8}, {"conv_bf16_t128", 128, 0x1p-8}} {
+	}{
+		{"conv_f32", 64, asIs, 0x1p-24}, {"conv_tf32_t64", 64, asIs, 0x1p-11}, {"conv_tf32_t128", 128, asIs, 0x1p-11},
+		{"conv_bf16_t64", 64, bfloat16, 0x1p-8}, {"conv_bf16_t128", 128, bfloat16, 0x1p-8},
+	} {
 		kernel := Load(t, conv.PTX, k.entry)
 		for i, l := range layers {
 			if k.tile == 128 && i != 1 && i != 3 {
@@ -151,25 +193,37 @@ func TestPTX(t *testing.T) {
 			}
 			t.Run(fmt.Sprintf("%s/%d", k.entry, i), func(t *testing.T) {
 				o := l.operands()
-				weights, size, phases := o.weights, l.size, 1
-				if l.up {
-					weights, size, phases = make([]float32, 16*l.n*l.c), 2, 4
-					conv.FoldUpsample(weights, o.weights, l.n, l.c)
-				}
-				var w any = weights
-				if k.u == 0x1p-8 {
-					q := make([]uint16, len(weights))
-					quantize.F32ToBF16(q, weights)
-					w = q
-				}
-				oh, ow := Up(l.h, l.stride), Up(l.w, l.stride)
-				h, width := l.output()
-				dst := Poison(l.images * h * width * o.ldd)
-				kernel.Run(Size{Up(l.images*oh*ow, k.tile), Up(l.n, k.tile), phases}, Size{2 * k.tile},
-					o.x, o.scale, o.offset, w, dst, o.ldx, l.images, l.h, l.w, l.c, oh, ow, l.n, size, l.stride, number(l.up), number(l.skipUp), o.ldd, 0,
-					o.bias, o.after, o.shift, o.skip, o.ldr, int(matmul.None))
+				h, w := l.output()
+				dst := Poison(l.images * h * w * o.ldd)
+				grid, block, args := l.launch(o, dst, k.tile, k.round)
+				kernel.Run(grid, block, args...)
 				l.check(t, o, dst, k.u)
 			})
 		}
+	}
+}
+
+func TestPTXNeedsEveryWaitAndBarrier(t *testing.T) {
+	l := layers[1]
+	o := l.operands()
+	for entry, round := range map[string]func([]float32) any{"conv_f32": asIs, "conv_bf16_t64": bfloat16} {
+		Needs(t, conv.PTX, entry, func(k *Kernel) error {
+			grid, block, args := l.launch(o, Poison(l.images*l.h*l.w*o.ldd), 64, round)
+			return k.Try(grid, block, args...)
+		})
+	}
+}
+
+func TestPTXMaxPoolHasTheCPUsBits(t *testing.T) {
+	k := Load(t, conv.PTX, "conv_maxpool")
+	for _, s := range [][4]int{{1, 2, 2, 1}, {2, 4, 6, 130}} {
+		images, h, w, c := s[0], s[1], s[2], s[3]
+		ldx := c + 3
+		x, dst, want := Normals(1, images*h*w*ldx, 1), Poison(images*h/2*w/2*c), Poison(images*h/2*w/2*c)
+		for i := range images {
+			conv.MaxPool(want[i*h/2*w/2*c:], x[i*h*w*ldx:], ldx, h, w, c)
+		}
+		k.Run(Size{images * h / 2 * w / 2, Up(c, 128)}, Size{128}, dst, x, ldx, h, w, c)
+		Equal(t, dst, want)
 	}
 }

@@ -16,7 +16,8 @@ type Scheme uint8
 const (
 	F2   Scheme = iota // tiles of 2×2 pixels: 4 products a pixel. Exact but for the sums
 	F4                 // tiles of 4×4 pixels: 2.25 products a pixel
-	UpF4               // after a nearest-neighbour upsampling by 2, tiles of 8×8 pixels: 1.56 products a pixel
+	UpF2               // after a nearest-neighbour upsampling by 2, tiles of 2×2 pixels: 2.25 products a pixel, U no larger than g
+	UpF4               // the same, tiles of 8×8 pixels: 1.56 products a pixel
 )
 
 // scheme is the matrices of a Scheme. They are applied to rows and columns alike.
@@ -34,16 +35,27 @@ const (
 	maxOut    = 8
 )
 
-var schemes = [...]scheme{F2: plain(2, 0, 1, -1), F4: plain(4, 0, .75, -.75, 1.5, -1.5), UpF4: upsampled(4, 0, .75, -.75, 1.5)}
+var schemes = [...]scheme{F2: plain(2, 0, 1, -1), F4: plain(4, 0, .75, -.75, 1.5, -1.5),
+	UpF2: differences, UpF4: upsampled(4, 0, .75, -.75, 1.5)}
+
+// differences is the scheme for the two outputs of a pixel x[i] that is upsampled:
+//
+//	y[2i]   = k0·x[i-1] + (k1 + k2)·x[i] = (k0 + k1 + k2)·x[i] + k0·(x[i-1] - x[i])
+//	y[2i+1] = (k0 + k1)·x[i] + k2·x[i+1] = (k0 + k1 + k2)·x[i] + k2·(x[i+1] - x[i])
+var differences = scheme{
+	b:    [][]float64{{1, -1, 0}, {0, 1, 0}, {0, -1, 1}},
+	g:    [][]float64{{1, 0, 0}, {1, 1, 1}, {0, 0, 1}},
+	a:    [][]float64{{1, 1, 0}, {0, 1, 1}},
+	step: 1,
+}
 
 func plain(out int, points ...float64) scheme {
 	b, g, a := cookToom(out, 3, points)
 	return scheme{b, g, a, out}
 }
 
-// upsampled folds the upsampling into a scheme for two taps, as FoldUpsample does: output 2i sees the pixels i-1 and i
-// through the taps {k0, k1+k2}, and output 2i+1 the pixels i and i+1 through {k0+k1, k2}. Points of the two alternate in
-// halves.
+// upsampled folds the upsampling into a scheme for two taps: output 2i sees the pixels i-1 and i through the taps
+// {k0, k1+k2}, and output 2i+1 the pixels i and i+1 through {k0+k1, k2}. The points of the one come before those of the other.
 func upsampled(out int, points ...float64) scheme {
 	b, g, a := cookToom(out, 2, points)
 	n := len(g)

@@ -10,9 +10,9 @@ import (
 	"netfusion/kernels/cpu/cputest"
 )
 
-var allSchemes = []Scheme{F2, F4, UpF4}
+var allSchemes = []Scheme{F2, F4, UpF2, UpF4}
 
-func (s Scheme) String() string { return []string{"F2", "F4", "UpF4"}[s] }
+func (s Scheme) String() string { return []string{"F2", "F4", "UpF2", "UpF4"}[s] }
 
 // A winograd is one convolution by a Scheme, cut into runs of tiles and of channels.
 type winograd struct {
@@ -182,7 +182,7 @@ func TestErrorIsThatOfTheDirectSum(t *testing.T) {
 	for _, c := range []struct {
 		s    Scheme
 		most float64 // times the direct sum's
-	}{{F2, 1.2}, {F4, 3}, {UpF4, 3}} {
+	}{{F2, 1.2}, {F4, 3}, {UpF2, 1.2}, {UpF4, 3}} {
 		const h, channels = 8, 64
 		p := newWinograd(c.s, 1, h, h, channels, 16)
 		p.finish = Finish{Low: float32(math.Inf(-1))}

@@ -65,6 +65,14 @@ var schemes = []scheme{
 		y1 = A s + B t
 		y3 = m5 + AAA s + BBB t
 	`},
+	{"UpF2", 3, 3, 2, `
+		p0 = d0 - d1
+		p1 = d1
+		p2 = d2 - d1
+	`, `
+		y0 = m0 + m1
+		y1 = m1 + m2
+	`},
 	{"UpF4", 6, 10, 8, `
 		f0 = d1 - B d0
 		f1 = d2 - B d1
