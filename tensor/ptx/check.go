@@ -222,7 +222,7 @@ func (w *warp) publish(a *access, r *region, lanes uint32) {
 		w.fence(false)
 	}
 	v := w.clock.fenced
-	if r != w.l.last { // shared memory
+	if r.block {
 		v = w.clock.inBlock
 	}
 	if v == nil {

@@ -1,8 +1,6 @@
 package ptx
 
-import (
-	"strings"
-)
+import "strings"
 
 // compareForms has no entry of its own: set and setp have too many modifiers for a table. selp is here.
 var compareForms = func() map[string]formOf {

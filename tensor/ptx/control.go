@@ -100,8 +100,8 @@ func decodeCall(d *decoder) error {
 	if f == nil || f.entry {
 		return d.fail("no function %s", args[0].name)
 	}
-	if !f.defined {
-		return decodeTrap(d) // __assertfail and its like
+	if !f.defined { // __assertfail, vprintf
+		return d.trap("there is no body of " + f.name + " to call")
 	}
 	if len(results) != len(f.results) || len(params) != len(f.params) {
 		return d.fail("%s has %d results and %d parameters", f.name, len(f.results), len(f.params))

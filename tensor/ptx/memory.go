@@ -22,6 +22,7 @@ type region struct {
 	data  []byte
 	cells []cell // what is known of every 4 bytes, where accesses are checked
 	what  string // for faults
+	block bool   // shared memory
 }
 
 // contains tells whether size bytes at p lie in the region.

@@ -167,7 +167,7 @@ func (l *launch) newBlock() *block {
 }
 
 func (l *launch) newShared(base uint64, bytes int, what string) region {
-	r := region{base: base, data: make([]byte, bytes), what: what}
+	r := region{base: base, data: make([]byte, bytes), what: what, block: true}
 	if !l.dev.options.Unchecked {
 		r.cells = make([]cell, (bytes+3)/4)
 	}

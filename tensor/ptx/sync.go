@@ -102,9 +102,11 @@ func decodePolicy(d *decoder) error {
 	return d.emit(inst{class: longClass, d: dst.index, lanes: copyLong, a: d.literal(longs, 0).index})
 }
 
-func decodeTrap(d *decoder) error {
+func decodeTrap(d *decoder) error { return d.trap("the kernel gave up") }
+
+func (d *decoder) trap(why string) error {
 	return d.emit(inst{class: maskedClass, masked: func(w *warp, _ *inst, m uint32) {
-		w.fault(first(m), Trap, "the kernel gave up")
+		w.fault(first(m), Trap, "%s", why)
 	}})
 }
 
