@@ -75,6 +75,17 @@ func roundI8(q []int8, src []float32, scale float32) {
 	}
 }
 
+func widenI8(dst []float32, q []int8, scale float32) {
+	switch {
+	case !cpu.AVX2 || len(q) < vectorLen:
+		widenI8Generic(dst, q, scale)
+	case cpu.AVX512:
+		widenI8AVX512(&dst[0], &q[0], len(q), scale)
+	default:
+		widenI8AVX2(&dst[0], &q[0], len(q), scale)
+	}
+}
+
 //go:noescape
 func narrowBF16AVX512(dst *uint16, src *float32, n int)
 
@@ -110,3 +121,9 @@ func roundI8AVX512(q *int8, src *float32, n int, scale float32)
 
 //go:noescape
 func roundI8AVX2(q *int8, src *float32, n int, scale float32)
+
+//go:noescape
+func widenI8AVX512(dst *float32, q *int8, n int, scale float32)
+
+//go:noescape
+func widenI8AVX2(dst *float32, q *int8, n int, scale float32)

@@ -230,3 +230,30 @@ loop:
 done:
 	VZEROUPPER
 	RET
+
+// func widenI8AVX2(dst *float32, q *int8, n int, scale float32)
+TEXT ·widenI8AVX2(SB), NOSPLIT, $0-28
+	MOVQ             dst+0(FP), DI
+	MOVQ             q+8(FP), SI
+	MOVQ             n+16(FP), CX
+	VBROADCASTSS     scale+24(FP), Y1
+loop:
+	VPMOVSXBD        (SI), Y0
+	VCVTDQ2PS        Y0, Y0
+	VMULPS           Y1, Y0, Y0                              // scale·q
+	VMOVUPS          Y0, (DI)                                // dst
+	ADDQ             $8, SI
+	ADDQ             $32, DI
+	SUBQ             $8, CX
+	CMPQ             CX, $8
+	JGE              loop
+	TESTQ            CX, CX
+	JZ               done
+	SUBQ             $8, CX
+	LEAQ             (SI)(CX*1), SI                          // back, so that the last register ends with src
+	LEAQ             (DI)(CX*4), DI                          // back, so that the last register ends with src
+	MOVQ             $8, CX
+	JMP              loop
+done:
+	VZEROUPPER
+	RET

@@ -223,3 +223,30 @@ loop:
 done:
 	VZEROUPPER
 	RET
+
+// func widenI8AVX512(dst *float32, q *int8, n int, scale float32)
+TEXT ·widenI8AVX512(SB), NOSPLIT, $0-28
+	MOVQ             dst+0(FP), DI
+	MOVQ             q+8(FP), SI
+	MOVQ             n+16(FP), CX
+	VBROADCASTSS     scale+24(FP), Z1
+loop:
+	VPMOVSXBD        (SI), Z0
+	VCVTDQ2PS        Z0, Z0
+	VMULPS           Z1, Z0, Z0                              // scale·q
+	VMOVUPS          Z0, (DI)                                // dst
+	ADDQ             $16, SI
+	ADDQ             $64, DI
+	SUBQ             $16, CX
+	CMPQ             CX, $16
+	JGE              loop
+	TESTQ            CX, CX
+	JZ               done
+	SUBQ             $16, CX
+	LEAQ             (SI)(CX*1), SI                          // back, so that the last register ends with src
+	LEAQ             (DI)(CX*4), DI                          // back, so that the last register ends with src
+	MOVQ             $16, CX
+	JMP              loop
+done:
+	VZEROUPPER
+	RET

@@ -57,7 +57,7 @@ func bf16FromF32(f float32) uint16 {
 	return uint16((b + 0x7fff + b>>16&1) >> 16)
 }
 
-func dequantizeRow(dst []float32, q []int8, scale float32) {
+func widenI8Generic(dst []float32, q []int8, scale float32) {
 	for i, v := range q {
 		dst[i] = scale * float32(v)
 	}

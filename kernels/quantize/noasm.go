@@ -10,3 +10,4 @@ func roundU8(q []uint8, src []float32, inverse float32, zero int32) {
 }
 func peak(src []float32) float32                     { return peakGeneric(src) }
 func roundI8(q []int8, src []float32, scale float32) { roundI8Generic(q, src, scale) }
+func widenI8(dst []float32, q []int8, scale float32) { widenI8Generic(dst, q, scale) }

@@ -70,7 +70,7 @@ func F32ToU8Rows(q []uint8, ldq int, scale []float32, zero []int32, x []float32,
 func I8RowsToF32(dst []float32, q []int8, scale []float32, rows, cols int) {
 	checkRows(len(dst), len(q), len(scale), rows, cols)
 	for r := range rows {
-		dequantizeRow(dst[r*cols:][:cols], q[r*cols:][:cols], scale[r])
+		widenI8(dst[r*cols:][:cols], q[r*cols:][:cols], scale[r])
 	}
 }
 

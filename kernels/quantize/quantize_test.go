@@ -292,6 +292,9 @@ func TestFormsGiveTheSameBits(t *testing.T) {
 				scale := peakGeneric(x) / 127
 				roundI8(i8, x, scale)
 				same(t, "roundI8", n, i8, func(dst []int8) { roundI8Generic(dst, x, scale) })
+				wide := cputest.AtPageEnd[float32](t, n)
+				widenI8(wide, i8, scale)
+				same(t, "widenI8", n, wide, func(dst []float32) { widenI8Generic(dst, i8, scale) })
 				roundU8(u, x, 40, 100)
 				same(t, "roundU8", n, u, func(dst []uint8) { roundU8Generic(dst, x, 40, 100) })
 

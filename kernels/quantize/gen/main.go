@@ -36,6 +36,7 @@ func main() {
 		v.roundU8()
 		v.peak()
 		v.roundI8()
+		v.widenI8()
 		v.Write(path)
 	}
 }
@@ -243,6 +244,20 @@ func (v vector) roundI8() {
 		v.Op("", "VPACKSSDW", x(4), x(0), x(0))
 		v.Op("", "VPACKSSWB", x(0), x(0), x(0))
 		v.Op("q", "VMOVQ", x(0), "(DI)")
+	})
+	v.ret()
+}
+
+// widenI8: dst = scale·q.
+func (v vector) widenI8() {
+	v.Func("widenI8"+v.name+"(dst *float32, q *int8, n int, scale float32)", 28)
+	v.args([2]string{"dst+0", "DI"}, [2]string{"q+8", "SI"}, [2]string{"n+16", "CX"})
+	v.Op("", "VBROADCASTSS", "scale+24(FP)", v.r(1))
+	v.walk(1, 4, func() {
+		v.Op("", "VPMOVSXBD", "(SI)", v.r(0))
+		v.Op("", "VCVTDQ2PS", v.r(0), v.r(0))
+		v.Op("scale·q", "VMULPS", v.r(1), v.r(0), v.r(0))
+		v.Op("dst", "VMOVUPS", v.r(0), "(DI)")
 	})
 	v.ret()
 }
