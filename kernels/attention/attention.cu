@@ -217,7 +217,6 @@ void attend_tf32(float *dst, int ldd, Rows q, Rows k, Rows v, int queries, int k
 		}
 		__syncthreads(); // the tile's place may be written to
 	}
-	wait_copies<0>();
 #pragma unroll
 	for (int r = 0; r < 2; r++) {
 		sum[r] += __shfl_xor_sync(whole_warp, sum[r], 1);
@@ -282,16 +281,4 @@ extern "C" __global__ void __launch_bounds__(128) attention_pooled(float *dst, i
 extern "C" __global__ void __launch_bounds__(128) attention_tf32_pooled(float *dst, int ldd, const float *q, int ldq, const float *k,
 	int ldk, const float *v, int ldv, int queries, int keys, int depth, int width) {
 	pooled(attend_tf32<64, 64>, dst, ldd, Rows{q, ldq}, Rows{k, ldk}, Rows{v, ldv}, queries, keys, depth, width);
-}
-
-// attention_maxpool: the largest of each 2×2 pixels of x, [images][h][w] pixels of c channels with ldx values from one to the next;
-// dst is [images][h/2][w/2][c]. h and w are even. Grid: x = images·h/2·w/2, y = ceil(c/128); blocks of 128.
-extern "C" __global__ void __launch_bounds__(128) attention_maxpool(float *dst, const float *x, int ldx, int h, int w, int c) {
-	int channel = blockIdx.y * blockDim.x + threadIdx.x, pixel = blockIdx.x;
-	if (channel >= c) return;
-	int row = pixel / (w / 2), column = pixel % (w / 2); // rows count through the images
-	x += (u64(2 * row) * w + 2 * column) * ldx + channel;
-	float top = larger(x[0], x[ldx]);
-	x += u64(w) * ldx;
-	dst[u64(pixel) * c + channel] = larger(top, larger(x[0], x[ldx]));
 }

@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"netfusion/kernels/attention"
-	"netfusion/kernels/conv"
 	. "netfusion/tensor/kerneltest"
 )
 
@@ -138,16 +137,12 @@ func TestPTXPooled(t *testing.T) {
 	}
 }
 
-func TestPTXMaxPoolHasTheCPUsBits(t *testing.T) {
-	k := Load(t, attention.PTX, "attention_maxpool")
-	for _, s := range [][4]int{{1, 2, 2, 1}, {2, 4, 6, 130}} {
-		images, h, w, c := s[0], s[1], s[2], s[3]
-		ldx := c + 3
-		x, dst, want := Normals(1, images*h*w*ldx, 1), Poison(images*h/2*w/2*c), Poison(images*h/2*w/2*c)
-		for i := range images {
-			conv.MaxPool(want[i*h/2*w/2*c:], x[i*h*w*ldx:], ldx, h, w, c)
-		}
-		k.Run(Size{images * h / 2 * w / 2, Up(c, 128)}, Size{128}, dst, x, ldx, h, w, c)
-		Equal(t, dst, want)
+func TestPTXNeedsEveryWaitAndBarrier(t *testing.T) {
+	const tokens, depth = 100, 32
+	q, k, v := Normals(1, tokens*depth, 0.5), Normals(2, tokens*depth, 0.5), Normals(3, tokens*depth, 1)
+	for _, entry := range []string{"attention_text_32", "attention_tf32_text_32"} {
+		Needs(t, attention.PTX, entry, func(kernel *Kernel) error {
+			return kernel.Try(Size{2, 1, 1}, Size{128}, Poison(tokens*depth), depth, q, k, v, depth, []int32{0, tokens}, depth)
+		})
 	}
 }

@@ -121,3 +121,11 @@ func TestPTXNormBack(t *testing.T) {
 		}
 	}
 }
+
+func TestPTXNeedsEveryBarrier(t *testing.T) {
+	x := Normals(1, 64*64, 1)
+	Needs(t, dense.PTX, "dense_transpose", func(k *Kernel) error {
+		return k.Try(Size{2, 2}, Size{256}, Poison(64*64), 64, x, 64, 64, 64)
+	})
+	Needs(t, dense.PTX, "dense_sums", func(k *Kernel) error { return k.Try(Size{2}, Size{256}, Poison(64), x, 64, Null, 0, 64, 64) })
+}

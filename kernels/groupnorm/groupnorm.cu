@@ -21,7 +21,7 @@ extern "C" __global__ void __launch_bounds__(256) groupnorm_f32(float *dst, cons
 		float d = x[at(i)] - first - mean;
 		squares = fmaf(d, d, squares);
 	}
-	float scale = 1 / sqrtf(block_sum<256>(squares) / values + eps);
+	float scale = 1 / sqrtf(block_sum<256, 1>(squares) / values + eps);
 	for (int i = threadIdx.x; i < values; i += 256) {
 		int c = c0 + i % n;
 		float y = fmaf((x[at(i)] - first - mean) * scale, gamma[c], beta[c]);

@@ -33,3 +33,10 @@ func TestPTXIsTheCPUs(t *testing.T) {
 		})
 	}
 }
+
+func TestPTXNeedsEveryBarrier(t *testing.T) {
+	x, one := Normals(1, 64*16, 1), Normals(2, 16, 1)
+	Needs(t, groupnorm.PTX, "groupnorm_f32", func(k *Kernel) error {
+		return k.Try(Size{2, 1}, Size{256}, Poison(len(x)), x, one, one, 64, 16, 2, float32(1e-5), float32(1))
+	})
+}

@@ -72,8 +72,7 @@ void tiled(const void *x, int ldx, const void *w, int ldw, int k, const Output &
 		copy(step + stages - 1);
 		tile.step(memory[step % stages][0], memory[step % stages][1]);
 	}
-	wait_copies<0>();
-	__syncthreads();
+	__syncthreads(); // nothing is on its way any more: the last groups were empty
 	tile.each(memory[0][0], [&](int i, int j, typename Tile::Sum sum) {
 		i += i0;
 		j += j0;

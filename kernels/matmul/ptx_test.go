@@ -1,17 +1,14 @@
 package matmul_test
 
 import (
-	"errors"
 	"fmt"
 	"math"
-	"strings"
 	"testing"
 
 	"netfusion/kernels/activation"
 	"netfusion/kernels/matmul"
 	"netfusion/kernels/quantize"
 	. "netfusion/tensor/kerneltest"
-	"netfusion/tensor/ptx"
 )
 
 func TestMain(m *testing.M) { Main(m, matmul.PTX) }
@@ -256,28 +253,24 @@ func TestPTXInt8HasTheCPUsBits(t *testing.T) {
 	run("matmul_int8_m16", skinny, func(p product) Size { return Size{Up(p.n, 8)} }, 128)
 }
 
-// What the synchronisation of the pipeline is for: without any part of it the kernel fails.
 func TestPTXNeedsEveryWaitAndBarrier(t *testing.T) {
-	for name, c := range map[string]struct {
-		old, new string
-		want     ptx.Kind
+	p := newProduct(65, 66, 200, 8, false)
+	few := newProduct(3, 20, 600, 8, false)
+	for _, c := range []struct {
+		entry string
+		p     product
+		x, w  any
+		grid  Size
 	}{
-		"a wait too few":  {"cp.async.wait_group 1;", "cp.async.wait_group 2;", ptx.Unawaited},
-		"no barrier":      {"bar.sync \t0;", "", ptx.Uninitialised},
-		"no warp barrier": {"bar.warp.sync", "// bar.warp.sync", ptx.Race},
+		{"matmul_f32", p, p.x, p.w, tiles(p, 64)},
+		{"matmul_tf32_t64", p, p.x, p.w, tiles(p, 64)},
+		{"matmul_bf16_t64", p, bfloat16(p.x), bfloat16(p.w), tiles(p, 64)},
+		{"matmul_bf16_m16", few, few.x, bfloat16(few.w), Size{3}},
+		{"matmul_f32_m4", few, few.x, few.w, Size{5}},
 	} {
-		t.Run(name, func(t *testing.T) {
-			text := strings.ReplaceAll(matmul.PTX, c.old, c.new)
-			if text == matmul.PTX {
-				t.Fatalf("the kernel has no %q", c.old)
-			}
-			p := newProduct(65, 66, 200, 8, false)
-			err := Load(t, text, "matmul_bf16_t64").Try(tiles(p, 64), Size{128},
-				append([]any{bfloat16(p.x), p.ldx, bfloat16(p.w), p.ldw, p.k}, p.output(Poison(p.m*p.ldd))...)...)
-			var fault *ptx.Fault
-			if !errors.As(err, &fault) || fault.Kind != c.want {
-				t.Errorf("%v, want a fault: %s", err, c.want)
-			}
+		Needs(t, matmul.PTX, c.entry, func(k *Kernel) error {
+			args := append([]any{c.x, c.p.ldx, c.w, c.p.ldw, c.p.k}, c.p.output(Poison(c.p.m*c.p.ldd))...)
+			return k.Try(c.grid, Size{128}, args...)
 		})
 	}
 }

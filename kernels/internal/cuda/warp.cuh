@@ -38,11 +38,11 @@ inline float warp_max(float x) {
 	return x;
 }
 
-// The sum of the values of a block of whole warps, in every thread and with the same bits. All threads must call it.
-template <int threads, class T> inline T block_sum(T x) {
+// The sum of the values of a block of whole warps, in every thread and with the same bits. All threads must call it, once for each
+// slot.
+template <int threads, int slot = 0, class T> inline T block_sum(T x) {
 	__shared__ T sums[threads / warp_size];
 	x = warp_sum(x);
-	__syncthreads(); // sums may still be read from the last call
 	if (lane() == 0) sums[threadIdx.x / warp_size] = x;
 	__syncthreads();
 	T total = 0;
