@@ -389,11 +389,8 @@ func (d *decoder) plain(f formOf) error {
 		return err
 	}
 	in := inst{class: wordClass, lanes: f.lanes, scalar: f.scalar, d: dst.index}
-	switch f.result {
-	case longs:
+	if f.result == longs {
 		in.class = longClass
-	case predicates:
-		in.class, in.masked = maskedClass, f.masked
 	}
 	for i, r := range []*int32{&in.a, &in.b, &in.c}[:len(f.sources)] {
 		s, err := d.source(i+1, f.sources[i], t)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"netfusion/tensor"
@@ -20,7 +21,7 @@ type Options struct {
 	Instructions    int64 // lane-instructions that a launch may take
 	Unchecked       bool  // look for bounds and alignment only
 
-	// Fail is asked before every call but Close, named as in tensor.Driver ("Alloc", "Launch", …; "Kernel" when a kernel
+	// Fail, which may not call the device, is asked before every call but Close, named as in tensor.Driver ("Alloc", "Launch", …; "Kernel" when a kernel
 	// starts to run); the error that it returns is what the call, or the stream, reports. tensor.ErrLost loses the device.
 	Fail func(call string) error
 }
@@ -44,6 +45,7 @@ func (o Options) withDefaults() Options {
 
 // Device is a GPU that is not there. It implements tensor.Driver.
 type Device struct {
+	mu      sync.Mutex // held by every call: streams may belong to several goroutines
 	options Options
 	memory  memory
 	used    int
@@ -84,7 +86,11 @@ func Open(o Options) *Device {
 }
 
 // LaneInstructions is how many instructions the device has run, counting each thread's.
-func (d *Device) LaneInstructions() int64 { return d.retired }
+func (d *Device) LaneInstructions() int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.retired
+}
 
 // Attributes describes the device that the Options ask for.
 func (d *Device) Attributes() tensor.Attributes {
@@ -116,6 +122,8 @@ func (d *Device) fails(err error) {
 
 // Load parses and decodes PTX.
 func (d *Device) Load(name, src string, entries []tensor.Entry) ([]tensor.Function, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if err := d.enter("Load"); err != nil {
 		return nil, err
 	}
@@ -192,6 +200,8 @@ func (d *Device) place(m *module) (*region, error) {
 
 // Alloc reserves memory, which a kernel has to write before it reads it.
 func (d *Device) Alloc(bytes int) (tensor.DevicePtr, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if err := d.enter("Alloc"); err != nil {
 		return 0, err
 	}
@@ -209,6 +219,8 @@ func (d *Device) Alloc(bytes int) (tensor.DevicePtr, error) {
 
 // Free gives memory back; its addresses are not used again.
 func (d *Device) Free(p tensor.DevicePtr) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if err := d.enter("Free"); err != nil || p == 0 {
 		return err
 	}
@@ -222,6 +234,8 @@ func (d *Device) Free(p tensor.DevicePtr) error {
 
 // OpenStream makes a queue.
 func (d *Device) OpenStream(staging int) (tensor.Stream, []byte, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if err := d.enter("OpenStream"); err != nil {
 		return 0, nil, err
 	}
@@ -246,6 +260,8 @@ func (d *Device) stream(call string, s tensor.Stream) (*stream, error) {
 
 // CloseStream does what is left to do, and forgets the stream.
 func (d *Device) CloseStream(s tensor.Stream) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	q, err := d.stream("CloseStream", s)
 	if err != nil {
 		return err
@@ -269,6 +285,8 @@ func (d *Device) span(p tensor.DevicePtr, bytes int) (*region, int, error) {
 
 // Upload queues a copy to the device.
 func (d *Device) Upload(s tensor.Stream, dst tensor.DevicePtr, src []byte) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	return d.enqueue("Upload", s, len(src) == 0, func() error {
 		r, at, err := d.span(dst, len(src))
 		if err != nil {
@@ -282,6 +300,8 @@ func (d *Device) Upload(s tensor.Stream, dst tensor.DevicePtr, src []byte) error
 
 // Download queues a copy to the host.
 func (d *Device) Download(s tensor.Stream, dst []byte, src tensor.DevicePtr) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	return d.enqueue("Download", s, len(dst) == 0, func() error {
 		r, at, err := d.span(src, len(dst))
 		if err != nil {
@@ -303,6 +323,8 @@ func (d *Device) enqueue(call string, s tensor.Stream, empty bool, j job) error 
 
 // Launch queues a kernel.
 func (d *Device) Launch(s tensor.Stream, f tensor.Function, l tensor.Launch) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	q, err := d.stream("Launch", s)
 	if err != nil {
 		return err
@@ -391,6 +413,8 @@ func (d *Device) finish(q *stream) error {
 
 // Synchronize does the stream's work.
 func (d *Device) Synchronize(s tensor.Stream) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	q, err := d.stream("Synchronize", s)
 	if err != nil {
 		return err
@@ -406,6 +430,8 @@ func (d *Device) Synchronize(s tensor.Stream) error {
 
 // Mark notes the device's time, which goes by at a nanosecond per thousand lane-instructions.
 func (d *Device) Mark(s tensor.Stream, mark int) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	q, err := d.stream("Mark", s)
 	if err != nil {
 		return err
@@ -422,6 +448,8 @@ func (d *Device) Mark(s tensor.Stream, mark int) error {
 
 // Elapsed does the stream's work and compares two marks.
 func (d *Device) Elapsed(s tensor.Stream, from, to int) (time.Duration, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	q, err := d.stream("Elapsed", s)
 	if err != nil {
 		return 0, err
@@ -442,16 +470,13 @@ func (d *Device) Elapsed(s tensor.Stream, from, to int) (time.Duration, error) {
 
 // Capture collects the work that record queues.
 func (d *Device) Capture(s tensor.Stream, record func() error) (tensor.Graph, error) {
-	q, err := d.stream("Capture", s)
+	q, before, err := d.beginCapture(s)
 	if err != nil {
 		return 0, err
 	}
-	if q.capturing {
-		return 0, errors.New("Capture: the stream is being captured")
-	}
-	before := q.work
-	q.work, q.capturing = nil, true
 	err = record()
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	recorded := q.work
 	q.work, q.capturing = before, false
 	if err != nil {
@@ -461,8 +486,25 @@ func (d *Device) Capture(s tensor.Stream, record func() error) (tensor.Graph, er
 	return tensor.Graph(len(q.graphs)), nil
 }
 
+// beginCapture sets the work aside that is queued already.
+func (d *Device) beginCapture(s tensor.Stream) (q *stream, before []job, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if q, err = d.stream("Capture", s); err != nil {
+		return nil, nil, err
+	}
+	if q.capturing {
+		return nil, nil, errors.New("Capture: the stream is being captured")
+	}
+	before = q.work
+	q.work, q.capturing = nil, true
+	return q, before, nil
+}
+
 // Replay queues the work of a graph.
 func (d *Device) Replay(s tensor.Stream, g tensor.Graph) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	q, err := d.stream("Replay", s)
 	if err != nil {
 		return err
@@ -476,6 +518,8 @@ func (d *Device) Replay(s tensor.Stream, g tensor.Graph) error {
 
 // Close frees everything.
 func (d *Device) Close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.memory, d.streams, d.functions = memory{}, nil, nil
 	d.lost = errors.New("the device is closed")
 	return nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"netfusion/tensor"
@@ -197,6 +198,36 @@ func TestEveryCallCanFail(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestStreamsOfSeveralGoroutines uses one device from all sides; the race detector watches.
+func TestStreamsOfSeveralGoroutines(t *testing.T) {
+	dev := Open(Options{})
+	fs, err := dev.Load("test.ptx", header+shell("\tatom.global.add.u32 %r6, [%rd1], %r1;"), []tensor.Entry{{Name: "k"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wait sync.WaitGroup
+	for n := range 4 {
+		wait.Go(func() {
+			s, staging, err := dev.OpenStream(4)
+			p, err2 := dev.Alloc(4)
+			if err = errors.Join(err, err2); err != nil {
+				t.Error(err)
+				return
+			}
+			g, err := dev.Capture(s, func() error {
+				return errors.Join(dev.Upload(s, p, make([]byte, 4)), dev.Launch(s, fs[0], tensor.Launch{Block: [3]int{10 + n}, Args: pack(p)}), dev.Download(s, staging, p))
+			})
+			if err := errors.Join(err, dev.Replay(s, g), dev.Synchronize(s), dev.CloseStream(s), dev.Free(p)); err != nil {
+				t.Error(err)
+			}
+			if want := (10 + n) * (9 + n) / 2; int(staging[0]) != want {
+				t.Errorf("%d, want %d", staging[0], want)
+			}
+		})
+	}
+	wait.Wait()
 }
 
 // TestASeedFixesTheSchedule: the order in which blocks and warps come is another for other seeds, the same for the same.

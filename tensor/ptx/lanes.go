@@ -6,12 +6,11 @@ import (
 	"unsafe"
 )
 
-// formOf describes an instruction whose result is one register, computed from up to three others lane by lane.
+// formOf describes an instruction whose result is one word or long, computed from up to three registers lane by lane.
 type formOf struct {
 	result  bank
 	sources []bank
-	lanes   func(w *warp, in *inst, d int32)  // results in words and longs
-	masked  func(w *warp, in *inst, m uint32) // results in predicates
+	lanes   func(w *warp, in *inst, d int32)
 	scalar  *scalar
 }
 
