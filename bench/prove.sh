@@ -12,7 +12,7 @@ usage: ./build.sh prove [-minilm FOLDER] [-experts FOLDER] [-data FOLDER] [-pyth
   -minilm   checkpoint of all-MiniLM-L6-v2
   -experts  folder of biggan-emoji and its like
   -data     folder of emoji.json and emoji64.npz
-  -python   a Python with torch, safetensors, tokenizers, onnx, onnxruntime, scipy, boto3, pytorch-pretrained-biggan;
+  -python   a Python with torch, safetensors, tokenizers, scipy, boto3, pytorch-pretrained-biggan;
             install them into a virtual environment outside this folder
   -out      the results; default bench/results/prove-PROCESSOR.txt
 TEXT
@@ -125,7 +125,7 @@ prove '^Benchmark' go test -run '^$' -bench . -benchtime 1x ./bench/roofline
 # Kernels in the best form that this machine has, which roofline names first, and then those that have no forms.
 form=$(sed -n 's|^BenchmarkRoof/\(form=[a-z0-9]*\).*|\1|p' "$work/log" | head -n 1)
 prove '^(pkg|Unit|Benchmark)' go test -run '^$' -bench "/$form\$" -benchtime 0.1s ./kernels/...
-prove '^(pkg|Benchmark)' go test -run '^$' -bench 'Convert|Normal|Pack|Patches|PooledAttention|Planes' -benchtime 0.1s ./kernels/... ./tensor ./nn/planes
+prove '^(pkg|Benchmark)' go test -run '^$' -bench 'Convert|Normal|Pack|Patches|MatMul|PooledAttention|Planes' -benchtime 0.1s ./kernels/... ./tensor ./nn/planes
 prove '^Benchmark' go test -run '^$' -bench 'Encode|Tokenizer' -benchtime 0.5s ./experts/bert
 prove '^Benchmark' go test -run '^$' -bench 'Generate' -benchtime 10x ./experts/biggan
 prove '^Benchmark' go test -run '^$' -bench 'Step|Sample|Score' -benchtime 10x ./cinn/flow

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -362,7 +363,35 @@ func (r peers) source(file string) string {
 			r.ceiling(t, "GFLOP/s"), r.ceiling(t, "bf16-GFLOP/s"), r.ceiling(t, "int8-GOP/s"))
 		text += fmt.Sprintf("%.0f GB/s from memory, %.0f from L3, %.0f from L2.\n", r.ceiling(t, "DRAM-GB/s"), r.ceiling(t, "L3-GB/s"), r.ceiling(t, "L2-GB/s"))
 	}
-	return text + "\n"
+	return text + r.scaling() + "\n"
+}
+
+// small are cases that read more than they compute: one or a few rows of activations for each weight.
+var small = regexp.MustCompile(`/m=(1|8|16)$|,memory$|/1x(8|16)$|^flow/sample$`)
+
+// scaling tells how much faster two cores are than one where a call computes for more than a millisecond.
+func (r peers) scaling() string {
+	var gains []float64
+	least, where := math.Inf(1), ""
+	for _, name := range r.names {
+		one, two := r.cases[key{name, 1}], r.cases[key{name, 2}]
+		for _, p := range []string{"f32", "bf16", "int8"} {
+			t1, ok1 := one.time(p)
+			t2, ok2 := two.time(p)
+			if !ok1 || !ok2 || t1 <= 1 || small.MatchString(name) {
+				continue
+			}
+			gains = append(gains, t1/t2)
+			if t1/t2 < least {
+				least, where = t1/t2, name+" in "+p
+			}
+		}
+	}
+	if len(gains) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("Two cores are %.2f times as fast as one, the median of %d cases of more than a millisecond's arithmetic; at least %.2f (%s).\n",
+		median(gains), len(gains), least, where)
 }
 
 func join(set map[string]bool) string {
