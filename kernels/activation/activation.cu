@@ -27,9 +27,8 @@ extern "C" __global__ void __launch_bounds__(128) activation_softmax(float *x, i
 	x += u64(row) * ld;
 	float top = x[0];
 	for (int j = lane(); j < cols; j += warp_size) top = larger(top, x[j]);
-	top = warp_max(top);
+	top = warp_max(top); // for which every lane has read x[0], which lane 0 writes below
 	float sum = 0;
-	__syncwarp(); // every lane has read x[0], which lane 0 now writes
 	for (int j = lane(); j < cols; j += warp_size) {
 		float e = exponential(x[j] - top);
 		x[j] = e;

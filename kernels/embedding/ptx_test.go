@@ -102,3 +102,13 @@ func TestPTXPosterior(t *testing.T) {
 		Near(t, hat, func(i int) (float64, float64) { return wantHat[i], 1e-4 })
 	}
 }
+
+func TestPTXNeedsEveryBarrier(t *testing.T) {
+	x, e := Normals(1, 6*200, 1), Normals(2, 200, 1)
+	Needs(t, embedding.PTX, "embedding_pool", func(k *Kernel) error {
+		return k.Try(Size{1}, Size{128}, Poison(200), x, []int32{0, 6}, 200, 1, 1)
+	})
+	Needs(t, embedding.PTX, "embedding_posterior", func(k *Kernel) error {
+		return k.Try(Size{1}, Size{128}, Poison(200), make([]float32, 6), e, x, 6, 200, float32(1))
+	})
+}

@@ -66,3 +66,9 @@ func TestPTXSumSquaresIsTheCPUs(t *testing.T) {
 		}
 	}
 }
+
+func TestPTXSumSquaresNeedsItsBarrier(t *testing.T) {
+	Needs(t, optimizer.PTX, "optimizer_sum_squares", func(k *Kernel) error {
+		return k.Try(Size{1}, Size{256}, make([]float64, 1), Normals(1, 600, 1), 600)
+	})
+}
