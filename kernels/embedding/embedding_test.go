@@ -3,6 +3,8 @@ package embedding
 import (
 	"math"
 	"testing"
+
+	"netfusion/bench/roofline"
 )
 
 const rows, n = 5, 3
@@ -99,4 +101,23 @@ func TestDoesNotAllocate(t *testing.T) {
 	}); c != 0 {
 		t.Errorf("%v allocations", c)
 	}
+}
+
+// Benchmark is 128 tokens of MiniLM: a word of int8, a position and a type for each. The tables lie in the cache.
+func Benchmark(b *testing.B) {
+	const tokens, hidden = 128, 384
+	words, scales, positions := make([]int8, 1000*hidden), make([]float32, 1000), make([]float32, tokens*hidden)
+	ids, places, types := make([]int32, tokens), make([]int32, tokens), make([]int32, tokens)
+	for i := range ids {
+		ids[i], places[i] = int32(i*7%1000), int32(i)
+	}
+	dst := make([]float32, tokens*hidden)
+	roof, bytes := roofline.Measure(1), float64(tokens*hidden*(1+4+4))
+	b.SetBytes(int64(bytes))
+	for b.Loop() {
+		I8Rows(dst, words, scales, ids, hidden)
+		Add(dst, positions, places, hidden)
+		Add(dst, positions, types, hidden)
+	}
+	roof.Report(b, 3*tokens*hidden, bytes, roofline.Warm(bytes))
 }

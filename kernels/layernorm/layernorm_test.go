@@ -8,6 +8,7 @@ import (
 	"slices"
 	"testing"
 
+	"netfusion/bench/roofline"
 	"netfusion/kernels/cpu/cputest"
 )
 
@@ -174,16 +175,20 @@ func TestDoesNotAllocate(t *testing.T) {
 	})
 }
 
+// BenchmarkF32 is 16 tokens of MiniLM and of BERT-base. The part of the roof counts 10 operations for each value, although the
+// statistics are float64, of which half as many fit into a register.
 func BenchmarkF32(b *testing.B) {
 	cputest.EachForm(b, func(b *testing.B) {
 		for _, n := range []int{384, 768} {
 			b.Run(fmt.Sprintf("rows=16,n=%d", n), func(b *testing.B) {
 				r := rand.New(rand.NewPCG(1, 2))
 				x, y, g, dst := random(r, 16*n, 0, 1), random(r, 16*n, 0, 1), random(r, n, 0, 1), make([]float32, 16*n)
-				b.SetBytes(int64(12 * 16 * n))
+				roof, bytes := roofline.Measure(1), float64(12*16*n)
+				b.SetBytes(int64(bytes))
 				for b.Loop() {
 					F32(dst, x, y, g, g, 16, n, 1e-12)
 				}
+				roof.Report(b, 10*16*float64(n), bytes, roofline.Warm(bytes))
 			})
 		}
 	})
