@@ -24,21 +24,24 @@ func BenchmarkStep(b *testing.B) {
 	for _, s := range []struct {
 		size string
 		rows int
-	}{{"shipped", 128}, {"paper", 16}, {"paper", 64}} {
+		r    Regularisation
+	}{{"shipped", 128, Regularisation{Dropout: 0.2, Noise: 0.7}}, {"paper", 16, Regularisation{}}, {"paper", 64, Regularisation{}}} {
 		for _, workers := range []int{1, 2} {
-			b.Run(fmt.Sprintf("%s/rows=%d/workers=%d", s.size, s.rows, workers), func(b *testing.B) { benchmarkStep(b, sizes[s.size], s.rows, workers) })
+			b.Run(fmt.Sprintf("%s/rows=%d/workers=%d", s.size, s.rows, workers), func(b *testing.B) {
+				benchmarkStep(b, sizes[s.size], s.rows, workers, s.r)
+			})
 		}
 	}
 }
 
-func benchmarkStep(b *testing.B, c Config, m, workers int) {
+func benchmarkStep(b *testing.B, c Config, m, workers int, r Regularisation) {
 	f, err := New(c, 7)
 	if err != nil {
 		b.Fatal(err)
 	}
 	dev := tensor.CPU(workers)
 	defer dev.Close()
-	g, err := f.NewGradient(dev, m, Regularisation{}, 1)
+	g, err := f.NewGradient(dev, m, r, 1)
 	if err != nil {
 		b.Fatal(err)
 	}
