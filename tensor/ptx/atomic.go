@@ -1,9 +1,6 @@
 package ptx
 
-import (
-	"math"
-	"slices"
-)
+import "math"
 
 // atomics are the operations of atom and red: the new value of old, given the operands x and y.
 var atomics = func() map[string]func(old, x, y uint64) uint64 {
@@ -58,9 +55,6 @@ func decodeAtomic(d *decoder) error {
 	a, lanes, kind, rest, err := d.accessOf()
 	if err != nil {
 		return err
-	}
-	if i := slices.Index(d.st.mods, "noftz"); i >= 0 && kind[len(kind)-1] == '2' && kind[0] == 'b' {
-		kind = "bf16x2"
 	}
 	args := d.st.args
 	dst := slot{}

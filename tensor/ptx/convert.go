@@ -191,8 +191,8 @@ func (c *conversion) float(x float64) uint64 {
 	if c.sat {
 		x = clamp01(x)
 	}
-	if c.relu && !(x > 0) && x == x {
-		x = 0
+	if c.relu {
+		x = positive(x)
 	}
 	if c.to.bytes == 8 {
 		return math.Float64bits(x)
@@ -204,7 +204,8 @@ func (c *conversion) float(x float64) uint64 {
 	return bits
 }
 
-// integer rounds x to the type of the result: too large and too small numbers become the nearest, NaN 0.
+// integer rounds x to the type of the result: too large and too small numbers become the nearest. NaN becomes 0, or the
+// highest bit alone where one of the types has 64 bits.
 func (c *conversion) integer(x float64) uint64 {
 	bits := 8 * c.to.bytes
 	low, high := 0.0, math.Ldexp(1, bits)
@@ -212,6 +213,8 @@ func (c *conversion) integer(x float64) uint64 {
 		low, high = -math.Ldexp(1, bits-1), math.Ldexp(1, bits-1)
 	}
 	switch {
+	case x != x && (bits == 64 || c.from.bytes == 8):
+		return 1 << (bits - 1)
 	case x != x:
 		return 0
 	case x >= high && c.to.signed:

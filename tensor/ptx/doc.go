@@ -1,11 +1,11 @@
 // Package ptx runs PTX on the CPU, so that tests can execute the GPU's kernels, as they ship, where there is no GPU. Its
 // Device is a tensor.Driver. It is for tests: no product links it.
 //
-// A text is parsed (lex.go, parse.go, variable.go), and each entry that is loaded is decoded once (decode.go, control.go):
+// A text is parsed (lex.go, parse.go, statement.go, variable.go), and each entry that is loaded is decoded once (decode.go, control.go):
 // names become registers in three banks of a warp, 32 words, 32 longs or one mask of predicates each; literals and special
 // registers become registers, too; functions are put in place of their calls; and every instruction becomes one loop over
 // 32 lanes, written for its operation (integer.go, logic.go, float.go, half.go, convert.go, compare.go, move.go) or for its
-// effect (load.go, atomic.go, async.go, matrix.go, sync.go). Rare arithmetic shares a loop that calls a function for each
+// effect (load.go, atomic.go, async.go, matrix.go, exchange.go, barrier.go, sync.go). Rare arithmetic shares a loop that calls a function for each
 // lane. Where lanes part, a stack of paths runs one after the other up to the branch's immediate post-dominator (flow.go,
 // warp.go).
 //

@@ -119,12 +119,23 @@ func approximateForms(t map[string]formOf) {
 			return f32bits(float32(flush(f(flush(single.value(a))))))
 		})
 	}
-	for _, op := range []string{"div.full", "div.approx"} {
-		t[op+".f32"] = of("w=ww", divSingle)
-		t[op+".ftz.f32"] = each("w=ww", func(a, b, _ uint64) uint64 {
-			return f32bits(float32(flush(flush(single.value(a)) / flush(single.value(b)))))
-		})
-	}
+	t["div.full.f32"] = of("w=ww", divSingle)
+	t["div.full.ftz.f32"] = each("w=ww", func(a, b, _ uint64) uint64 {
+		return f32bits(float32(flush(flush(single.value(a)) / flush(single.value(b)))))
+	})
+	// a·(1/b), whose reciprocal is 0 for a large b.
+	t["div.approx.f32"] = each("w=ww", func(a, b, _ uint64) uint64 {
+		if math.Abs(single.value(b)) > 0x1p126 {
+			b = b&(1<<31) | 0x7f800000
+		}
+		return f32bits(float32(single.value(a) / single.value(b)))
+	})
+	t["div.approx.ftz.f32"] = each("w=ww", func(a, b, _ uint64) uint64 {
+		if math.Abs(single.value(b)) > 0x1p126 {
+			b = b&(1<<31) | 0x7f800000
+		}
+		return f32bits(float32(flush(flush(single.value(a)) / flush(single.value(b)))))
+	})
 	for _, x := range []struct {
 		name string
 		f    func(a, b float64) float64

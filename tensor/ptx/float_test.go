@@ -185,6 +185,15 @@ func TestApproximateFunctions(t *testing.T) {
 		check(t, calculation{op, "w=w", func(a, _, _ uint64) uint64 { return f32bits(float32(f(float64(f32of(a))))) }}, operands(1, floatCorners, anyFloat), ulp)
 	}
 	check(t, calculation{"div.full.f32", "w=ww", func(a, b, _ uint64) uint64 { return f32bits(f32of(a) / f32of(b)) }}, operands(2, floatCorners, anyFloat), ulp)
+	check(t, calculation{"div.approx.f32", "w=ww", func(a, b, _ uint64) uint64 {
+		if x := f32of(b); x > 0x1p126 || x < -0x1p126 {
+			if a&0x7fffffff >= 0x7f800000 || x != x {
+				return 0x7fffffff
+			}
+			return (a ^ b) & (1 << 31)
+		}
+		return f32bits(f32of(a) / f32of(b))
+	}}, operands(2, floatCorners, anyFloat), ulp)
 	check(t, calculation{"ex2.approx.ftz.f32", "w=w", func(a, _, _ uint64) uint64 {
 		v := float32(math.Exp2(float64(f32of(a))))
 		if v < 0x1p-126 {

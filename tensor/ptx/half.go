@@ -36,9 +36,9 @@ var halfForms = func() map[string]formOf {
 	return t
 }()
 
-// positive is x, or 0 where x is negative or NaN.
+// positive is .relu: x, or 0 where x is negative. NaN stays.
 func positive(x float64) float64 {
-	if x > 0 {
+	if x > 0 || x != x {
 		return x
 	}
 	return 0
