@@ -13,12 +13,13 @@ type cell struct {
 	state   uint8
 }
 
-// Bits of cell.state: which bytes hold data, whether the last write was an atomic or volatile one, and whether a
-// cp.async to it is under way.
+// Bits of cell.state: which bytes hold data, whether the last write was an atomic or volatile one, whether a cp.async to
+// it is under way, and (for each of the readers) whether other lanes of the reader's warp read some of the bytes.
 const (
 	holdsData   = 0x0f
 	wroteStrong = 0x10
 	inFlight    = 0x20
+	otherLanes  = 0x40
 )
 
 // clock is what a warp knows of the others' time.
@@ -99,9 +100,14 @@ func (w *warp) checkRead(r *region, lanes uint32, size int, o order) {
 				k = 1
 			}
 			if c.readAt[k] < w.clock.synced || c.reader[k]/warpSize != me/warpSize {
-				c.reader[k], c.readAt[k], c.read[k] = me, now, 0
+				c.reader[k], c.readAt[k], c.read[k] = me, now, mask
+				c.state &^= otherLanes << k
+			} else if c.read[k]&mask != mask {
+				c.read[k] |= mask
+				if c.reader[k] != me {
+					c.state |= otherLanes << k
+				}
 			}
-			c.read[k] |= mask
 		}
 	}
 }
@@ -124,6 +130,9 @@ func (w *warp) checkWrite(r *region, lanes uint32, size int, o order) {
 			}
 			for k, t := range c.readAt {
 				if t >= start && c.reader[k] != me && c.read[k]&mask != 0 && !w.after(l, c.reader[k], t) {
+					if c.state&(otherLanes<<k) != 0 && c.reader[k]/warpSize == me/warpSize {
+						continue // it may have been the lane itself that read these bytes
+					}
 					w.race(l, "writes", r, off, "read", c.reader[k])
 				}
 			}

@@ -130,6 +130,21 @@ done:`, "first:\n\tbar.sync 1, 64", "first:\n\tbar.sync 2, 64", Deadlock, "", te
 	xor.b32 %r6, %r2, 4;
 	add.u32 %r6, %r6, %r3;
 	ld.shared.u32 %r9, [%r6];`, "bar.warp.sync -1;", "", Race, "ld.shared", tensor.Launch{}, "of block [0 0 0] wrote"},
+	{"lanes that write what others of the warp read", `
+	st.shared.u32 [%r4], %r1;
+	bar.warp.sync -1;
+	xor.b32 %r6, %r2, 4;
+	add.u32 %r6, %r6, %r3;
+	ld.shared.u32 %r9, [%r6];
+	bar.warp.sync 0xffffffff;
+	st.shared.u32 [%r4], %r9;`, "bar.warp.sync 0xffffffff;", "", Race, "", tensor.Launch{}, "of block [0 0 0] read"},
+	{"bytes of one word by different lanes", `
+	add.u32 %r6, %r3, %r1;
+	st.shared.u8 [%r6], %r1;
+	ld.shared.u8 %r9, [%r6];
+	add.u32 %r9, %r9, 1;
+	st.shared.u8 [%r6], %r9;
+	ld.shared.u8 %r9, [%r6];`, "st.shared.u8 [%r6], %r9", "st.shared.u8 [%r3+100], %r9", Race, "st.shared.u8 [%r3+100]", tensor.Launch{}, ""},
 	{"two lanes write one word", `
 	st.shared.u32 [%r4], %r1;`, "[%r4]", "[%r3]", Race, "st.shared", tensor.Launch{}, ""},
 	{"two blocks write one word", `
