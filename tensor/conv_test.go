@@ -244,7 +244,7 @@ func TestReLUAffineAndPooledAttentionRefuseWrongShapes(t *testing.T) {
 	d := CPU(1)
 	defer d.Close()
 	var p PooledAttention
-	Plan(func(a *Arena) { p = NewPooledAttention(a, 2, 4, 4, 3, 5) })
+	Plan(func(a *Arena) { p = NewPooledAttention(a, F32, 2, 4, 4, 3, 5) })
 	d.Reserve(p.Scratch())
 	a := Affine{New(2, 4), New(2, 4)}
 	for name, call := range map[string]func(){
@@ -256,7 +256,7 @@ func TestReLUAffineAndPooledAttentionRefuseWrongShapes(t *testing.T) {
 		"attention dst":    func() { d.PooledAttention(New(16, 4), New(16, 11), &p) },
 		"attention pixels": func() { d.PooledAttention(New(15, 5), New(15, 11), &p) },
 		"attention images": func() { d.PooledAttention(New(48, 5), New(48, 11), &p) },
-		"attention size":   func() { NewPooledAttention(&Arena{}, 1, 3, 4, 1, 1) },
+		"attention size":   func() { NewPooledAttention(&Arena{}, F32, 1, 3, 4, 1, 1) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			defer func() {
@@ -270,24 +270,34 @@ func TestReLUAffineAndPooledAttentionRefuseWrongShapes(t *testing.T) {
 }
 
 func TestPooledAttentionIsTheSameForAnyNumberOfWorkers(t *testing.T) {
-	const images, h, w, depth, width = 3, 12, 10, 5, 20
-	x := random(images*h*w, 2*depth+width, 1)
-	var want []float32
-	for _, workers := range []int{1, 2, 7} {
-		d := CPU(workers)
-		var p PooledAttention
-		Plan(func(a *Arena) { p = NewPooledAttention(a, images, h, w, depth, width) })
-		d.Reserve(p.Scratch())
-		dst := New(images*h*w, width)
-		d.PooledAttention(dst, x, &p)
-		if n := testing.AllocsPerRun(3, func() { d.PooledAttention(dst, x, &p) }); n != 0 {
-			t.Errorf("%v allocations a call", n)
+	for _, size := range [][2]int{{12, 10}, {8, 32}, {6, 6}} { // h, w: keys in one part, in several, and an odd number
+		const images, depth, width = 3, 5, 20
+		h, w := size[0], size[1]
+		x := random(images*h*w, 2*depth+width, 1)
+		want := map[Precision][]float32{}
+		for _, precision := range []Precision{F32, BF16} {
+			for _, workers := range []int{1, 2, 7} {
+				d := CPU(workers)
+				var p PooledAttention
+				Plan(func(a *Arena) { p = NewPooledAttention(a, precision, images, h, w, depth, width) })
+				d.Reserve(p.Scratch())
+				dst := New(images*h*w, width)
+				d.PooledAttention(dst, x, &p)
+				if n := testing.AllocsPerRun(3, func() { d.PooledAttention(dst, x, &p) }); n != 0 {
+					t.Errorf("%v allocations a call", n)
+				}
+				d.Close()
+				if want[precision] == nil {
+					want[precision] = dst.Data
+				} else if !slices.Equal(want[precision], dst.Data) {
+					t.Errorf("%v: %d workers give other bits than 1", precision, workers)
+				}
+			}
 		}
-		d.Close()
-		if want == nil {
-			want = dst.Data
-		} else if !slices.Equal(want, dst.Data) {
-			t.Errorf("%d workers give other bits than 1", workers)
+		for i, v := range want[BF16] {
+			if d := math.Abs(float64(v - want[F32][i])); !(d <= 0.02) {
+				t.Fatalf("value %d is %v in bf16, %v in float32", i, v, want[F32][i])
+			}
 		}
 	}
 }

@@ -1,8 +1,11 @@
 package tensor
 
 import (
+	"unsafe"
+
 	"netfusion/kernels/attention"
 	"netfusion/kernels/conv"
+	"netfusion/kernels/matmul"
 )
 
 // PooledAttention is the memory that one attention over images with 2×2-pooled keys and values needs.
@@ -13,14 +16,23 @@ type PooledAttention struct {
 	pooled        Tensor // keys [images·h/2·w/2][depth]
 	keys          Tensor // [images][packed]
 	values        Tensor // [images·h/2·w/2][width]
+	packed        Tensor // values in bfloat16 [images][packed], if what they are multiplied by is
+}
+
+func (p *PooledAttention) bf16() bool { return p.packed.Cols > 0 }
+
+// bf16Values is the packed values of one image.
+func (p *PooledAttention) bf16Values(image int) []uint16 {
+	row := p.packed.Row(image)
+	return unsafe.Slice((*uint16)(unsafe.Pointer(unsafe.SliceData(row))), 2*len(row))
 }
 
 // queries is the height of a tile.
 const queries = 96
 
 // NewPooledAttention plans for up to so many images of h×w pixels, both even, whose queries and keys have depth
-// channels and whose values have width.
-func NewPooledAttention(a *Arena, images, h, w, depth, width int) PooledAttention {
+// channels and whose values have width. Unless precision is F32, values are multiplied in bfloat16.
+func NewPooledAttention(a *Arena, precision Precision, images, h, w, depth, width int) PooledAttention {
 	if h%2 != 0 || w%2 != 0 {
 		panic("tensor: pooled attention over an odd size")
 	}
@@ -29,11 +41,19 @@ func NewPooledAttention(a *Arena, images, h, w, depth, width int) PooledAttentio
 	p.pooled = a.Take(images*n, depth)
 	p.keys = a.Take(images, attention.KeysLen(n, depth))
 	p.values = a.Take(images*n, width)
+	if precision != F32 {
+		p.packed = a.Take(images, matmul.PackedLenBF16(width, n)/2)
+	}
 	return p
 }
 
 // Scratch is how much a Device must Reserve to run p.
-func (p *PooledAttention) Scratch() int { return attention.PooledWork(p.pixels / 4) }
+func (p *PooledAttention) Scratch() int {
+	if p.bf16() {
+		return attention.PooledWorkBF16(p.pixels / 4)
+	}
+	return attention.PooledWork(p.pixels / 4)
+}
 
 type poolKeysJob struct {
 	x    Tensor
@@ -82,6 +102,9 @@ func (j *poolKeysJob) Tile(i int) {
 	conv.MaxPool(keys, x[p.depth:], j.x.Cols, 2*h, p.w, p.depth)
 	conv.MaxPool(values, x[2*p.depth:], j.x.Cols, 2*h, p.w, p.width)
 	attention.PackKeys(p.keys.Row(image)[attention.KeysLen(first, p.depth):], keys, n, p.depth)
+	if p.bf16() {
+		attention.PackValues(p.bf16Values(image), values, first, n, p.pixels/4, p.width)
+	}
 }
 
 // Tile computes some queries of one image.
@@ -90,7 +113,11 @@ func (j *pooledJob) Tile(i int) {
 	m, n := min(j.rows, p.pixels-q), p.pixels/4
 	at := image*p.pixels + q
 	work := j.dev.Scratch(p.Scratch())
-	attention.Pooled(j.dst.Data[at*p.width:], p.width, j.x.Data[at*j.x.Cols:], j.x.Cols,
-		p.keys.Row(image), p.values.Slice(image*n, image*n+n).Data, work, m, n, p.depth, p.width)
+	dst, x, keys := j.dst.Data[at*p.width:], j.x.Data[at*j.x.Cols:], p.keys.Row(image)
+	if p.bf16() {
+		attention.PooledBF16(dst, p.width, x, j.x.Cols, keys, p.bf16Values(image), work, m, n, p.depth, p.width)
+	} else {
+		attention.Pooled(dst, p.width, x, j.x.Cols, keys, p.values.Slice(image*n, image*n+n).Data, work, m, n, p.depth, p.width)
+	}
 	j.dev.Return(work)
 }

@@ -17,9 +17,11 @@ func (c Config) Memory(p tensor.Precision, batch, workers int) (model, session i
 	for i, l := range c.Layers {
 		if c.hasAttention(i) {
 			n := l.In * c.Width
+			p := precision(p, size)
 			a := attention{
 				projections: tensor.PointFilter(tensor.Weight{N: n/8 + n/8 + n/2, K: n, Precision: p}),
 				output:      tensor.PointFilter(tensor.Weight{N: n, K: n / 2, Precision: p}),
+				precision:   p,
 			}
 			m.attention = &a
 			model += a.projections.Bytes() + a.output.Bytes()

@@ -44,6 +44,7 @@ type block struct {
 type attention struct {
 	projections tensor.Filter // queries, keys and values [c/8 + c/8 + c/2][c]
 	output      tensor.Filter // [c][c/2]
+	precision   tensor.Precision
 }
 
 // Open reads a checkpoint folder (see Convert) or an expert file, to be multiplied in precision p.
@@ -92,6 +93,7 @@ func Load(s nn.Source, cfg Config, p tensor.Precision) (*Model, error) {
 			m.attention = &attention{
 				projections: tensor.PointFilter(stack(a, n, part{"query", n / 8}, part{"key", n / 8}, part{"value", n / 2})),
 				output:      tensor.PointFilter(stack(a, n/2, part{"output", n})),
+				precision:   precision(p, size),
 			}
 		}
 		m.blocks = append(m.blocks, m.block(w.In(fmt.Sprintf("blocks.%d", i)), l, norms[i], size))

@@ -83,7 +83,7 @@ func (s *Session) layout(a *tensor.Arena) {
 			to = 1 - to
 			inner = max(inner, pixels*(in/8+in/8+in/2))
 			s.attended = a.Take(pixels, in/2)
-			s.pooled = tensor.NewPooledAttention(a, n, size, size, in/8, in/2)
+			s.pooled = tensor.NewPooledAttention(a, m.attention.precision, n, size, size, in/8, in/2)
 		}
 		if b.Up {
 			size, pixels = 2*size, 4*pixels

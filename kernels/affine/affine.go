@@ -44,6 +44,20 @@ func Add(dst []float32, ldd int, x []float32, ldx int, rows, cols int) {
 	add(dst, ldd, x, ldx, rows, cols)
 }
 
+// Scale multiplies row i of dst, cols values long, by by[i].
+func Scale(dst []float32, ldd int, by []float32, cols int) {
+	if cols < 0 || ldd < cols {
+		panic("affine: bad size")
+	}
+	if len(by) == 0 || cols == 0 {
+		return
+	}
+	if len(dst) < (len(by)-1)*ldd+cols {
+		panic("affine: dst too short")
+	}
+	scale(dst, ldd, by, cols)
+}
+
 // Fold turns a conditional batch normalisation that follows a layer with a bias,
 //
 //	y = (x + bias - mean)·invStd·(1 + gain) + shift

@@ -88,6 +88,30 @@ func TestAdd(t *testing.T) {
 	})
 }
 
+func TestScale(t *testing.T) {
+	cputest.EachForm(t, func(t *testing.T) {
+		r := rand.New(rand.NewPCG(9, 3))
+		for rows := range 4 {
+			for cols := range 40 {
+				ldd := cols + 3
+				dst, by := cputest.AtPageEnd[float32](t, max(0, (rows-1)*ldd+cols)), cputest.AtPageEnd[float32](t, rows)
+				copy(dst, random(r, len(dst)))
+				copy(by, random(r, rows))
+				want := slices.Clone(dst)
+				for i := range rows {
+					for j := range cols {
+						want[i*ldd+j] *= by[i]
+					}
+				}
+				Scale(dst, ldd, by, cols)
+				if !slices.Equal(dst, want) {
+					t.Fatalf("rows=%d cols=%d: wrong", rows, cols)
+				}
+			}
+		}
+	})
+}
+
 // Splitting the channels at any place, or working in place, gives the same bits.
 func TestReLUSameBitsForAnySplit(t *testing.T) {
 	cputest.EachForm(t, func(t *testing.T) {
@@ -181,15 +205,17 @@ func TestFold(t *testing.T) {
 func TestPanicsBeforeItWrites(t *testing.T) {
 	buf := func(n int) []float32 { return make([]float32, n) }
 	cputest.Refuses(t, 12, map[string]func(dst []float32){
-		"dst":        func(dst []float32) { ReLU(dst[:11], 4, buf(12), 4, buf(4), buf(4), 3, 4) },
-		"x":          func(dst []float32) { ReLU(dst, 4, buf(11), 4, buf(4), buf(4), 3, 4) },
-		"stride":     func(dst []float32) { ReLU(dst, 3, buf(12), 4, buf(4), buf(4), 3, 4) },
-		"scale":      func(dst []float32) { ReLU(dst, 4, buf(12), 4, buf(3), buf(4), 3, 4) },
-		"offset":     func(dst []float32) { ReLU(dst, 4, buf(12), 4, buf(4), buf(3), 3, 4) },
-		"add dst":    func(dst []float32) { Add(dst[:11], 4, buf(12), 4, 3, 4) },
-		"add x":      func(dst []float32) { Add(dst, 4, buf(11), 4, 3, 4) },
-		"add stride": func(dst []float32) { Add(dst, 4, buf(12), 3, 3, 4) },
-		"fold":       func(dst []float32) { Fold(dst, buf(12), buf(12), buf(11), nil) },
+		"dst":          func(dst []float32) { ReLU(dst[:11], 4, buf(12), 4, buf(4), buf(4), 3, 4) },
+		"x":            func(dst []float32) { ReLU(dst, 4, buf(11), 4, buf(4), buf(4), 3, 4) },
+		"stride":       func(dst []float32) { ReLU(dst, 3, buf(12), 4, buf(4), buf(4), 3, 4) },
+		"scale":        func(dst []float32) { ReLU(dst, 4, buf(12), 4, buf(3), buf(4), 3, 4) },
+		"offset":       func(dst []float32) { ReLU(dst, 4, buf(12), 4, buf(4), buf(3), 3, 4) },
+		"scale dst":    func(dst []float32) { Scale(dst[:11], 4, buf(3), 4) },
+		"scale stride": func(dst []float32) { Scale(dst, 3, buf(3), 4) },
+		"add dst":      func(dst []float32) { Add(dst[:11], 4, buf(12), 4, 3, 4) },
+		"add x":        func(dst []float32) { Add(dst, 4, buf(11), 4, 3, 4) },
+		"add stride":   func(dst []float32) { Add(dst, 4, buf(12), 3, 3, 4) },
+		"fold":         func(dst []float32) { Fold(dst, buf(12), buf(12), buf(11), nil) },
 	})
 }
 
@@ -228,6 +254,7 @@ func TestDoesNotAllocate(t *testing.T) {
 	if n := testing.AllocsPerRun(10, func() {
 		ReLU(x, 20, x, 20, v, v, 3, 20)
 		Add(x, 20, v, 0, 3, 20)
+		Scale(x, 20, v[:3], 20)
 		Fold(x[:20], x[20:40], v, v, nil)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)

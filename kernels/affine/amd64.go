@@ -20,6 +20,12 @@ func addAVX512(dst *float32, ldd int, x *float32, ldx int, rows, cols int)
 //go:noescape
 func addAVX2(dst *float32, ldd int, x *float32, ldx int, rows, cols int)
 
+//go:noescape
+func scaleAVX512(dst *float32, ldd int, by *float32, rows, cols int)
+
+//go:noescape
+func scaleAVX2(dst *float32, ldd int, by *float32, rows, cols int)
+
 func relu(dst []float32, ldd int, x []float32, ldx int, scale, offset []float32, rows, cols int) {
 	if cpu.AVX512 {
 		reluAVX512(&dst[0], ldd, &x[0], ldx, &scale[0], &offset[0], rows, cols)
@@ -37,5 +43,15 @@ func add(dst []float32, ldd int, x []float32, ldx int, rows, cols int) {
 		addAVX2(&dst[0], ldd, &x[0], ldx, rows, cols)
 	} else {
 		addGeneric(dst, ldd, x, ldx, rows, cols)
+	}
+}
+
+func scale(dst []float32, ldd int, by []float32, cols int) {
+	if cpu.AVX512 {
+		scaleAVX512(&dst[0], ldd, &by[0], len(by), cols)
+	} else if cpu.AVX2 {
+		scaleAVX2(&dst[0], ldd, &by[0], len(by), cols)
+	} else {
+		scaleGeneric(dst, ldd, by, cols)
 	}
 }

@@ -127,3 +127,46 @@ add_next:
 	JNZ              add_row
 	VZEROUPPER
 	RET
+
+// func scaleAVX2(dst *float32, ldd int, by *float32, rows, cols int)
+TEXT ·scaleAVX2(SB), NOSPLIT, $0-40
+	MOVQ             dst+0(FP), DI
+	MOVQ             ldd+8(FP), DX
+	MOVQ             by+16(FP), SI
+	MOVQ             rows+24(FP), CX
+	MOVQ             cols+32(FP), R10
+	SHLQ             $2, DX
+	MOVQ             R10, R11
+	ANDQ             $7, R11
+	SUBQ             R11, R10
+	SHLQ             $2, R10
+	LEAQ             lanes<>+32(SB), AX
+	MOVQ             R11, R12
+	SHLQ             $2, R12
+	SUBQ             R12, AX
+	VMOVUPS          (AX), Y7
+scale_row:
+	VBROADCASTSS     (SI), Y1
+	XORL             AX, AX
+	CMPQ             AX, R10
+	JEQ              scale_tail
+scale_loop:
+	VMOVUPS          (DI)(AX*1), Y0
+	VMULPS           Y1, Y0, Y0
+	VMOVUPS          Y0, (DI)(AX*1)
+	ADDQ             $32, AX
+	CMPQ             AX, R10
+	JNE              scale_loop
+scale_tail:
+	TESTQ            R11, R11
+	JEQ              scale_next
+	VMASKMOVPS       (DI)(AX*1), Y7, Y0
+	VMULPS           Y1, Y0, Y0
+	VMASKMOVPS       Y0, Y7, (DI)(AX*1)
+scale_next:
+	ADDQ             DX, DI
+	ADDQ             $4, SI
+	DECQ             CX
+	JNZ              scale_row
+	VZEROUPPER
+	RET

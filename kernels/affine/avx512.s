@@ -105,3 +105,44 @@ add_next:
 	JNZ              add_row
 	VZEROUPPER
 	RET
+
+// func scaleAVX512(dst *float32, ldd int, by *float32, rows, cols int)
+TEXT ·scaleAVX512(SB), NOSPLIT, $0-40
+	MOVQ             dst+0(FP), DI
+	MOVQ             ldd+8(FP), DX
+	MOVQ             by+16(FP), SI
+	MOVQ             rows+24(FP), CX
+	MOVQ             cols+32(FP), R10
+	SHLQ             $2, DX
+	MOVQ             R10, R11
+	ANDQ             $15, R11
+	SUBQ             R11, R10
+	SHLQ             $2, R10
+	MOVL             $-1, AX
+	BZHIL            R11, AX, AX
+	KMOVW            AX, K1
+scale_row:
+	VBROADCASTSS     (SI), Z1
+	XORL             AX, AX
+	CMPQ             AX, R10
+	JEQ              scale_tail
+scale_loop:
+	VMOVUPS          (DI)(AX*1), Z0
+	VMULPS           Z1, Z0, Z0
+	VMOVUPS          Z0, (DI)(AX*1)
+	ADDQ             $64, AX
+	CMPQ             AX, R10
+	JNE              scale_loop
+scale_tail:
+	TESTQ            R11, R11
+	JEQ              scale_next
+	VMOVUPS.Z        (DI)(AX*1), K1, Z0
+	VMULPS           Z1, Z0, Z0
+	VMOVUPS          Z0, K1, (DI)(AX*1)
+scale_next:
+	ADDQ             DX, DI
+	ADDQ             $4, SI
+	DECQ             CX
+	JNZ              scale_row
+	VZEROUPPER
+	RET

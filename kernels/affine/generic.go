@@ -18,3 +18,12 @@ func addGeneric(dst []float32, ldd int, x []float32, ldx int, rows, cols int) {
 		}
 	}
 }
+
+func scaleGeneric(dst []float32, ldd int, by []float32, cols int) {
+	for i, b := range by {
+		d := dst[i*ldd:][:cols]
+		for j := range d {
+			d[j] *= b
+		}
+	}
+}

@@ -9,3 +9,5 @@ func relu(dst []float32, ldd int, x []float32, ldx int, scale, offset []float32,
 func add(dst []float32, ldd int, x []float32, ldx int, rows, cols int) {
 	addGeneric(dst, ldd, x, ldx, rows, cols)
 }
+
+func scale(dst []float32, ldd int, by []float32, cols int) { scaleGeneric(dst, ldd, by, cols) }

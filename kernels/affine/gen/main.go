@@ -36,6 +36,7 @@ func main() {
 		}
 		v.rows("relu", true, v.relu)
 		v.rows("add", false, v.add)
+		v.scale()
 		v.Write(path)
 	}
 }
@@ -82,6 +83,42 @@ func (v vector) store(tail bool) {
 	}
 }
 
+// columns splits the R10 columns of a row into whole vectors and the rest.
+func (v vector) columns() {
+	v.Op("", "MOVQ", "R10", "R11")
+	v.Op("", "ANDQ", fmt.Sprintf("$%d", v.lanes-1), "R11")
+	v.Op("", "SUBQ", "R11", "R10")
+	v.Op("", "SHLQ", "$2", "R10")
+	if v.lanes == 16 {
+		v.Op("", "MOVL", "$-1", "AX")
+		v.Op("", "BZHIL", "R11", "AX", "AX")
+		v.Op("", "KMOVW", "AX", "K1")
+	} else {
+		v.Op("", "LEAQ", "lanes<>+32(SB)", "AX")
+		v.Op("", "MOVQ", "R11", "R12")
+		v.Op("", "SHLQ", "$2", "R12")
+		v.Op("", "SUBQ", "R12", "AX")
+		v.Op("", "VMOVUPS", "(AX)", v.r(7))
+	}
+}
+
+// row writes body once for the whole vectors of a row, and once for the rest.
+func (v vector) row(name string, body func(tail bool)) {
+	v.Op("", "XORL", "AX", "AX")
+	v.Op("", "CMPQ", "AX", "R10")
+	v.Op("", "JEQ", name+"_tail")
+	v.Label(name + "_loop")
+	body(false)
+	v.Op("", "ADDQ", fmt.Sprintf("$%d", 4*v.lanes), "AX")
+	v.Op("", "CMPQ", "AX", "R10")
+	v.Op("", "JNE", name+"_loop")
+	v.Label(name + "_tail")
+	v.Op("", "TESTQ", "R11", "R11")
+	v.Op("", "JEQ", name+"_next")
+	body(true)
+	v.Label(name + "_next")
+}
+
 // rows writes a function that does body to each vector of each row.
 func (v vector) rows(name string, affine bool, body func(tail bool)) {
 	arguments, at := "dst *float32, ldd int, x *float32, ldx int", 32
@@ -101,41 +138,40 @@ func (v vector) rows(name string, affine bool, body func(tail bool)) {
 	v.Op("", "MOVQ", fmt.Sprintf("cols+%d(FP)", at+8), "R10")
 	v.Op("", "SHLQ", "$2", "DX")
 	v.Op("", "SHLQ", "$2", "BX")
-	v.Op("", "MOVQ", "R10", "R11")
-	v.Op("", "ANDQ", fmt.Sprintf("$%d", v.lanes-1), "R11")
-	v.Op("", "SUBQ", "R11", "R10")
-	v.Op("", "SHLQ", "$2", "R10")
-	if v.lanes == 16 {
-		v.Op("", "MOVL", "$-1", "AX")
-		v.Op("", "BZHIL", "R11", "AX", "AX")
-		v.Op("", "KMOVW", "AX", "K1")
-	} else {
-		v.Op("", "LEAQ", "lanes<>+32(SB)", "AX")
-		v.Op("", "MOVQ", "R11", "R12")
-		v.Op("", "SHLQ", "$2", "R12")
-		v.Op("", "SUBQ", "R12", "AX")
-		v.Op("", "VMOVUPS", "(AX)", v.r(7))
-	}
+	v.columns()
 	v.Op("", "VXORPS", v.r(3), v.r(3), v.r(3))
 
 	v.Label(name + "_row")
-	v.Op("", "XORL", "AX", "AX")
-	v.Op("", "CMPQ", "AX", "R10")
-	v.Op("", "JEQ", name+"_tail")
-	v.Label(name + "_loop")
-	body(false)
-	v.Op("", "ADDQ", fmt.Sprintf("$%d", 4*v.lanes), "AX")
-	v.Op("", "CMPQ", "AX", "R10")
-	v.Op("", "JNE", name+"_loop")
-	v.Label(name + "_tail")
-	v.Op("", "TESTQ", "R11", "R11")
-	v.Op("", "JEQ", name+"_next")
-	body(true)
-	v.Label(name + "_next")
+	v.row(name, body)
 	v.Op("", "ADDQ", "DX", "DI")
 	v.Op("", "ADDQ", "BX", "SI")
 	v.Op("", "DECQ", "CX")
 	v.Op("", "JNZ", name+"_row")
+	v.Op("", "VZEROUPPER")
+	v.Op("", "RET")
+}
+
+// scale writes a function that multiplies the rows of dst by a value each.
+func (v vector) scale() {
+	v.Func("scale"+v.name+"(dst *float32, ldd int, by *float32, rows, cols int)", 40)
+	v.Op("", "MOVQ", "dst+0(FP)", "DI")
+	v.Op("", "MOVQ", "ldd+8(FP)", "DX")
+	v.Op("", "MOVQ", "by+16(FP)", "SI")
+	v.Op("", "MOVQ", "rows+24(FP)", "CX")
+	v.Op("", "MOVQ", "cols+32(FP)", "R10")
+	v.Op("", "SHLQ", "$2", "DX")
+	v.columns()
+	v.Label("scale_row")
+	v.Op("", "VBROADCASTSS", "(SI)", v.r(1))
+	v.row("scale", func(tail bool) {
+		v.load("(DI)(AX*1)", 0, tail)
+		v.Op("", "VMULPS", v.r(1), v.r(0), v.r(0))
+		v.store(tail)
+	})
+	v.Op("", "ADDQ", "DX", "DI")
+	v.Op("", "ADDQ", "$4", "SI")
+	v.Op("", "DECQ", "CX")
+	v.Op("", "JNZ", "scale_row")
 	v.Op("", "VZEROUPPER")
 	v.Op("", "RET")
 }
