@@ -156,13 +156,7 @@ func (j *layerJob) Tile(tile int) {
 		if j.leaky {
 			h = j.x.Data
 		}
-		kernel.Inputs(j.dx.Data, w, j.y.Data, h, l.out, l.in, ld, i0, i1, j.add)
-		if j.mask.Data != nil {
-			d := j.dx.Data[i0*ld : i1*ld]
-			for i, k := range j.mask.Data[i0*ld : i1*ld] {
-				d[i] *= k
-			}
-		}
+		kernel.Inputs(j.dx.Data, w, j.y.Data, h, j.mask.Data, l.out, l.in, ld, i0, i1, j.add)
 	case layerWeights:
 		o0, o1 := strip(tile, l.out)
 		dw, db := g.values[l.w:][:l.in*l.out], g.values[l.b:][:l.out]

@@ -24,6 +24,7 @@ type tile struct {
 	bias  *float32 // [rows], or nil
 	add   int      // 1: the sums start from dst
 	gate  *float32 // as dst, or nil: where it is negative the sum is multiplied by slope
+	mask  *float32 // as dst, or nil: the sum is multiplied by it
 	leaky int      // 1: LeakyReLU is applied
 	slope float32
 
@@ -39,7 +40,7 @@ type tile struct {
 //			for p := range k {
 //				sum = fma(a[r*lda+p*astep], b[p*ldb+j], sum)
 //			}
-//			dst[r*ldd+j] = sum, or sum·slope where gate is negative, or max(sum, slope*sum)
+//			dst[r*ldd+j] = sum, or sum·slope where gate is negative, and that times mask, or max(sum, slope*sum)
 //		}
 //	}
 //
@@ -87,6 +88,9 @@ func (t *task) multiply() {
 			}
 			if t.gate != nil {
 				x.gate = &t.gate[i*t.ldd+j]
+			}
+			if t.mask != nil {
+				x.mask = &t.mask[i*t.ldd+j]
 			}
 			x.ahead, x.aheadStep = x.a, 0
 			switch {

@@ -16,7 +16,7 @@
 // 	CX b        R8 ldb·4
 // 	R9 steps of k left
 // 	R14 ahead   R13 aheadStep·4, fetched into L2 meanwhile
-// 	At the start and the end: R11 bias, dst or gate, R14 the tile
+// 	At the start and the end: R11 bias, dst, gate or mask, R14 the tile
 // 	R15 the lanes of the last panel
 //
 // 	Y0-Y11 sums, Y12-Y13 b, Y14-Y15 a; at the end Y12 the slope, Y13 sum·slope, Y14 the gate
@@ -140,6 +140,12 @@ tile1x1_loop:
 	VMULPS           Y12, Y1, Y13
 	VBLENDVPS        Y14, Y13, Y1, Y1                        // sum·slope where gate is negative
 tile1x1_ungated:
+	MOVQ             tile_mask(R14), R11
+	TESTQ            R11, R11
+	JZ               tile1x1_unmasked
+	VMULPS           0(R11), Y0, Y0                          // sum·mask
+	VMULPS           32(R11), Y1, Y1                         // sum·mask
+tile1x1_unmasked:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile1x1_store
 	VMULPS           Y12, Y0, Y13
@@ -225,6 +231,15 @@ tile2x1_loop:
 	VMULPS           Y12, Y3, Y13
 	VBLENDVPS        Y14, Y13, Y3, Y3                        // sum·slope where gate is negative
 tile2x1_ungated:
+	MOVQ             tile_mask(R14), R11
+	TESTQ            R11, R11
+	JZ               tile2x1_unmasked
+	VMULPS           0(R11), Y0, Y0                          // sum·mask
+	VMULPS           32(R11), Y1, Y1                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Y2, Y2                          // sum·mask
+	VMULPS           32(R11), Y3, Y3                         // sum·mask
+tile2x1_unmasked:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile2x1_store
 	VMULPS           Y12, Y0, Y13
@@ -341,6 +356,18 @@ tile3x1_loop:
 	VMULPS           Y12, Y5, Y13
 	VBLENDVPS        Y14, Y13, Y5, Y5                        // sum·slope where gate is negative
 tile3x1_ungated:
+	MOVQ             tile_mask(R14), R11
+	TESTQ            R11, R11
+	JZ               tile3x1_unmasked
+	VMULPS           0(R11), Y0, Y0                          // sum·mask
+	VMULPS           32(R11), Y1, Y1                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Y2, Y2                          // sum·mask
+	VMULPS           32(R11), Y3, Y3                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Y4, Y4                          // sum·mask
+	VMULPS           32(R11), Y5, Y5                         // sum·mask
+tile3x1_unmasked:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile3x1_store
 	VMULPS           Y12, Y0, Y13
@@ -491,6 +518,21 @@ tile4x1_loop:
 	VMULPS           Y12, Y7, Y13
 	VBLENDVPS        Y14, Y13, Y7, Y7                        // sum·slope where gate is negative
 tile4x1_ungated:
+	MOVQ             tile_mask(R14), R11
+	TESTQ            R11, R11
+	JZ               tile4x1_unmasked
+	VMULPS           0(R11), Y0, Y0                          // sum·mask
+	VMULPS           32(R11), Y1, Y1                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Y2, Y2                          // sum·mask
+	VMULPS           32(R11), Y3, Y3                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Y4, Y4                          // sum·mask
+	VMULPS           32(R11), Y5, Y5                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Y6, Y6                          // sum·mask
+	VMULPS           32(R11), Y7, Y7                         // sum·mask
+tile4x1_unmasked:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile4x1_store
 	VMULPS           Y12, Y0, Y13
@@ -672,6 +714,24 @@ tile5x1_loop:
 	VMULPS           Y12, Y9, Y13
 	VBLENDVPS        Y14, Y13, Y9, Y9                        // sum·slope where gate is negative
 tile5x1_ungated:
+	MOVQ             tile_mask(R14), R11
+	TESTQ            R11, R11
+	JZ               tile5x1_unmasked
+	VMULPS           0(R11), Y0, Y0                          // sum·mask
+	VMULPS           32(R11), Y1, Y1                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Y2, Y2                          // sum·mask
+	VMULPS           32(R11), Y3, Y3                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Y4, Y4                          // sum·mask
+	VMULPS           32(R11), Y5, Y5                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Y6, Y6                          // sum·mask
+	VMULPS           32(R11), Y7, Y7                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Y8, Y8                          // sum·mask
+	VMULPS           32(R11), Y9, Y9                         // sum·mask
+tile5x1_unmasked:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile5x1_store
 	VMULPS           Y12, Y0, Y13
@@ -884,6 +944,27 @@ tile6x1_loop:
 	VMULPS           Y12, Y11, Y13
 	VBLENDVPS        Y14, Y13, Y11, Y11                      // sum·slope where gate is negative
 tile6x1_ungated:
+	MOVQ             tile_mask(R14), R11
+	TESTQ            R11, R11
+	JZ               tile6x1_unmasked
+	VMULPS           0(R11), Y0, Y0                          // sum·mask
+	VMULPS           32(R11), Y1, Y1                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Y2, Y2                          // sum·mask
+	VMULPS           32(R11), Y3, Y3                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Y4, Y4                          // sum·mask
+	VMULPS           32(R11), Y5, Y5                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Y6, Y6                          // sum·mask
+	VMULPS           32(R11), Y7, Y7                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Y8, Y8                          // sum·mask
+	VMULPS           32(R11), Y9, Y9                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Y10, Y10                        // sum·mask
+	VMULPS           32(R11), Y11, Y11                       // sum·mask
+tile6x1_unmasked:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile6x1_store
 	VMULPS           Y12, Y0, Y13

@@ -16,7 +16,7 @@
 // 	CX b        R8 ldb·4
 // 	R9 steps of k left
 // 	R14 ahead   R13 aheadStep·4, fetched into L2 meanwhile
-// 	At the start and the end: R11 bias, dst or gate, R14 the tile
+// 	At the start and the end: R11 bias, dst, gate or mask, R14 the tile
 // 	K1 the columns of the last panel, K2 where the gate is negative
 //
 // 	Z0-Z23 sums, Z24-Z27 b, Z28-Z29 a; at the end Z29 the gate, Z30 the slope, Z31 sum·slope
@@ -175,6 +175,11 @@ tile1x1_loop:
 	VPMOVD2M         Z29, K2                                 // where gate is negative
 	VMULPS           Z30, Z0, K2, Z0                         // sum·slope
 tile1x1_ungated:
+	MOVQ             tile_mask(R14), R11
+	TESTQ            R11, R11
+	JZ               tile1x1_unmasked
+	VMULPS           0(R11), Z0, Z0                          // sum·mask
+tile1x1_unmasked:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile1x1_store
 	VMULPS           Z30, Z0, Z31
@@ -229,6 +234,13 @@ tile2x1_loop:
 	VPMOVD2M         Z29, K2                                 // where gate is negative
 	VMULPS           Z30, Z1, K2, Z1                         // sum·slope
 tile2x1_ungated:
+	MOVQ             tile_mask(R14), R11
+	TESTQ            R11, R11
+	JZ               tile2x1_unmasked
+	VMULPS           0(R11), Z0, Z0                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z1, Z1                          // sum·mask
+tile2x1_unmasked:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile2x1_store
 	VMULPS           Z30, Z0, Z31
@@ -297,6 +309,15 @@ tile3x1_loop:
 	VPMOVD2M         Z29, K2                                 // where gate is negative
 	VMULPS           Z30, Z2, K2, Z2                         // sum·slope
 tile3x1_ungated:
+	MOVQ             tile_mask(R14), R11
+	TESTQ            R11, R11
+	JZ               tile3x1_unmasked
+	VMULPS           0(R11), Z0, Z0                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z1, Z1                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z2, Z2                          // sum·mask
+tile3x1_unmasked:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile3x1_store
 	VMULPS           Z30, Z0, Z31
@@ -382,6 +403,17 @@ tile4x1_loop:
 	VPMOVD2M         Z29, K2                                 // where gate is negative
 	VMULPS           Z30, Z3, K2, Z3                         // sum·slope
 tile4x1_ungated:
+	MOVQ             tile_mask(R14), R11
+	TESTQ            R11, R11
+	JZ               tile4x1_unmasked
+	VMULPS           0(R11), Z0, Z0                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z1, Z1                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z2, Z2                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z3, Z3                          // sum·mask
+tile4x1_unmasked:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile4x1_store
 	VMULPS           Z30, Z0, Z31
@@ -481,6 +513,19 @@ tile5x1_loop:
 	VPMOVD2M         Z29, K2                                 // where gate is negative
 	VMULPS           Z30, Z4, K2, Z4                         // sum·slope
 tile5x1_ungated:
+	MOVQ             tile_mask(R14), R11
+	TESTQ            R11, R11
+	JZ               tile5x1_unmasked
+	VMULPS           0(R11), Z0, Z0                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z1, Z1                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z2, Z2                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z3, Z3                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z4, Z4                          // sum·mask
+tile5x1_unmasked:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile5x1_store
 	VMULPS           Z30, Z0, Z31
@@ -594,6 +639,21 @@ tile6x1_loop:
 	VPMOVD2M         Z29, K2                                 // where gate is negative
 	VMULPS           Z30, Z5, K2, Z5                         // sum·slope
 tile6x1_ungated:
+	MOVQ             tile_mask(R14), R11
+	TESTQ            R11, R11
+	JZ               tile6x1_unmasked
+	VMULPS           0(R11), Z0, Z0                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z1, Z1                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z2, Z2                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z3, Z3                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z4, Z4                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z5, Z5                          // sum·mask
+tile6x1_unmasked:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile6x1_store
 	VMULPS           Z30, Z0, Z31
@@ -724,6 +784,23 @@ tile7x1_loop:
 	VPMOVD2M         Z29, K2                                 // where gate is negative
 	VMULPS           Z30, Z6, K2, Z6                         // sum·slope
 tile7x1_ungated:
+	MOVQ             tile_mask(R14), R11
+	TESTQ            R11, R11
+	JZ               tile7x1_unmasked
+	VMULPS           0(R11), Z0, Z0                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z1, Z1                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z2, Z2                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z3, Z3                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z4, Z4                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z5, Z5                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z6, Z6                          // sum·mask
+tile7x1_unmasked:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile7x1_store
 	VMULPS           Z30, Z0, Z31
@@ -868,6 +945,25 @@ tile8x1_loop:
 	VPMOVD2M         Z29, K2                                 // where gate is negative
 	VMULPS           Z30, Z7, K2, Z7                         // sum·slope
 tile8x1_ungated:
+	MOVQ             tile_mask(R14), R11
+	TESTQ            R11, R11
+	JZ               tile8x1_unmasked
+	VMULPS           0(R11), Z0, Z0                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z1, Z1                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z2, Z2                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z3, Z3                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z4, Z4                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z5, Z5                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z6, Z6                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z7, Z7                          // sum·mask
+tile8x1_unmasked:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile8x1_store
 	VMULPS           Z30, Z0, Z31
@@ -1026,6 +1122,27 @@ tile9x1_loop:
 	VPMOVD2M         Z29, K2                                 // where gate is negative
 	VMULPS           Z30, Z8, K2, Z8                         // sum·slope
 tile9x1_ungated:
+	MOVQ             tile_mask(R14), R11
+	TESTQ            R11, R11
+	JZ               tile9x1_unmasked
+	VMULPS           0(R11), Z0, Z0                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z1, Z1                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z2, Z2                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z3, Z3                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z4, Z4                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z5, Z5                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z6, Z6                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z7, Z7                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z8, Z8                          // sum·mask
+tile9x1_unmasked:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile9x1_store
 	VMULPS           Z30, Z0, Z31
@@ -1201,6 +1318,29 @@ tile10x1_loop:
 	VPMOVD2M         Z29, K2                                 // where gate is negative
 	VMULPS           Z30, Z9, K2, Z9                         // sum·slope
 tile10x1_ungated:
+	MOVQ             tile_mask(R14), R11
+	TESTQ            R11, R11
+	JZ               tile10x1_unmasked
+	VMULPS           0(R11), Z0, Z0                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z1, Z1                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z2, Z2                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z3, Z3                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z4, Z4                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z5, Z5                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z6, Z6                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z7, Z7                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z8, Z8                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z9, Z9                          // sum·mask
+tile10x1_unmasked:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile10x1_store
 	VMULPS           Z30, Z0, Z31
@@ -1390,6 +1530,31 @@ tile11x1_loop:
 	VPMOVD2M         Z29, K2                                 // where gate is negative
 	VMULPS           Z30, Z10, K2, Z10                       // sum·slope
 tile11x1_ungated:
+	MOVQ             tile_mask(R14), R11
+	TESTQ            R11, R11
+	JZ               tile11x1_unmasked
+	VMULPS           0(R11), Z0, Z0                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z1, Z1                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z2, Z2                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z3, Z3                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z4, Z4                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z5, Z5                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z6, Z6                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z7, Z7                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z8, Z8                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z9, Z9                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z10, Z10                        // sum·mask
+tile11x1_unmasked:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile11x1_store
 	VMULPS           Z30, Z0, Z31
@@ -1593,6 +1758,33 @@ tile12x1_loop:
 	VPMOVD2M         Z29, K2                                 // where gate is negative
 	VMULPS           Z30, Z11, K2, Z11                       // sum·slope
 tile12x1_ungated:
+	MOVQ             tile_mask(R14), R11
+	TESTQ            R11, R11
+	JZ               tile12x1_unmasked
+	VMULPS           0(R11), Z0, Z0                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z1, Z1                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z2, Z2                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z3, Z3                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z4, Z4                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z5, Z5                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z6, Z6                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z7, Z7                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z8, Z8                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z9, Z9                          // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z10, Z10                        // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z11, Z11                        // sum·mask
+tile12x1_unmasked:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile12x1_store
 	VMULPS           Z30, Z0, Z31
@@ -1689,6 +1881,12 @@ tile1x2_loop:
 	VPMOVD2M         Z29, K2                                 // where gate is negative
 	VMULPS           Z30, Z1, K2, Z1                         // sum·slope
 tile1x2_ungated:
+	MOVQ             tile_mask(R14), R11
+	TESTQ            R11, R11
+	JZ               tile1x2_unmasked
+	VMULPS           0(R11), Z0, Z0                          // sum·mask
+	VMULPS           64(R11), Z1, Z1                         // sum·mask
+tile1x2_unmasked:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile1x2_store
 	VMULPS           Z30, Z0, Z31
@@ -1761,6 +1959,15 @@ tile2x2_loop:
 	VPMOVD2M         Z29, K2                                 // where gate is negative
 	VMULPS           Z30, Z3, K2, Z3                         // sum·slope
 tile2x2_ungated:
+	MOVQ             tile_mask(R14), R11
+	TESTQ            R11, R11
+	JZ               tile2x2_unmasked
+	VMULPS           0(R11), Z0, Z0                          // sum·mask
+	VMULPS           64(R11), Z1, Z1                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z2, Z2                          // sum·mask
+	VMULPS           64(R11), Z3, Z3                         // sum·mask
+tile2x2_unmasked:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile2x2_store
 	VMULPS           Z30, Z0, Z31
@@ -1857,6 +2064,18 @@ tile3x2_loop:
 	VPMOVD2M         Z29, K2                                 // where gate is negative
 	VMULPS           Z30, Z5, K2, Z5                         // sum·slope
 tile3x2_ungated:
+	MOVQ             tile_mask(R14), R11
+	TESTQ            R11, R11
+	JZ               tile3x2_unmasked
+	VMULPS           0(R11), Z0, Z0                          // sum·mask
+	VMULPS           64(R11), Z1, Z1                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z2, Z2                          // sum·mask
+	VMULPS           64(R11), Z3, Z3                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z4, Z4                          // sum·mask
+	VMULPS           64(R11), Z5, Z5                         // sum·mask
+tile3x2_unmasked:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile3x2_store
 	VMULPS           Z30, Z0, Z31
@@ -1980,6 +2199,21 @@ tile4x2_loop:
 	VPMOVD2M         Z29, K2                                 // where gate is negative
 	VMULPS           Z30, Z7, K2, Z7                         // sum·slope
 tile4x2_ungated:
+	MOVQ             tile_mask(R14), R11
+	TESTQ            R11, R11
+	JZ               tile4x2_unmasked
+	VMULPS           0(R11), Z0, Z0                          // sum·mask
+	VMULPS           64(R11), Z1, Z1                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z2, Z2                          // sum·mask
+	VMULPS           64(R11), Z3, Z3                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z4, Z4                          // sum·mask
+	VMULPS           64(R11), Z5, Z5                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z6, Z6                          // sum·mask
+	VMULPS           64(R11), Z7, Z7                         // sum·mask
+tile4x2_unmasked:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile4x2_store
 	VMULPS           Z30, Z0, Z31
@@ -2127,6 +2361,24 @@ tile5x2_loop:
 	VPMOVD2M         Z29, K2                                 // where gate is negative
 	VMULPS           Z30, Z9, K2, Z9                         // sum·slope
 tile5x2_ungated:
+	MOVQ             tile_mask(R14), R11
+	TESTQ            R11, R11
+	JZ               tile5x2_unmasked
+	VMULPS           0(R11), Z0, Z0                          // sum·mask
+	VMULPS           64(R11), Z1, Z1                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z2, Z2                          // sum·mask
+	VMULPS           64(R11), Z3, Z3                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z4, Z4                          // sum·mask
+	VMULPS           64(R11), Z5, Z5                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z6, Z6                          // sum·mask
+	VMULPS           64(R11), Z7, Z7                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z8, Z8                          // sum·mask
+	VMULPS           64(R11), Z9, Z9                         // sum·mask
+tile5x2_unmasked:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile5x2_store
 	VMULPS           Z30, Z0, Z31
@@ -2298,6 +2550,27 @@ tile6x2_loop:
 	VPMOVD2M         Z29, K2                                 // where gate is negative
 	VMULPS           Z30, Z11, K2, Z11                       // sum·slope
 tile6x2_ungated:
+	MOVQ             tile_mask(R14), R11
+	TESTQ            R11, R11
+	JZ               tile6x2_unmasked
+	VMULPS           0(R11), Z0, Z0                          // sum·mask
+	VMULPS           64(R11), Z1, Z1                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z2, Z2                          // sum·mask
+	VMULPS           64(R11), Z3, Z3                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z4, Z4                          // sum·mask
+	VMULPS           64(R11), Z5, Z5                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z6, Z6                          // sum·mask
+	VMULPS           64(R11), Z7, Z7                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z8, Z8                          // sum·mask
+	VMULPS           64(R11), Z9, Z9                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z10, Z10                        // sum·mask
+	VMULPS           64(R11), Z11, Z11                       // sum·mask
+tile6x2_unmasked:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile6x2_store
 	VMULPS           Z30, Z0, Z31
@@ -2496,6 +2769,30 @@ tile7x2_loop:
 	VPMOVD2M         Z29, K2                                 // where gate is negative
 	VMULPS           Z30, Z13, K2, Z13                       // sum·slope
 tile7x2_ungated:
+	MOVQ             tile_mask(R14), R11
+	TESTQ            R11, R11
+	JZ               tile7x2_unmasked
+	VMULPS           0(R11), Z0, Z0                          // sum·mask
+	VMULPS           64(R11), Z1, Z1                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z2, Z2                          // sum·mask
+	VMULPS           64(R11), Z3, Z3                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z4, Z4                          // sum·mask
+	VMULPS           64(R11), Z5, Z5                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z6, Z6                          // sum·mask
+	VMULPS           64(R11), Z7, Z7                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z8, Z8                          // sum·mask
+	VMULPS           64(R11), Z9, Z9                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z10, Z10                        // sum·mask
+	VMULPS           64(R11), Z11, Z11                       // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z12, Z12                        // sum·mask
+	VMULPS           64(R11), Z13, Z13                       // sum·mask
+tile7x2_unmasked:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile7x2_store
 	VMULPS           Z30, Z0, Z31
@@ -2718,6 +3015,33 @@ tile8x2_loop:
 	VPMOVD2M         Z29, K2                                 // where gate is negative
 	VMULPS           Z30, Z15, K2, Z15                       // sum·slope
 tile8x2_ungated:
+	MOVQ             tile_mask(R14), R11
+	TESTQ            R11, R11
+	JZ               tile8x2_unmasked
+	VMULPS           0(R11), Z0, Z0                          // sum·mask
+	VMULPS           64(R11), Z1, Z1                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z2, Z2                          // sum·mask
+	VMULPS           64(R11), Z3, Z3                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z4, Z4                          // sum·mask
+	VMULPS           64(R11), Z5, Z5                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z6, Z6                          // sum·mask
+	VMULPS           64(R11), Z7, Z7                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z8, Z8                          // sum·mask
+	VMULPS           64(R11), Z9, Z9                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z10, Z10                        // sum·mask
+	VMULPS           64(R11), Z11, Z11                       // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z12, Z12                        // sum·mask
+	VMULPS           64(R11), Z13, Z13                       // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z14, Z14                        // sum·mask
+	VMULPS           64(R11), Z15, Z15                       // sum·mask
+tile8x2_unmasked:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile8x2_store
 	VMULPS           Z30, Z0, Z31
@@ -2964,6 +3288,36 @@ tile9x2_loop:
 	VPMOVD2M         Z29, K2                                 // where gate is negative
 	VMULPS           Z30, Z17, K2, Z17                       // sum·slope
 tile9x2_ungated:
+	MOVQ             tile_mask(R14), R11
+	TESTQ            R11, R11
+	JZ               tile9x2_unmasked
+	VMULPS           0(R11), Z0, Z0                          // sum·mask
+	VMULPS           64(R11), Z1, Z1                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z2, Z2                          // sum·mask
+	VMULPS           64(R11), Z3, Z3                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z4, Z4                          // sum·mask
+	VMULPS           64(R11), Z5, Z5                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z6, Z6                          // sum·mask
+	VMULPS           64(R11), Z7, Z7                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z8, Z8                          // sum·mask
+	VMULPS           64(R11), Z9, Z9                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z10, Z10                        // sum·mask
+	VMULPS           64(R11), Z11, Z11                       // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z12, Z12                        // sum·mask
+	VMULPS           64(R11), Z13, Z13                       // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z14, Z14                        // sum·mask
+	VMULPS           64(R11), Z15, Z15                       // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z16, Z16                        // sum·mask
+	VMULPS           64(R11), Z17, Z17                       // sum·mask
+tile9x2_unmasked:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile9x2_store
 	VMULPS           Z30, Z0, Z31
@@ -3237,6 +3591,39 @@ tile10x2_loop:
 	VPMOVD2M         Z29, K2                                 // where gate is negative
 	VMULPS           Z30, Z19, K2, Z19                       // sum·slope
 tile10x2_ungated:
+	MOVQ             tile_mask(R14), R11
+	TESTQ            R11, R11
+	JZ               tile10x2_unmasked
+	VMULPS           0(R11), Z0, Z0                          // sum·mask
+	VMULPS           64(R11), Z1, Z1                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z2, Z2                          // sum·mask
+	VMULPS           64(R11), Z3, Z3                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z4, Z4                          // sum·mask
+	VMULPS           64(R11), Z5, Z5                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z6, Z6                          // sum·mask
+	VMULPS           64(R11), Z7, Z7                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z8, Z8                          // sum·mask
+	VMULPS           64(R11), Z9, Z9                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z10, Z10                        // sum·mask
+	VMULPS           64(R11), Z11, Z11                       // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z12, Z12                        // sum·mask
+	VMULPS           64(R11), Z13, Z13                       // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z14, Z14                        // sum·mask
+	VMULPS           64(R11), Z15, Z15                       // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z16, Z16                        // sum·mask
+	VMULPS           64(R11), Z17, Z17                       // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z18, Z18                        // sum·mask
+	VMULPS           64(R11), Z19, Z19                       // sum·mask
+tile10x2_unmasked:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile10x2_store
 	VMULPS           Z30, Z0, Z31
@@ -3534,6 +3921,42 @@ tile11x2_loop:
 	VPMOVD2M         Z29, K2                                 // where gate is negative
 	VMULPS           Z30, Z21, K2, Z21                       // sum·slope
 tile11x2_ungated:
+	MOVQ             tile_mask(R14), R11
+	TESTQ            R11, R11
+	JZ               tile11x2_unmasked
+	VMULPS           0(R11), Z0, Z0                          // sum·mask
+	VMULPS           64(R11), Z1, Z1                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z2, Z2                          // sum·mask
+	VMULPS           64(R11), Z3, Z3                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z4, Z4                          // sum·mask
+	VMULPS           64(R11), Z5, Z5                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z6, Z6                          // sum·mask
+	VMULPS           64(R11), Z7, Z7                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z8, Z8                          // sum·mask
+	VMULPS           64(R11), Z9, Z9                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z10, Z10                        // sum·mask
+	VMULPS           64(R11), Z11, Z11                       // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z12, Z12                        // sum·mask
+	VMULPS           64(R11), Z13, Z13                       // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z14, Z14                        // sum·mask
+	VMULPS           64(R11), Z15, Z15                       // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z16, Z16                        // sum·mask
+	VMULPS           64(R11), Z17, Z17                       // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z18, Z18                        // sum·mask
+	VMULPS           64(R11), Z19, Z19                       // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z20, Z20                        // sum·mask
+	VMULPS           64(R11), Z21, Z21                       // sum·mask
+tile11x2_unmasked:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile11x2_store
 	VMULPS           Z30, Z0, Z31
@@ -3855,6 +4278,45 @@ tile12x2_loop:
 	VPMOVD2M         Z29, K2                                 // where gate is negative
 	VMULPS           Z30, Z23, K2, Z23                       // sum·slope
 tile12x2_ungated:
+	MOVQ             tile_mask(R14), R11
+	TESTQ            R11, R11
+	JZ               tile12x2_unmasked
+	VMULPS           0(R11), Z0, Z0                          // sum·mask
+	VMULPS           64(R11), Z1, Z1                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z2, Z2                          // sum·mask
+	VMULPS           64(R11), Z3, Z3                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z4, Z4                          // sum·mask
+	VMULPS           64(R11), Z5, Z5                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z6, Z6                          // sum·mask
+	VMULPS           64(R11), Z7, Z7                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z8, Z8                          // sum·mask
+	VMULPS           64(R11), Z9, Z9                         // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z10, Z10                        // sum·mask
+	VMULPS           64(R11), Z11, Z11                       // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z12, Z12                        // sum·mask
+	VMULPS           64(R11), Z13, Z13                       // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z14, Z14                        // sum·mask
+	VMULPS           64(R11), Z15, Z15                       // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z16, Z16                        // sum·mask
+	VMULPS           64(R11), Z17, Z17                       // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z18, Z18                        // sum·mask
+	VMULPS           64(R11), Z19, Z19                       // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z20, Z20                        // sum·mask
+	VMULPS           64(R11), Z21, Z21                       // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z22, Z22                        // sum·mask
+	VMULPS           64(R11), Z23, Z23                       // sum·mask
+tile12x2_unmasked:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile12x2_store
 	VMULPS           Z30, Z0, Z31
@@ -3995,6 +4457,13 @@ tile1x3_loop:
 	VPMOVD2M         Z29, K2                                 // where gate is negative
 	VMULPS           Z30, Z2, K2, Z2                         // sum·slope
 tile1x3_ungated:
+	MOVQ             tile_mask(R14), R11
+	TESTQ            R11, R11
+	JZ               tile1x3_unmasked
+	VMULPS           0(R11), Z0, Z0                          // sum·mask
+	VMULPS           64(R11), Z1, Z1                         // sum·mask
+	VMULPS           128(R11), Z2, Z2                        // sum·mask
+tile1x3_unmasked:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile1x3_store
 	VMULPS           Z30, Z0, Z31
@@ -4085,6 +4554,17 @@ tile2x3_loop:
 	VPMOVD2M         Z29, K2                                 // where gate is negative
 	VMULPS           Z30, Z5, K2, Z5                         // sum·slope
 tile2x3_ungated:
+	MOVQ             tile_mask(R14), R11
+	TESTQ            R11, R11
+	JZ               tile2x3_unmasked
+	VMULPS           0(R11), Z0, Z0                          // sum·mask
+	VMULPS           64(R11), Z1, Z1                         // sum·mask
+	VMULPS           128(R11), Z2, Z2                        // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z3, Z3                          // sum·mask
+	VMULPS           64(R11), Z4, Z4                         // sum·mask
+	VMULPS           128(R11), Z5, Z5                        // sum·mask
+tile2x3_unmasked:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile2x3_store
 	VMULPS           Z30, Z0, Z31
@@ -4209,6 +4689,21 @@ tile3x3_loop:
 	VPMOVD2M         Z29, K2                                 // where gate is negative
 	VMULPS           Z30, Z8, K2, Z8                         // sum·slope
 tile3x3_ungated:
+	MOVQ             tile_mask(R14), R11
+	TESTQ            R11, R11
+	JZ               tile3x3_unmasked
+	VMULPS           0(R11), Z0, Z0                          // sum·mask
+	VMULPS           64(R11), Z1, Z1                         // sum·mask
+	VMULPS           128(R11), Z2, Z2                        // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z3, Z3                          // sum·mask
+	VMULPS           64(R11), Z4, Z4                         // sum·mask
+	VMULPS           128(R11), Z5, Z5                        // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z6, Z6                          // sum·mask
+	VMULPS           64(R11), Z7, Z7                         // sum·mask
+	VMULPS           128(R11), Z8, Z8                        // sum·mask
+tile3x3_unmasked:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile3x3_store
 	VMULPS           Z30, Z0, Z31
@@ -4370,6 +4865,25 @@ tile4x3_loop:
 	VPMOVD2M         Z29, K2                                 // where gate is negative
 	VMULPS           Z30, Z11, K2, Z11                       // sum·slope
 tile4x3_ungated:
+	MOVQ             tile_mask(R14), R11
+	TESTQ            R11, R11
+	JZ               tile4x3_unmasked
+	VMULPS           0(R11), Z0, Z0                          // sum·mask
+	VMULPS           64(R11), Z1, Z1                         // sum·mask
+	VMULPS           128(R11), Z2, Z2                        // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z3, Z3                          // sum·mask
+	VMULPS           64(R11), Z4, Z4                         // sum·mask
+	VMULPS           128(R11), Z5, Z5                        // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z6, Z6                          // sum·mask
+	VMULPS           64(R11), Z7, Z7                         // sum·mask
+	VMULPS           128(R11), Z8, Z8                        // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z9, Z9                          // sum·mask
+	VMULPS           64(R11), Z10, Z10                       // sum·mask
+	VMULPS           128(R11), Z11, Z11                      // sum·mask
+tile4x3_unmasked:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile4x3_store
 	VMULPS           Z30, Z0, Z31
@@ -4565,6 +5079,29 @@ tile5x3_loop:
 	VPMOVD2M         Z29, K2                                 // where gate is negative
 	VMULPS           Z30, Z14, K2, Z14                       // sum·slope
 tile5x3_ungated:
+	MOVQ             tile_mask(R14), R11
+	TESTQ            R11, R11
+	JZ               tile5x3_unmasked
+	VMULPS           0(R11), Z0, Z0                          // sum·mask
+	VMULPS           64(R11), Z1, Z1                         // sum·mask
+	VMULPS           128(R11), Z2, Z2                        // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z3, Z3                          // sum·mask
+	VMULPS           64(R11), Z4, Z4                         // sum·mask
+	VMULPS           128(R11), Z5, Z5                        // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z6, Z6                          // sum·mask
+	VMULPS           64(R11), Z7, Z7                         // sum·mask
+	VMULPS           128(R11), Z8, Z8                        // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z9, Z9                          // sum·mask
+	VMULPS           64(R11), Z10, Z10                       // sum·mask
+	VMULPS           128(R11), Z11, Z11                      // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z12, Z12                        // sum·mask
+	VMULPS           64(R11), Z13, Z13                       // sum·mask
+	VMULPS           128(R11), Z14, Z14                      // sum·mask
+tile5x3_unmasked:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile5x3_store
 	VMULPS           Z30, Z0, Z31
@@ -4794,6 +5331,33 @@ tile6x3_loop:
 	VPMOVD2M         Z29, K2                                 // where gate is negative
 	VMULPS           Z30, Z17, K2, Z17                       // sum·slope
 tile6x3_ungated:
+	MOVQ             tile_mask(R14), R11
+	TESTQ            R11, R11
+	JZ               tile6x3_unmasked
+	VMULPS           0(R11), Z0, Z0                          // sum·mask
+	VMULPS           64(R11), Z1, Z1                         // sum·mask
+	VMULPS           128(R11), Z2, Z2                        // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z3, Z3                          // sum·mask
+	VMULPS           64(R11), Z4, Z4                         // sum·mask
+	VMULPS           128(R11), Z5, Z5                        // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z6, Z6                          // sum·mask
+	VMULPS           64(R11), Z7, Z7                         // sum·mask
+	VMULPS           128(R11), Z8, Z8                        // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z9, Z9                          // sum·mask
+	VMULPS           64(R11), Z10, Z10                       // sum·mask
+	VMULPS           128(R11), Z11, Z11                      // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z12, Z12                        // sum·mask
+	VMULPS           64(R11), Z13, Z13                       // sum·mask
+	VMULPS           128(R11), Z14, Z14                      // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z15, Z15                        // sum·mask
+	VMULPS           64(R11), Z16, Z16                       // sum·mask
+	VMULPS           128(R11), Z17, Z17                      // sum·mask
+tile6x3_unmasked:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile6x3_store
 	VMULPS           Z30, Z0, Z31
@@ -5060,6 +5624,37 @@ tile7x3_loop:
 	VPMOVD2M         Z29, K2                                 // where gate is negative
 	VMULPS           Z30, Z20, K2, Z20                       // sum·slope
 tile7x3_ungated:
+	MOVQ             tile_mask(R14), R11
+	TESTQ            R11, R11
+	JZ               tile7x3_unmasked
+	VMULPS           0(R11), Z0, Z0                          // sum·mask
+	VMULPS           64(R11), Z1, Z1                         // sum·mask
+	VMULPS           128(R11), Z2, Z2                        // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z3, Z3                          // sum·mask
+	VMULPS           64(R11), Z4, Z4                         // sum·mask
+	VMULPS           128(R11), Z5, Z5                        // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z6, Z6                          // sum·mask
+	VMULPS           64(R11), Z7, Z7                         // sum·mask
+	VMULPS           128(R11), Z8, Z8                        // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z9, Z9                          // sum·mask
+	VMULPS           64(R11), Z10, Z10                       // sum·mask
+	VMULPS           128(R11), Z11, Z11                      // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z12, Z12                        // sum·mask
+	VMULPS           64(R11), Z13, Z13                       // sum·mask
+	VMULPS           128(R11), Z14, Z14                      // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z15, Z15                        // sum·mask
+	VMULPS           64(R11), Z16, Z16                       // sum·mask
+	VMULPS           128(R11), Z17, Z17                      // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z18, Z18                        // sum·mask
+	VMULPS           64(R11), Z19, Z19                       // sum·mask
+	VMULPS           128(R11), Z20, Z20                      // sum·mask
+tile7x3_unmasked:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile7x3_store
 	VMULPS           Z30, Z0, Z31
@@ -5360,6 +5955,41 @@ tile8x3_loop:
 	VPMOVD2M         Z29, K2                                 // where gate is negative
 	VMULPS           Z30, Z23, K2, Z23                       // sum·slope
 tile8x3_ungated:
+	MOVQ             tile_mask(R14), R11
+	TESTQ            R11, R11
+	JZ               tile8x3_unmasked
+	VMULPS           0(R11), Z0, Z0                          // sum·mask
+	VMULPS           64(R11), Z1, Z1                         // sum·mask
+	VMULPS           128(R11), Z2, Z2                        // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z3, Z3                          // sum·mask
+	VMULPS           64(R11), Z4, Z4                         // sum·mask
+	VMULPS           128(R11), Z5, Z5                        // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z6, Z6                          // sum·mask
+	VMULPS           64(R11), Z7, Z7                         // sum·mask
+	VMULPS           128(R11), Z8, Z8                        // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z9, Z9                          // sum·mask
+	VMULPS           64(R11), Z10, Z10                       // sum·mask
+	VMULPS           128(R11), Z11, Z11                      // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z12, Z12                        // sum·mask
+	VMULPS           64(R11), Z13, Z13                       // sum·mask
+	VMULPS           128(R11), Z14, Z14                      // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z15, Z15                        // sum·mask
+	VMULPS           64(R11), Z16, Z16                       // sum·mask
+	VMULPS           128(R11), Z17, Z17                      // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z18, Z18                        // sum·mask
+	VMULPS           64(R11), Z19, Z19                       // sum·mask
+	VMULPS           128(R11), Z20, Z20                      // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z21, Z21                        // sum·mask
+	VMULPS           64(R11), Z22, Z22                       // sum·mask
+	VMULPS           128(R11), Z23, Z23                      // sum·mask
+tile8x3_unmasked:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile8x3_store
 	VMULPS           Z30, Z0, Z31
@@ -5504,6 +6134,14 @@ tile1x4_loop:
 	VPMOVD2M         Z29, K2                                 // where gate is negative
 	VMULPS           Z30, Z3, K2, Z3                         // sum·slope
 tile1x4_ungated:
+	MOVQ             tile_mask(R14), R11
+	TESTQ            R11, R11
+	JZ               tile1x4_unmasked
+	VMULPS           0(R11), Z0, Z0                          // sum·mask
+	VMULPS           64(R11), Z1, Z1                         // sum·mask
+	VMULPS           128(R11), Z2, Z2                        // sum·mask
+	VMULPS           192(R11), Z3, Z3                        // sum·mask
+tile1x4_unmasked:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile1x4_store
 	VMULPS           Z30, Z0, Z31
@@ -5612,6 +6250,19 @@ tile2x4_loop:
 	VPMOVD2M         Z29, K2                                 // where gate is negative
 	VMULPS           Z30, Z7, K2, Z7                         // sum·slope
 tile2x4_ungated:
+	MOVQ             tile_mask(R14), R11
+	TESTQ            R11, R11
+	JZ               tile2x4_unmasked
+	VMULPS           0(R11), Z0, Z0                          // sum·mask
+	VMULPS           64(R11), Z1, Z1                         // sum·mask
+	VMULPS           128(R11), Z2, Z2                        // sum·mask
+	VMULPS           192(R11), Z3, Z3                        // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z4, Z4                          // sum·mask
+	VMULPS           64(R11), Z5, Z5                         // sum·mask
+	VMULPS           128(R11), Z6, Z6                        // sum·mask
+	VMULPS           192(R11), Z7, Z7                        // sum·mask
+tile2x4_unmasked:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile2x4_store
 	VMULPS           Z30, Z0, Z31
@@ -5764,6 +6415,24 @@ tile3x4_loop:
 	VPMOVD2M         Z29, K2                                 // where gate is negative
 	VMULPS           Z30, Z11, K2, Z11                       // sum·slope
 tile3x4_ungated:
+	MOVQ             tile_mask(R14), R11
+	TESTQ            R11, R11
+	JZ               tile3x4_unmasked
+	VMULPS           0(R11), Z0, Z0                          // sum·mask
+	VMULPS           64(R11), Z1, Z1                         // sum·mask
+	VMULPS           128(R11), Z2, Z2                        // sum·mask
+	VMULPS           192(R11), Z3, Z3                        // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z4, Z4                          // sum·mask
+	VMULPS           64(R11), Z5, Z5                         // sum·mask
+	VMULPS           128(R11), Z6, Z6                        // sum·mask
+	VMULPS           192(R11), Z7, Z7                        // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z8, Z8                          // sum·mask
+	VMULPS           64(R11), Z9, Z9                         // sum·mask
+	VMULPS           128(R11), Z10, Z10                      // sum·mask
+	VMULPS           192(R11), Z11, Z11                      // sum·mask
+tile3x4_unmasked:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile3x4_store
 	VMULPS           Z30, Z0, Z31
@@ -5963,6 +6632,29 @@ tile4x4_loop:
 	VPMOVD2M         Z29, K2                                 // where gate is negative
 	VMULPS           Z30, Z15, K2, Z15                       // sum·slope
 tile4x4_ungated:
+	MOVQ             tile_mask(R14), R11
+	TESTQ            R11, R11
+	JZ               tile4x4_unmasked
+	VMULPS           0(R11), Z0, Z0                          // sum·mask
+	VMULPS           64(R11), Z1, Z1                         // sum·mask
+	VMULPS           128(R11), Z2, Z2                        // sum·mask
+	VMULPS           192(R11), Z3, Z3                        // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z4, Z4                          // sum·mask
+	VMULPS           64(R11), Z5, Z5                         // sum·mask
+	VMULPS           128(R11), Z6, Z6                        // sum·mask
+	VMULPS           192(R11), Z7, Z7                        // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z8, Z8                          // sum·mask
+	VMULPS           64(R11), Z9, Z9                         // sum·mask
+	VMULPS           128(R11), Z10, Z10                      // sum·mask
+	VMULPS           192(R11), Z11, Z11                      // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z12, Z12                        // sum·mask
+	VMULPS           64(R11), Z13, Z13                       // sum·mask
+	VMULPS           128(R11), Z14, Z14                      // sum·mask
+	VMULPS           192(R11), Z15, Z15                      // sum·mask
+tile4x4_unmasked:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile4x4_store
 	VMULPS           Z30, Z0, Z31
@@ -6206,6 +6898,34 @@ tile5x4_loop:
 	VPMOVD2M         Z29, K2                                 // where gate is negative
 	VMULPS           Z30, Z19, K2, Z19                       // sum·slope
 tile5x4_ungated:
+	MOVQ             tile_mask(R14), R11
+	TESTQ            R11, R11
+	JZ               tile5x4_unmasked
+	VMULPS           0(R11), Z0, Z0                          // sum·mask
+	VMULPS           64(R11), Z1, Z1                         // sum·mask
+	VMULPS           128(R11), Z2, Z2                        // sum·mask
+	VMULPS           192(R11), Z3, Z3                        // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z4, Z4                          // sum·mask
+	VMULPS           64(R11), Z5, Z5                         // sum·mask
+	VMULPS           128(R11), Z6, Z6                        // sum·mask
+	VMULPS           192(R11), Z7, Z7                        // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z8, Z8                          // sum·mask
+	VMULPS           64(R11), Z9, Z9                         // sum·mask
+	VMULPS           128(R11), Z10, Z10                      // sum·mask
+	VMULPS           192(R11), Z11, Z11                      // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z12, Z12                        // sum·mask
+	VMULPS           64(R11), Z13, Z13                       // sum·mask
+	VMULPS           128(R11), Z14, Z14                      // sum·mask
+	VMULPS           192(R11), Z15, Z15                      // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z16, Z16                        // sum·mask
+	VMULPS           64(R11), Z17, Z17                       // sum·mask
+	VMULPS           128(R11), Z18, Z18                      // sum·mask
+	VMULPS           192(R11), Z19, Z19                      // sum·mask
+tile5x4_unmasked:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile5x4_store
 	VMULPS           Z30, Z0, Z31
@@ -6493,6 +7213,39 @@ tile6x4_loop:
 	VPMOVD2M         Z29, K2                                 // where gate is negative
 	VMULPS           Z30, Z23, K2, Z23                       // sum·slope
 tile6x4_ungated:
+	MOVQ             tile_mask(R14), R11
+	TESTQ            R11, R11
+	JZ               tile6x4_unmasked
+	VMULPS           0(R11), Z0, Z0                          // sum·mask
+	VMULPS           64(R11), Z1, Z1                         // sum·mask
+	VMULPS           128(R11), Z2, Z2                        // sum·mask
+	VMULPS           192(R11), Z3, Z3                        // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z4, Z4                          // sum·mask
+	VMULPS           64(R11), Z5, Z5                         // sum·mask
+	VMULPS           128(R11), Z6, Z6                        // sum·mask
+	VMULPS           192(R11), Z7, Z7                        // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z8, Z8                          // sum·mask
+	VMULPS           64(R11), Z9, Z9                         // sum·mask
+	VMULPS           128(R11), Z10, Z10                      // sum·mask
+	VMULPS           192(R11), Z11, Z11                      // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z12, Z12                        // sum·mask
+	VMULPS           64(R11), Z13, Z13                       // sum·mask
+	VMULPS           128(R11), Z14, Z14                      // sum·mask
+	VMULPS           192(R11), Z15, Z15                      // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z16, Z16                        // sum·mask
+	VMULPS           64(R11), Z17, Z17                       // sum·mask
+	VMULPS           128(R11), Z18, Z18                      // sum·mask
+	VMULPS           192(R11), Z19, Z19                      // sum·mask
+	ADDQ             SI, R11                                 // next row
+	VMULPS           0(R11), Z20, Z20                        // sum·mask
+	VMULPS           64(R11), Z21, Z21                       // sum·mask
+	VMULPS           128(R11), Z22, Z22                      // sum·mask
+	VMULPS           192(R11), Z23, Z23                      // sum·mask
+tile6x4_unmasked:
 	CMPQ             tile_leaky(R14), $0
 	JEQ              tile6x4_store
 	VMULPS           Z30, Z0, Z31

@@ -57,13 +57,14 @@ func Forward(y, w, bias, x []float32, n, k, ld, o0, o1 int, leaky bool, next []f
 
 // Inputs computes, for i0 <= i < i1 and all columns j,
 //
-//	dx[i][j] = slope(h[i][j])·Σ_o w[o][i]·dy[o][j]
+//	dx[i][j] = mask[i][j]·slope(h[i][j])·Σ_o w[o][i]·dy[o][j]
 //
-// where w is [n][k], dy [n][ld] and dx and h [k][ld]; slope is that of a LeakyReLU that left h: 1, or 0.01 where h has a negative
-// sign. h may be nil, and slope then is 1. With add the sum starts from dx.
-func Inputs(dx, w, dy, h []float32, n, k, ld, i0, i1 int, add bool) {
+// where w is [n][k], dy [n][ld], and dx, h and mask are [k][ld]; slope is that of a LeakyReLU that left h: 1, or 0.01 where h has a
+// negative sign; mask is that of a dropout after it. Each of the two may be nil, and its factor then is 1. With add the sum starts
+// from dx.
+func Inputs(dx, w, dy, h, mask []float32, n, k, ld, i0, i1 int, add bool) {
 	check(n, k, ld, i0, i1, k)
-	if len(w) < n*k || len(dy) < n*ld || len(dx) < i1*ld || h != nil && len(h) < i1*ld {
+	if len(w) < n*k || len(dy) < n*ld || len(dx) < i1*ld || h != nil && len(h) < i1*ld || mask != nil && len(mask) < i1*ld {
 		panic("dense: operand too short")
 	}
 	if i0 == i1 || ld == 0 {
@@ -78,8 +79,13 @@ func Inputs(dx, w, dy, h []float32, n, k, ld, i0, i1 int, add bool) {
 		}
 		if p+m < n {
 			t.shift = m * k
-		} else if h != nil {
-			t.gate = h[i0*ld:]
+		} else {
+			if h != nil {
+				t.gate = h[i0*ld:]
+			}
+			if mask != nil {
+				t.mask = mask[i0*ld:]
+			}
 		}
 		t.multiply()
 	}
@@ -164,7 +170,8 @@ func check(n, k, ld, from, to, of int) {
 //
 //	dst[r·ldd+j] = act(start + Σ_p a[r·lda+p·astep]·b[p·ldb+j])
 //
-// where start is bias[r], or dst with add, or 0; act is LeakyReLU, or its slope at gate[r·ldd+j] times the sum, or nothing. Rows of b may be read up to the next multiple of 16 columns.
+// where start is bias[r], or dst with add, or 0; act is LeakyReLU, or its slope at gate[r·ldd+j] and mask[r·ldd+j] times the sum, or
+// nothing. Rows of b may be read up to the next multiple of 16 columns.
 type task struct {
 	dst           []float32
 	ldd           int
@@ -175,7 +182,7 @@ type task struct {
 	rows, cols, k int
 	bias          []float32 // or nil
 	add, leaky    bool
-	gate          []float32 // or nil
+	gate, mask    []float32 // or nil
 	next          []float32 // is fetched into the cache meanwhile
 	shift         int       // so far behind each value of a that is read, another is fetched; 0 is off
 }
@@ -201,6 +208,11 @@ func (t *task) multiplyGeneric() {
 		if t.gate != nil {
 			for j, h := range t.gate[r*t.ldd:][:t.cols] {
 				dst[j] *= slopes[math.Float32bits(h)>>31]
+			}
+		}
+		if t.mask != nil {
+			for j, v := range t.mask[r*t.ldd:][:t.cols] {
+				dst[j] *= v
 			}
 		}
 		if t.leaky {

@@ -12,7 +12,8 @@ import (
 // A layer has n outputs and k inputs, and a batch of m samples in ld columns. All operands end where memory may not be touched.
 type layer struct {
 	n, k, m, ld       int
-	w, bias, x, h, dy []float32 // [n][k], [n], [k][ld], [k][ld], [n][ld]
+	w, bias, x, dy    []float32 // [n][k], [n], [k][ld], [n][ld]
+	h, mask           []float32 // [k][ld]
 	y, dx, dw, turned []float32
 }
 
@@ -32,22 +33,23 @@ func newLayer(t testing.TB, n, k, m int) *layer {
 		}
 		return s
 	}
-	l.w, l.bias, l.x, l.h, l.dy = random(n, k, k), random(n, 1, 1), random(k, m, l.ld), random(k, m, l.ld), random(n, m, l.ld)
+	l.w, l.bias, l.x, l.dy = random(n, k, k), random(n, 1, 1), random(k, m, l.ld), random(n, m, l.ld)
+	l.h, l.mask = random(k, m, l.ld), random(k, m, l.ld)
 	l.y, l.dx, l.dw, l.turned = random(n, 0, l.ld), random(k, 0, l.ld), random(n, 0, k), random(1, 0, TurnedLen(k, m))
 	return l
 }
 
-// run computes all of the layer, its outputs and inputs in the given parts. A leaky layer follows another, which left h; and its
-// inputs' gradient is twice its own, in two goes.
+// run computes all of the layer, its outputs and inputs in the given parts. A leaky layer follows another, which left h, and a
+// dropout; and its inputs' gradient is twice its own, in two goes.
 func (l *layer) run(leaky bool, parts int) {
 	for i := range parts {
 		o0, o1, i0, i1 := i*l.n/parts, (i+1)*l.n/parts, i*l.k/parts, (i+1)*l.k/parts
 		Forward(l.y, l.w, l.bias, l.x, l.n, l.k, l.ld, o0, o1, leaky, l.w[o0*l.k:])
 		if leaky {
-			Inputs(l.dx, l.w, l.dy, nil, l.n, l.k, l.ld, i0, i1, false)
-			Inputs(l.dx, l.w, l.dy, l.h, l.n, l.k, l.ld, i0, i1, true)
+			Inputs(l.dx, l.w, l.dy, nil, nil, l.n, l.k, l.ld, i0, i1, false)
+			Inputs(l.dx, l.w, l.dy, l.h, l.mask, l.n, l.k, l.ld, i0, i1, true)
 		} else {
-			Inputs(l.dx, l.w, l.dy, nil, l.n, l.k, l.ld, i0, i1, false)
+			Inputs(l.dx, l.w, l.dy, nil, nil, l.n, l.k, l.ld, i0, i1, false)
 		}
 	}
 	Turn(l.turned, l.x, l.k, l.ld, l.m)
@@ -88,9 +90,11 @@ func (l *layer) check(t *testing.T, leaky bool) {
 			if leaky {
 				once := product
 				product, terms = func(p int) float64 { return once(p % l.n) }, 2*l.n
+				factor := f(l.mask, i*l.ld+j)
 				if l.h[i*l.ld+j] < 0 {
-					slope = func(v float64) float64 { return 0.01 * v }
+					factor *= 0.01
 				}
+				slope = func(v float64) float64 { return factor * v }
 			}
 			near(t, "dx", l.dx[i*l.ld+j], terms, 0, product, slope)
 		}
@@ -222,11 +226,12 @@ func TestWrongArgumentsPanicBeforeAnythingIsWritten(t *testing.T) {
 		"y":          func(dst []float32) { Forward(dst[:n*ld-1], w, bias, x, n, k, ld, 0, n, false, nil) },
 		"columns":    func(dst []float32) { Forward(dst, w, bias, x, n, k, 15, 0, n, false, nil) },
 		"outputs":    func(dst []float32) { Forward(dst, w, bias, x, n, k, ld, 0, n+1, false, nil) },
-		"inputs":     func(dst []float32) { Inputs(dst, w, dy, nil, n, k, ld, 2, 1, false) },
-		"dx":         func(dst []float32) { Inputs(dst[:k*ld-1], w, dy, nil, n, k, ld, 0, k, false) },
-		"dy":         func(dst []float32) { Inputs(dst, w, dy[1:], nil, n, k, ld, 0, k, false) },
-		"w of dx":    func(dst []float32) { Inputs(dst, w[1:], dy, nil, n, k, ld, 0, k, false) },
-		"h":          func(dst []float32) { Inputs(dst, w, dy, x[1:], n, k, ld, 0, k, false) },
+		"inputs":     func(dst []float32) { Inputs(dst, w, dy, nil, nil, n, k, ld, 2, 1, false) },
+		"dx":         func(dst []float32) { Inputs(dst[:k*ld-1], w, dy, nil, nil, n, k, ld, 0, k, false) },
+		"dy":         func(dst []float32) { Inputs(dst, w, dy[1:], nil, nil, n, k, ld, 0, k, false) },
+		"w of dx":    func(dst []float32) { Inputs(dst, w[1:], dy, nil, nil, n, k, ld, 0, k, false) },
+		"h":          func(dst []float32) { Inputs(dst, w, dy, x[1:], nil, n, k, ld, 0, k, false) },
+		"mask":       func(dst []float32) { Inputs(dst, w, dy, nil, x[1:], n, k, ld, 0, k, false) },
 		"dw":         func(dst []float32) { Weights(dst[:n*k-1], dy, xt, n, k, ld, ld, 0, n, nil) },
 		"dy of dw":   func(dst []float32) { Weights(dst, dy[1:], xt, n, k, ld, ld, 0, n, nil) },
 		"turned":     func(dst []float32) { Weights(dst, dy, xt[1:], n, k, ld, ld, 0, n, nil) },

@@ -17,7 +17,7 @@ one value of each row of a into every lane.
 	CX b        R8 ldb·4
 	R9 steps of k left
 	R14 ahead   R13 aheadStep·4, fetched into L2 meanwhile
-	At the start and the end: R11 bias, dst or gate, R14 the tile
+	At the start and the end: R11 bias, dst, gate or mask, R14 the tile
 `
 
 // An isa is a vector width and the shapes of tile that its registers hold.
@@ -217,7 +217,7 @@ func (t tile) step() {
 	t.Op("", "ADDQ", "R8", "CX")
 }
 
-// finish applies LeakyReLU or its slopes where they are asked for and stores the sums to dst, cutting the last panel.
+// finish applies LeakyReLU, or its slopes and a mask, where they are asked for, and stores the sums to dst, cutting the last panel.
 func (t tile) finish() {
 	slope, scaled, gate := t.register(30), t.register(31), t.register(29)
 	if t.lanes == 8 {
@@ -246,6 +246,18 @@ func (t tile) finish() {
 		}
 	}
 	t.Label(t.label("_ungated"))
+	t.Op("", "MOVQ", "tile_mask(R14)", "R11")
+	t.Op("", "TESTQ", "R11", "R11")
+	t.Op("", "JZ", t.label("_unmasked"))
+	for r := range t.r {
+		for v := range t.vectors() {
+			t.Op("sum·mask", "VMULPS", fmt.Sprintf("%d(R11)", v*t.lanes*4), t.sum(r, v), t.sum(r, v))
+		}
+		if r < t.r-1 {
+			t.Op("next row", "ADDQ", "SI", "R11")
+		}
+	}
+	t.Label(t.label("_unmasked"))
 	t.Op("", "CMPQ", "tile_leaky(R14)", "$0")
 	t.Op("", "JEQ", t.label("_store"))
 	for r := range t.r {
