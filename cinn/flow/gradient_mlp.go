@@ -175,24 +175,12 @@ func (g *Gradient) ahead(values []float32, l *dense, o0, o1 int) []float32 {
 	return values[from:min(from+(o1-o0)*l.in, len(values))]
 }
 
-// drop applies a fresh mask to features o0 to o1 of y, which is indexed by step, feature and sample: a byte of noise decides about
-// each value.
+// drop applies a fresh mask to features o0 to o1 of y; it is indexed by step, feature and sample.
 func (j *layerJob) drop(o0, o1 int) {
 	g := j.g
 	cut := uint32(g.regularisation.Dropout * 256)
-	keep := [2]float32{0, 256 / float32(256-cut)}
-	var words [64]uint32
 	for o := o0; o < o1; o++ {
-		h, mask := j.y.Row(o), j.mask.Row(o)
-		for at := 0; at < len(h); at += 4 * len(words) {
-			n := min(4*len(words), len(h)-at)
-			random.Words(words[:(n+3)/4], g.seed, j.stream, g.step<<16|uint64(o), at/4)
-			for i := range n {
-				k := keep[1-(words[i/4]>>(i%4*8)&255-cut)>>31]
-				mask[at+i] = k
-				h[at+i] *= k
-			}
-		}
+		random.Dropout(j.y.Row(o), j.mask.Row(o), cut, g.seed, j.stream, g.step<<16|uint64(o))
 	}
 }
 

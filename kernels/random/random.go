@@ -41,10 +41,24 @@ func block(seed uint64, stream uint32, sample uint64, i int) [4]uint32 {
 
 // Words fills dst with the uniform 32-bit words of dimensions dim0 … dim0+len(dst)-1 of a sample.
 func Words(dst []uint32, seed uint64, stream uint32, sample uint64, dim0 int) {
-	for n := 0; n < len(dst); {
-		d := dim0 + n
-		w := block(seed, stream, sample, d/4)
-		n += copy(dst[n:], w[d%4:])
+	if d := dim0 % 4; d > 0 {
+		w := block(seed, stream, sample, dim0/4)
+		n := copy(dst, w[d:])
+		dst, dim0 = dst[n:], dim0+n
+	}
+	whole := len(dst) &^ 3
+	blocks(dst[:whole], seed, stream, sample, dim0/4)
+	if whole < len(dst) {
+		w := block(seed, stream, sample, (dim0+whole)/4)
+		copy(dst[whole:], w[:])
+	}
+}
+
+// blocksGeneric fills dst with whole blocks from block i on.
+func blocksGeneric(dst []uint32, seed uint64, stream uint32, sample uint64, i int) {
+	for ; len(dst) >= 4; dst = dst[4:] {
+		*(*[4]uint32)(dst) = block(seed, stream, sample, i)
+		i++
 	}
 }
 
@@ -56,16 +70,14 @@ func Word(seed uint64, stream uint32, sample uint64, dim int) uint32 {
 
 // Uniform fills dst with numbers (w >> 8 + 1/2)·2⁻²⁴, never 0 and never 1.
 func Uniform(dst []float32, seed uint64, stream uint32, sample uint64, dim0 int) {
-	for n := 0; n < len(dst); {
-		d := dim0 + n
-		w := block(seed, stream, sample, d/4)
-		for _, v := range w[d%4:] {
-			if n == len(dst) {
-				return
-			}
-			dst[n] = (float32(v>>8) + 0.5) * 0x1p-24
-			n++
+	var words [64]uint32
+	for len(dst) > 0 {
+		n := min(len(words), len(dst))
+		Words(words[:n], seed, stream, sample, dim0)
+		for i, w := range words[:n] {
+			dst[i] = (float32(w>>8) + 0.5) * 0x1p-24
 		}
+		dst, dim0 = dst[n:], dim0+n
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"math"
 	"slices"
 	"testing"
+
+	"netfusion/kernels/cpu/cputest"
 )
 
 // The vectors are those that the authors publish with Random123.
@@ -67,6 +69,62 @@ func TestADrawDependsOnlyOnItsIndex(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Words of every length from every dimension on, at page ends: those of Philox block by block, in every form.
+func TestWordsAreThoseOfPhilox(t *testing.T) {
+	cputest.EachForm(t, func(t *testing.T) {
+		const seed, stream, sample = 0xfedcba9876543210, 77, 0x123456789abcdef0
+		for n := range 150 {
+			for _, from := range []int{0, 1, 4, 7, 4*(1<<32-3) + 2} { // the counter of blocks wraps round
+				words := cputest.AtPageEnd[uint32](t, n)
+				Words(words, seed, stream, sample, from)
+				for i, got := range words {
+					d := from + i
+					want := Philox([4]uint32{uint32(d / 4), uint32(sample & (1<<32 - 1)), uint32(sample >> 32), stream}, [2]uint32{seed & (1<<32 - 1), seed >> 32})[d%4]
+					if got != want {
+						t.Fatalf("dimension %d of %d from %d on is %#x, want %#x", d, n, from, got, want)
+					}
+				}
+			}
+		}
+	})
+}
+
+func TestDropoutFollowsTheBytesOfTheWords(t *testing.T) {
+	cputest.EachForm(t, func(t *testing.T) {
+		for n := range 600 {
+			cut := uint32(n*37) % 256
+			x, mask := cputest.AtPageEnd[float32](t, n), cputest.AtPageEnd[float32](t, n)
+			for i := range x {
+				x[i], mask[i] = float32(i-7), float32(math.NaN())
+			}
+			Dropout(x, mask, cut, 3, 1<<16, 9)
+			for i := range x {
+				want := float32(0)
+				if Word(3, 1<<16, 9, i/4)>>(i%4*8)&255 >= cut {
+					want = 256 / float32(256-cut)
+				}
+				if mask[i] != want || x[i] != float32(i-7)*want {
+					t.Fatalf("%d values, cut %d: factor %d is %v and gives %v, want %v", n, cut, i, mask[i], x[i], want)
+				}
+			}
+		}
+	})
+	cputest.Refuses(t, 20, map[string]func(x []float32){
+		"mask": func(x []float32) { Dropout(x, make([]float32, 19), 9, 1, 1, 1) },
+		"cut":  func(x []float32) { Dropout(x, make([]float32, 20), 256, 1, 1, 1) },
+	})
+}
+
+func BenchmarkDropout(b *testing.B) {
+	cputest.EachForm(b, func(b *testing.B) {
+		x, mask := make([]float32, 1<<12), make([]float32, 1<<12)
+		b.SetBytes(int64(4 * len(x)))
+		for b.Loop() {
+			Dropout(x, mask, 51, 1, 1, 1)
+		}
+	})
 }
 
 func TestTheTransformIsTheNamedOne(t *testing.T) {
