@@ -42,10 +42,8 @@ var atomics = func() map[string]func(old, x, y uint64) uint64 {
 	t["add.f64"] = func(old, x, _ uint64) uint64 {
 		return math.Float64bits(math.Float64frombits(old) + math.Float64frombits(x))
 	}
-	for name, f := range map[string]format{"f16": half, "bf16": bfloat} {
-		one := func(a, b, _ uint64) uint64 { return f.round(sumOdd(f.value(a), f.value(b)), nearestEven) }
-		t["add."+name], t["add."+name+"x2"] = one, pairs(one)
-	}
+	sum := func(a, b, _ uint64) uint64 { return half.round(sumOdd(half.value(a), half.value(b)), nearestEven) }
+	t["add.f16"], t["add.f16x2"] = sum, pairs(sum)
 	return t
 }()
 

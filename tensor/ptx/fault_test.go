@@ -9,9 +9,9 @@ import (
 
 // shell is a kernel with a pointer argument p in %rd1 and the thread's number in %r1, times four in %r2 and %rd2, around body.
 func shell(body string) string {
-	return `.visible .entry k(.param .u64 p)
+	return `.extern .shared .align 16 .b8 dyn[];
+.visible .entry k(.param .u64 p)
 {
-	.extern .shared .align 16 .b8 dyn[];
 	.shared .align 16 .b8 buf[1024];
 	.reg .pred %p<9>;
 	.reg .b16 %h<9>;
@@ -183,8 +183,8 @@ over:`, "@%p3 st.global.u32 [%rd1], %r1", "ld.global.u32 %r9, [%rd3]", "", "", t
 over:`, "%r1, 64", "%r1, 3", Divergent, "shfl.sync", tensor.Launch{}, ""},
 	{"a branch beyond its table", `
 	and.b32 %r6, %r1, 1;
-	brx.idx %r6, table;
 table: .branchtargets even, odd;
+	brx.idx %r6, table;
 even:
 	mov.u32 %r7, 0;
 odd:`, "%r1, 1", "%r1, 3", Illegal, "brx.idx", tensor.Launch{}, ""},

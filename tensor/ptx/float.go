@@ -51,30 +51,33 @@ func clamp01(x float64) float64 {
 // exactly are operations on float32 with their result in float64, rounded to odd where float64 cannot hold it.
 var exactly = []struct {
 	op, banks string
+	plain     bool // without a mode of rounding it means .rn
+	saturates bool // there is a .sat of it
 	f         func(a, b, c float64) float64
 }{
-	{"add", "w=ww", func(a, b, _ float64) float64 { return sumOdd(a, b) }},
-	{"sub", "w=ww", func(a, b, _ float64) float64 { return sumOdd(a, -b) }},
-	{"mul", "w=ww", func(a, b, _ float64) float64 { return a * b }},
-	{"fma", "w=www", func(a, b, c float64) float64 { return sumOdd(float64(a*b), c) }},
-	{"div", "w=ww", func(a, b, _ float64) float64 { return quotientOdd(a, b) }},
-	{"rcp", "w=w", func(a, _, _ float64) float64 { return quotientOdd(1, a) }},
-	{"sqrt", "w=w", func(a, _, _ float64) float64 { return rootOdd(a) }},
+	{"add", "w=ww", true, true, func(a, b, _ float64) float64 { return sumOdd(a, b) }},
+	{"sub", "w=ww", true, true, func(a, b, _ float64) float64 { return sumOdd(a, -b) }},
+	{"mul", "w=ww", true, true, func(a, b, _ float64) float64 { return a * b }},
+	{"fma", "w=www", false, true, func(a, b, c float64) float64 { return sumOdd(float64(a*b), c) }},
+	{"div", "w=ww", false, false, func(a, b, _ float64) float64 { return quotientOdd(a, b) }},
+	{"rcp", "w=w", false, false, func(a, _, _ float64) float64 { return quotientOdd(1, a) }},
+	{"sqrt", "w=w", false, false, func(a, _, _ float64) float64 { return rootOdd(a) }},
 }
 
 // roundedForms are the float32 operations in every mode of rounding, with .ftz and .sat.
 func roundedForms(t map[string]formOf) {
-	modes := map[string]rounding{"": nearestEven}
-	for name, mode := range roundings {
-		if mode != nearestAway {
-			modes["."+name] = mode
-		}
-	}
+	modes := map[string]rounding{"": nearestEven, ".rn": nearestEven, ".rz": towardZero, ".rm": downward, ".rp": upward}
 	for _, x := range exactly {
 		for name, mode := range modes {
+			if name == "" && !x.plain {
+				continue
+			}
 			for _, ftz := range []bool{false, true} {
 				for _, sat := range []bool{false, true} {
-					opcode, f, ftz, sat := x.op+name, x.f, ftz, sat
+					if sat && !x.saturates {
+						continue
+					}
+					opcode, f := x.op+name, x.f
 					if ftz {
 						opcode += ".ftz"
 					}
@@ -115,6 +118,9 @@ func approximateForms(t map[string]formOf) {
 	}
 	for op, f := range unary {
 		t[op+".approx.f32"] = each("w=w", func(a, _, _ uint64) uint64 { return f32bits(float32(f(single.value(a)))) })
+		if op == "tanh" {
+			continue // has no .ftz
+		}
 		t[op+".approx.ftz.f32"] = each("w=w", func(a, _, _ uint64) uint64 {
 			return f32bits(float32(flush(f(flush(single.value(a))))))
 		})

@@ -318,6 +318,9 @@ func TestHalfPrecision(t *testing.T) {
 			}},
 		}
 		for _, c := range all {
+			if _, there := forms[c.op+"."+name]; !there && name == "bf16" && len(c.op) == 3 {
+				continue // add, sub and mul of bf16 are instructions of sm_90
+			}
 			one := c
 			one.op += "." + name
 			rows := operands(len(c.banks)-2, corners, finite)

@@ -29,10 +29,6 @@ func (p *parser) body(f *function, s *scope, depth int) error {
 			err = p.skipTo(";")
 		case t == ".shared", t == ".local", t == ".param", t == ".global", t == ".const":
 			err = p.variables(s, f, false)
-		case t == ".extern":
-			if err = p.advance(); err == nil {
-				err = p.variables(s, f, true)
-			}
 		case p.is("@") || p.t.kind == word && t[0] != '.':
 			err = p.statement(f, s)
 		default:

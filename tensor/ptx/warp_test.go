@@ -175,8 +175,8 @@ test:
 	got = threads(t, 64, `
 	rem.u32 %r6, %r1, 3;
 	mov.u32 %r20, 5;
-	brx.idx %r6, table;
 table: .branchtargets zero, one, two;
+	brx.idx %r6, table;
 two:
 	add.u32 %r20, %r20, 1;
 one:
