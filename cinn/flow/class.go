@@ -58,7 +58,9 @@ func (j *classJob) Tile(tile int) {
 		}
 		var total float64
 		for _, v := range scores {
-			total += math.Exp(float64(v) - top)
+			if float64(v) > top-near {
+				total += math.Exp(float64(v) - top)
+			}
 		}
 		clear(hat)
 		for k, v := range scores {

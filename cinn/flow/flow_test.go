@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 
+	"netfusion/kernels/cpu/cputest"
 	"netfusion/tensor"
 )
 
@@ -239,55 +240,57 @@ func TestInverseUndoesForward(t *testing.T) {
 }
 
 func TestGradientsAreThoseOfTheOracle(t *testing.T) {
-	each(t, func(t *testing.T, c Config) {
-		const m, h = 9, 1e-5
-		f := trained(t, c)
-		dev := tensor.CPU(2)
-		defer dev.Close()
-		g, err := f.NewGradient(dev, m+3, Regularisation{}, 1)
-		if err != nil {
-			t.Fatal(err)
+	cputest.EachForm(t, func(t *testing.T) { each(t, gradientsAreThoseOfTheOracle) })
+}
+
+func gradientsAreThoseOfTheOracle(t *testing.T, c Config) {
+	const m, h = 9, 1e-5
+	f := trained(t, c)
+	dev := tensor.CPU(2)
+	defer dev.Close()
+	g, err := f.NewGradient(dev, m+3, Regularisation{}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x, cond := normal(m, c.dims(), 1), normal(m, c.Cond, 2)
+	o := newOracle(f)
+	o.batch = true
+	x64, c64 := rows64(x), rows64(cond)
+	z, class := g.Step(x, cond, 1)
+	wantZ, wantClass := o.loss(x64, c64)
+	if math.Abs(z-wantZ) > 1e-5*max(1, math.Abs(wantZ)) || math.Abs(class-wantClass) > 1e-5*max(1, math.Abs(wantClass)) {
+		t.Errorf("loss = %v + %v, want %v + %v", z, class, wantZ, wantClass)
+	}
+	var squares float64
+	for _, v := range g.Values() {
+		squares += float64(v) * float64(v)
+	}
+	if got := g.SumSquares(); math.Abs(got-squares) > 1e-12*squares {
+		t.Errorf("the sum of squares is %v, want %v", got, squares)
+	}
+	r := rand.New(rand.NewPCG(1, 1))
+	for _, p := range f.params {
+		got := g.Values()[p.Begin:][:p.Len]
+		var difference, size float64
+		for range min(p.Len, 24) {
+			i := r.IntN(p.Len)
+			v := &o.values[p.Name][i]
+			old := *v
+			*v = old + h
+			a, b := o.loss(x64, c64)
+			up := a + b
+			*v = old - h
+			a, b = o.loss(x64, c64)
+			*v = old
+			want := (up - a - b) / (2 * h)
+			difference += (float64(got[i]) - want) * (float64(got[i]) - want)
+			size += want * want
 		}
-		x, cond := normal(m, c.dims(), 1), normal(m, c.Cond, 2)
-		o := newOracle(f)
-		o.batch = true
-		x64, c64 := rows64(x), rows64(cond)
-		z, class := g.Step(x, cond, 1)
-		wantZ, wantClass := o.loss(x64, c64)
-		if math.Abs(z-wantZ) > 1e-5*max(1, math.Abs(wantZ)) || math.Abs(class-wantClass) > 1e-5*max(1, math.Abs(wantClass)) {
-			t.Errorf("loss = %v + %v, want %v + %v", z, class, wantZ, wantClass)
+		// A bias in front of BatchNorm has no effect, so its gradient is rounding alone.
+		if math.Sqrt(difference) > 1e-3*math.Sqrt(size)+1e-6 {
+			t.Errorf("%s: the gradient is off by %.2g of %.2g", p.Name, math.Sqrt(difference), math.Sqrt(size))
 		}
-		var squares float64
-		for _, v := range g.Values() {
-			squares += float64(v) * float64(v)
-		}
-		if got := g.SumSquares(); math.Abs(got-squares) > 1e-12*squares {
-			t.Errorf("the sum of squares is %v, want %v", got, squares)
-		}
-		r := rand.New(rand.NewPCG(1, 1))
-		for _, p := range f.params {
-			got := g.Values()[p.Begin:][:p.Len]
-			var difference, size float64
-			for range min(p.Len, 24) {
-				i := r.IntN(p.Len)
-				v := &o.values[p.Name][i]
-				old := *v
-				*v = old + h
-				a, b := o.loss(x64, c64)
-				up := a + b
-				*v = old - h
-				a, b = o.loss(x64, c64)
-				*v = old
-				want := (up - a - b) / (2 * h)
-				difference += (float64(got[i]) - want) * (float64(got[i]) - want)
-				size += want * want
-			}
-			// A bias in front of BatchNorm has no effect, so its gradient is rounding alone.
-			if math.Sqrt(difference) > 1e-3*math.Sqrt(size)+1e-6 {
-				t.Errorf("%s: the gradient is off by %.2g of %.2g", p.Name, math.Sqrt(difference), math.Sqrt(size))
-			}
-		}
-	})
+	}
 }
 
 func TestDropoutGradientsBelongToTheMasksDrawn(t *testing.T) {
@@ -347,8 +350,11 @@ func TestNothingAllocatesAfterTheStart(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if n := testing.AllocsPerRun(5, func() { g.Step(x, cond, 1) }); n != 0 {
-			t.Errorf("a training step allocates %v times", n)
+		if n := testing.AllocsPerRun(5, func() {
+			g.Step(x, cond, 1)
+			g.LogProb(f, z, class, x, cond)
+		}); n != 0 {
+			t.Errorf("a training step and a judgement allocate %v times", n)
 		}
 	})
 }
