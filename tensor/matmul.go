@@ -1,6 +1,10 @@
 package tensor
 
-import "netfusion/kernels/matmul"
+import (
+	"math"
+
+	"netfusion/kernels/matmul"
+)
 
 type matmulJob struct {
 	dst, x   Tensor
@@ -49,27 +53,37 @@ func (d *Device) GroupedMatMul(dst, x Tensor, w []Weight, e matmul.Epilogue) {
 	*j = matmulJob{}
 }
 
-// splitProduct cuts each of so many products of m rows into tiles: enough of them to keep the workers evenly busy, none so small
-// that starting it costs more than computing it. It may depend on the worker count, since tiling never changes a result.
+// splitProduct cuts each of so many products of m rows into tiles: the split whose busiest worker has the least to do, and of those
+// the finest, so that no worker waits for one that started late. It may depend on the worker count, since tiling never changes a
+// result.
 func splitProduct(m, n, k, groups, workers int) split {
-	const work = 1 << 17 // multiply-adds worth a tile of its own: a microsecond
+	const (
+		least = 1 << 18 // multiply-adds that are worth sharing: one or two microseconds
+		tile  = 1 << 20 // and those worth a tile of their own, beyond one a worker
+		rows  = 48      // of a tile at least, since each reads its weights anew
+	)
 	s := split{rows: m, cols: n, across: 1, down: 1}
-	if workers == 1 || m*n*k < 2*work {
+	work := groups * m * n * k
+	if workers == 1 || work < least {
 		return s
 	}
-	tiles := 4 * workers
+	tiles := min(max(workers, work/tile), 8*workers)
 	if m <= 8 { // the weights come from memory, and each worker reads one part of them in order
 		tiles = workers
 	}
-	tiles = min((tiles+groups-1)/groups, m*n*k/work)
-	panels := (n + 63) / 64
-	s.across = min(tiles, panels)
-	s.cols = (panels + s.across - 1) / s.across * 64
-	s.across = (n + s.cols - 1) / s.cols
-	if rest := tiles / s.across; rest > 1 && m >= 48 {
-		s.rows = max(24, (m+rest-1)/rest)
-		s.rows = (s.rows + 11) / 12 * 12
-		s.down = (m + s.rows - 1) / s.rows
+	unit := matmul.Columns(m)
+	units := (n + unit - 1) / unit
+	best := math.MaxInt
+	for down := 1; down == 1 || down <= tiles/groups && m/down >= rows; down++ {
+		t := split{rows: (m + down - 1) / down, down: down}
+		for across := 1; across <= units && across*down <= max(1, tiles/groups); across++ {
+			t.cols = (units + across - 1) / across * unit
+			t.across = (n + t.cols - 1) / t.cols
+			busiest := (groups*t.across*t.down + workers - 1) / workers
+			if cost := busiest * t.rows * min(t.cols, n); cost <= best {
+				best, s = cost, t
+			}
+		}
 	}
 	return s
 }

@@ -3,6 +3,7 @@
 package matmul
 
 import (
+	"math"
 	"unsafe"
 
 	"netfusion/kernels/cpu"
@@ -116,6 +117,15 @@ func (f form) shape(m, n int) (rows, panels int) {
 	default:
 		return 6, 1
 	}
+}
+
+func columns(m int) int {
+	f := f32AVX2
+	if cpu.AVX512 {
+		f = f32AVX512
+	}
+	_, panels := f.shape(m, math.MaxInt)
+	return panels * Width
 }
 
 func multiplyF32(dst []float32, ldd int, x []float32, ldx int, w []float32, m, k, j0, j1 int, e *Epilogue) {

@@ -22,6 +22,9 @@ import (
 // Width is the number of outputs in a panel.
 const Width = 16
 
+// Columns is how many outputs are computed together where x has m rows: a product is best split at multiples of it.
+func Columns(m int) int { return columns(m) }
+
 // Act is the function applied to each output after the bias.
 type Act uint8
 
@@ -69,7 +72,7 @@ func Bytes[T float32 | uint16 | int8](w []T) []byte {
 //	dst[i*ldd+j] = act(Σ_p x[i*ldx+p]·W[j][p] + bias[j]) + residual[i*LdRes+j]
 //
 // where w is the packed W [n][k] (see Pack). j0 and j1 must each be a multiple of 16 or n; workers share a
-// product by splitting [0, n), best in multiples of 64. Rows of x may overlap (ldx < k), so a convolution can
+// product by splitting [0, n), best in multiples of Columns(m). Rows of x may overlap (ldx < k), so a convolution can
 // slide along its input. dst must not overlap x or w.
 func F32(dst []float32, ldd int, x []float32, ldx int, w []float32, m, n, k, j0, j1 int, e *Epilogue) {
 	if !begin(ldd, len(dst), m, n, k, j0, j1, e) {

@@ -2,6 +2,8 @@
 
 package matmul
 
+func columns(m int) int { return Width }
+
 func multiplyF32(dst []float32, ldd int, x []float32, ldx int, w []float32, m, k, j0, j1 int, e *Epilogue) {
 	multiplyF32Generic(dst, ldd, x, ldx, w, m, k, j0, j1, e)
 }
