@@ -1,21 +1,21 @@
 // Package matmul on the GPU: dst = epilogue(x·Wᵀ), x [m][k] with row stride ldx, W [n][k] ("out, in") with row stride ldw, dst
 // float32 [m][n] with row stride ldd. Strides count values. Row i belongs to image i/pixels of the epilogue.
 //
-// Rows of x and of W begin at multiples of 16 bytes, in their strides too. What lies behind k in a row of x is never used; in a
-// row of W it is zero up to the next multiple of 16 bytes. Every n, m > 0 and k > 0 is possible.
+// Rows of x and of W begin at multiples of 16 bytes, in their strides too. What lies behind k in a row of x does not matter, though it
+// may be read up to the next such multiple; in a row of W it is zero up to there. Every n, m > 0 and k > 0 is possible.
 //
-//	matmul_f32            float32 operands. Each sum is one chain of fused multiply-adds over k in order
-//	matmul_f32_m1 … _m16  the same for at most so many rows, where reading W takes the time
+//	matmul_f32               float32 operands. Each sum is one chain of fused multiply-adds over k in order
+//	matmul_f32_m1 … _m16     the same for at most so many rows (1, 2, 4, 8, 16), where reading W takes the time
 //	matmul_tf32_t64, _t128   float32 operands, rounded to tf32 on the way into tensor cores
 //	matmul_bf16_t64, _t128   bfloat16 operands (quantize_bf16)
-//	matmul_bf16_m16       W in bfloat16, at most 16 rows of x in float32, rounded on the way
-//	matmul_int8_t64, _t128   x uint8 with scale and zero point per row (quantize_u8_rows), W int8 with scale and sum per output:
-//	                      the sums are exact, and the result has the bits of matmul.I8
-//	matmul_int8_m16       the same for at most 16 rows
+//	matmul_bf16_m16 … _m64   W in bfloat16, at most 16, 32 or 64 rows of x in float32, rounded on the way
+//	matmul_int8_t64, _t128   x uint8 with scale and zero point per row (quantize_u8_rows), W int8 with scale and sum per output: the
+//	                         sums are exact, and the result has the bits of matmul.I8
+//	matmul_int8_m16 … _m64   the same for at most 16, 32 or 64 rows
 //
-// _t64 computes tiles of 64×64 outputs in blocks of 128 threads, _t128 of 128×128 in blocks of 256, both with grid x =
-// ceil(m/tile), y = ceil(n/tile); matmul_f32 is launched as a _t64. The _m entries have blocks of 128 threads and grid
-// ceil(n/4), except bf16 and int8: ceil(n/8).
+// _t64 computes tiles of 64×64 outputs in blocks of 128 threads, _t128 of 128×128 in blocks of 256, both with grid x = ceil(m/tile),
+// y = ceil(n/tile); matmul_f32 is launched as a _t64. The _m entries, which fill the device where there are few tiles, have blocks
+// of 128 threads and grid ceil(n/4), except bf16 and int8: ceil(n/8).
 #include "epilogue.cuh"
 #include "tile.cuh"
 
@@ -115,33 +115,59 @@ matmul_int8_t128(const u8 *x, int ldx, const i8 *w, int ldw, int k, Dequantise d
 	tiled<MmaTile<Int8, 128, 4, 4>>(x, ldx, w, ldw, k, out, d);
 }
 
-// The chunk of 4 values of a row of x that begins at p < k, zero from k on.
-float4 chunk_of(const float *row, int p, int k) {
-	if (p + 4 <= k) return *(const float4 *)(row + p);
-	return make_float4(row[p], p + 1 < k ? row[p + 1] : 0, p + 2 < k ? row[p + 2] : 0, 0);
+// What follows is for few rows, where reading W takes the time. The warps of a block share k, in steps of span values. A lane's
+// part of W in the next so many steps (ahead) is loaded before the first is multiplied, so that enough is on its way. Rows and
+// columns that are not there are computed as the last one, and not stored.
+enum : int { skinny_warps = 4 };
+
+template <class W, int span, int ahead, class Fetch, class Multiply> void share(int k, Fetch fetch, Multiply multiply) {
+	constexpr int stride = skinny_warps * span;
+#pragma unroll 1
+	for (int p = threadIdx.x / warp_size * span; p < k; p += ahead * stride) {
+		W w[ahead];
+#pragma unroll
+		for (int a = 0; a < ahead; a++) w[a] = fetch(p + a * stride);
+#pragma unroll
+		for (int a = 0; a < ahead; a++) multiply(p + a * stride, w[a]);
+	}
 }
 
-enum : int { skinny_warps = 4 }; // they share k
+// The chunk of 4 values of a row of x that begins at p, zero from k on.
+float4 chunk_of(const float *row, int p, int k) {
+	float4 v = *(const float4 *)(row + (p < k ? p : 0));
+	return make_float4(p < k ? v.x : 0, p + 1 < k ? v.y : 0, p + 2 < k ? v.z : 0, p + 3 < k ? v.w : 0);
+}
 
-// skinny_f32: a block computes 4 columns of at most rows rows. Each lane takes every 128th chunk of 4 values of k.
+// skinny_f32: a block computes 4 columns of at most rows rows.
 template <int rows> void skinny_f32(const float *x, int ldx, const float *w, int ldw, int k, const Output &out) {
 	constexpr int columns = 4;
+	struct Chunks {
+		float4 column[columns];
+	};
 	__shared__ float parts[skinny_warps][rows][columns];
 	int j0 = blockIdx.x * columns;
 	float sum[rows][columns] = {};
-	for (int p = 4 * threadIdx.x; p < k; p += 4 * warp_size * skinny_warps) {
-		float4 b[columns];
+	auto fetch = [&](int p) {
+		p += 4 * lane();
+		Chunks b;
 #pragma unroll
 		for (int j = 0; j < columns; j++)
-			b[j] = j0 + j < out.n ? *(const float4 *)(w + u64(j0 + j) * ldw + p) : make_float4(0, 0, 0, 0);
+			b.column[j] = p < k ? *(const float4 *)(w + u64(min(j0 + j, out.n - 1)) * ldw + p) : make_float4(0, 0, 0, 0);
+		return b;
+	};
+	share<Chunks, 4 * warp_size, rows < 16 ? 2 : 1>(k, fetch, [&](int p, const Chunks &b) {
 #pragma unroll
 		for (int i = 0; i < rows; i++) {
-			float4 a = i < out.m ? chunk_of(x + u64(i) * ldx, p, k) : make_float4(0, 0, 0, 0);
+			float4 a = chunk_of(x + u64(min(i, out.m - 1)) * ldx, p + 4 * lane(), k);
 #pragma unroll
-			for (int j = 0; j < columns; j++)
-				sum[i][j] = fmaf(a.w, b[j].w, fmaf(a.z, b[j].z, fmaf(a.y, b[j].y, fmaf(a.x, b[j].x, sum[i][j]))));
+			for (int j = 0; j < columns; j++) {
+				float s = fmaf(a.x, b.column[j].x, sum[i][j]);
+				s = fmaf(a.y, b.column[j].y, s);
+				s = fmaf(a.z, b.column[j].z, s);
+				sum[i][j] = fmaf(a.w, b.column[j].w, s);
+			}
 		}
-	}
+	});
 #pragma unroll
 	for (int i = 0; i < rows; i++)
 #pragma unroll
@@ -169,48 +195,63 @@ matmul_f32_m8(const float *x, int ldx, const float *w, int ldw, int k, Output ou
 extern "C" __global__ void __launch_bounds__(128)
 matmul_f32_m16(const float *x, int ldx, const float *w, int ldw, int k, Output out) { skinny_f32<16>(x, ldx, w, ldw, k, out); }
 
-// The four words of row i of x whose values begin at p < k, as skinny multiplies them.
-uint4 words_of(const float *x, int ldx, int i, int p, int k) { // 8 values, rounded to bfloat16
-	const float *row = x + u64(i) * ldx;
-	float4 a = chunk_of(row, p, k), b = p + 4 < k ? chunk_of(row, p + 4, k) : make_float4(0, 0, 0, 0);
+// The four words of a row of x whose values begin at p, as skinny multiplies them.
+uint4 words_of(const float *row, int p, int k) { // 8 values, rounded to bfloat16
+	float4 a = chunk_of(row, p, k), b = chunk_of(row, p + 4, k);
 	return make_uint4(bf16x2(a.x, a.y), bf16x2(a.z, a.w), bf16x2(b.x, b.y), bf16x2(b.z, b.w));
 }
-uint4 words_of(const u8 *x, int ldx, int i, int p, int) { return *(const uint4 *)(x + u64(i) * ldx + p); } // 16 values
+uint4 words_of(const u8 *row, int p, int k) { return *(const uint4 *)(row + (p < k ? p : 0)); } // 16 values; behind k, W is zero
 
-// skinny multiplies 8 columns by at most 16 rows on tensor cores, with operands straight from memory. A warp's step is 16 words
-// of k, of which a lane holds 4 neighbours: the words t and t+4 of a product may be any, as long as they are the same of x and W.
-template <class Format, class X, class Finish>
+// skinny multiplies 8 columns by at most 16·groups rows on tensor cores, with operands straight from memory. A warp's step is 16
+// words of k, of which a lane holds 4 neighbours: the words t and t+4 of a product may be any, as long as they are the same of x
+// and W.
+template <class Format, int groups, class X, class Finish>
 void skinny(const X *x, int ldx, const void *w, int ldw, int k, const Output &out, Finish finish) {
 	using Sum = typename Format::Sum;
 	constexpr int columns = 8, values = 4 * Format::per_word; // that a lane holds
-	__shared__ Sum parts[skinny_warps][16][columns];
+	__shared__ Sum parts[skinny_warps][16 * groups][columns];
 	int warp = threadIdx.x / warp_size, g = lane() / 4, t = lane() % 4, j0 = blockIdx.x * columns;
-	const uint4 none = make_uint4(0, 0, 0, 0);
-	Sum sum[4] = {};
-	const char *row = (const char *)w + u64(j0 + g) * ldw * 4 / Format::per_word;
-#pragma unroll 4 // so that enough of W is on its way at a time
-	for (int p0 = warp * 4 * values; p0 < k; p0 += skinny_warps * 4 * values) {
-		int p = p0 + t * values;
-		uint4 b = p < k && j0 + g < out.n ? *(const uint4 *)(row + p * 4 / Format::per_word) : none;
-		uint4 low = p < k && g < out.m ? words_of(x, ldx, g, p, k) : none;
-		uint4 high = p < k && g + 8 < out.m ? words_of(x, ldx, g + 8, p, k) : none;
-		Format::multiply(sum, {low.x, high.x, low.y, high.y}, b.x, b.y);
-		Format::multiply(sum, {low.z, high.z, low.w, high.w}, b.z, b.w);
-	}
+	Sum sum[groups][4] = {};
+	const char *column = (const char *)w + u64(min(j0 + g, out.n - 1)) * ldw * 4 / Format::per_word;
+	auto fetch = [&](int p) {
+		p += t * values;
+		return p < k ? *(const uint4 *)(column + p * 4 / Format::per_word) : make_uint4(0, 0, 0, 0);
+	};
+	share<uint4, 4 * values, groups == 1 ? 4 : 2>(k, fetch, [&](int p, const uint4 &b) {
+		p += t * values;
 #pragma unroll
-	for (int e = 0; e < 4; e++) parts[warp][g + e / 2 * 8][2 * t + e % 2] = sum[e];
+		for (int r = 0; r < groups; r++) {
+			uint4 low = words_of(x + u64(min(16 * r + g, out.m - 1)) * ldx, p, k);
+			uint4 high = words_of(x + u64(min(16 * r + g + 8, out.m - 1)) * ldx, p, k);
+			Format::multiply(sum[r], {low.x, high.x, low.y, high.y}, b.x, b.y);
+			Format::multiply(sum[r], {low.z, high.z, low.w, high.w}, b.z, b.w);
+		}
+	});
+#pragma unroll
+	for (int r = 0; r < groups; r++)
+#pragma unroll
+		for (int e = 0; e < 4; e++) parts[warp][16 * r + g + e / 2 * 8][2 * t + e % 2] = sum[r][e];
 	__syncthreads();
-	int i = threadIdx.x / columns, j = threadIdx.x % columns;
-	Sum s = 0;
+	int j = threadIdx.x % columns;
+#pragma unroll 1
+	for (int i = threadIdx.x / columns; i < min(16 * groups, out.m); i += 16) {
+		Sum s = 0;
 #pragma unroll
-	for (int part = 0; part < skinny_warps; part++) s += parts[part][i][j];
-	if (i < out.m && j0 + j < out.n) out.store(i, j0 + j, finish(s, i, j0 + j));
+		for (int part = 0; part < skinny_warps; part++) s += parts[part][i][j];
+		if (j0 + j < out.n) out.store(i, j0 + j, finish(s, i, j0 + j));
+	}
 }
 
 extern "C" __global__ void __launch_bounds__(128)
-matmul_bf16_m16(const float *x, int ldx, const u16 *w, int ldw, int k, Output out) { skinny<BF16>(x, ldx, w, ldw, k, out, Same()); }
+matmul_bf16_m16(const float *x, int ldx, const u16 *w, int ldw, int k, Output out) { skinny<BF16, 1>(x, ldx, w, ldw, k, out, Same()); }
+extern "C" __global__ void __launch_bounds__(128)
+matmul_bf16_m32(const float *x, int ldx, const u16 *w, int ldw, int k, Output out) { skinny<BF16, 2>(x, ldx, w, ldw, k, out, Same()); }
+extern "C" __global__ void __launch_bounds__(128)
+matmul_bf16_m64(const float *x, int ldx, const u16 *w, int ldw, int k, Output out) { skinny<BF16, 4>(x, ldx, w, ldw, k, out, Same()); }
 
 extern "C" __global__ void __launch_bounds__(128)
-matmul_int8_m16(const u8 *x, int ldx, const i8 *w, int ldw, int k, Dequantise d, Output out) {
-	skinny<Int8>(x, ldx, w, ldw, k, out, d);
-}
+matmul_int8_m16(const u8 *x, int ldx, const i8 *w, int ldw, int k, Dequantise d, Output out) { skinny<Int8, 1>(x, ldx, w, ldw, k, out, d); }
+extern "C" __global__ void __launch_bounds__(128)
+matmul_int8_m32(const u8 *x, int ldx, const i8 *w, int ldw, int k, Dequantise d, Output out) { skinny<Int8, 2>(x, ldx, w, ldw, k, out, d); }
+extern "C" __global__ void __launch_bounds__(128)
+matmul_int8_m64(const u8 *x, int ldx, const i8 *w, int ldw, int k, Dequantise d, Output out) { skinny<Int8, 4>(x, ldx, w, ldw, k, out, d); }

@@ -194,16 +194,22 @@ func TestPTXBFloat16(t *testing.T) {
 	}
 }
 
-// skinny are shapes for the entries of at most 16 rows on tensor cores, the last one of a flow's subnet.
-var skinny = [][3]int{{1, 1, 1}, {3, 9, 517}, {9, 8, 128}, {16, 17, 300}, {8, 5, 64}, {1, 1024, 402}}
+// skinny are shapes for the entries of few rows on tensor cores, among them one of a flow's subnet and one of a text encoder.
+var skinny = map[int][][3]int{
+	16: {{1, 1, 1}, {3, 9, 517}, {9, 8, 128}, {16, 17, 300}, {8, 5, 64}, {1, 1024, 402}},
+	32: {{1, 3, 40}, {32, 9, 517}, {25, 96, 384}},
+	64: {{17, 3, 40}, {64, 9, 260}, {57, 17, 517}},
+}
 
 func TestPTXSkinnyBFloat16(t *testing.T) {
-	k := Load(t, matmul.PTX, "matmul_bf16_m16")
-	each(t, skinny, 8, func(t *testing.T, p product) {
-		dst := Poison(p.m * p.ldd)
-		k.Run(Size{Up(p.n, 8)}, Size{128}, append([]any{p.x, p.ldx, bfloat16(p.w), p.ldw, p.k}, p.output(dst)...)...)
-		p.check(t, dst, toBF16)
-	})
+	for rows, shapes := range skinny {
+		k := Load(t, matmul.PTX, fmt.Sprintf("matmul_bf16_m%d", rows))
+		each(t, shapes, 8, func(t *testing.T, p product) {
+			dst := Poison(p.m * p.ldd)
+			k.Run(Size{Up(p.n, 8)}, Size{128}, append([]any{p.x, p.ldx, bfloat16(p.w), p.ldw, p.k}, p.output(dst)...)...)
+			p.check(t, dst, toBF16)
+		})
+	}
 }
 
 // int8Operands are p's, quantised: for the kernel, and what matmul.I8 makes of them.
@@ -250,7 +256,9 @@ func TestPTXInt8HasTheCPUsBits(t *testing.T) {
 	}
 	run("matmul_int8_t64", ragged, func(p product) Size { return tiles(p, 64) }, 128)
 	run("matmul_int8_t128", large, func(p product) Size { return tiles(p, 128) }, 256)
-	run("matmul_int8_m16", skinny, func(p product) Size { return Size{Up(p.n, 8)} }, 128)
+	for rows, shapes := range skinny {
+		run(fmt.Sprintf("matmul_int8_m%d", rows), shapes, func(p product) Size { return Size{Up(p.n, 8)} }, 128)
+	}
 }
 
 func TestPTXNeedsEveryWaitAndBarrier(t *testing.T) {
