@@ -99,9 +99,11 @@ func check(t *testing.T, path, folder, imported string) {
 	if within(local, "bench") && !within(folder, "bench") && !test {
 		t.Errorf("%s: only tests import bench", path)
 	}
-	// The PTX interpreter, and what lends it to the kernels' tests, are no part of a product.
-	if (within(local, "tensor/ptx") || within(local, "tensor/kerneltest")) && !within(folder, "tensor/kerneltest") && !test {
-		t.Errorf("%s: only tests import %s", path, local)
+	// The PTX interpreter and what tests share are no part of a product.
+	for _, forTests := range []string{"tensor/ptx", "tensor/kerneltest", "tensor/drivertest"} {
+		if within(local, forTests) && !within(folder, "tensor/kerneltest") && !test {
+			t.Errorf("%s: only tests import %s", path, local)
+		}
 	}
 	if test {
 		return

@@ -205,10 +205,10 @@ func (d *Device) Alloc(bytes int) (tensor.DevicePtr, error) {
 	if err := d.enter("Alloc"); err != nil {
 		return 0, err
 	}
-	if bytes <= 0 || bytes > 1<<31 {
+	if bytes <= 0 {
 		return 0, fmt.Errorf("Alloc: %d bytes", bytes)
 	}
-	if d.used+bytes > d.options.Memory {
+	if bytes > min(d.options.Memory-d.used, 1<<31) {
 		return 0, fmt.Errorf("Alloc: %d bytes, of %d in use: %w", bytes, d.used, tensor.ErrOutOfMemory)
 	}
 	d.used += bytes

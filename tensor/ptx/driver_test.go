@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"netfusion/tensor"
+	"netfusion/tensor/drivertest"
 )
 
 func TestWorkIsDoneAtSynchronize(t *testing.T) {
@@ -39,58 +39,25 @@ func TestWorkIsDoneAtSynchronize(t *testing.T) {
 	}
 }
 
-func TestGraphsRepeatTheirWork(t *testing.T) {
-	dev := Open(Options{})
-	s, staging, err := dev.OpenStream(8)
-	if err != nil {
-		t.Fatal(err)
-	}
-	fs, err := dev.Load("test.ptx", header+shell("\tatom.global.add.u32 %r6, [%rd1], %r1;"), []tensor.Entry{{Name: "k"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := dev.Alloc(4)
-	if err != nil {
-		t.Fatal(err)
-	}
-	args := pack(p)
-	g, err := dev.Capture(s, func() error {
-		return errors.Join(dev.Upload(s, p, staging[:4]), dev.Mark(s, 0), dev.Launch(s, fs[0], tensor.Launch{Block: [3]int{10}, Args: args}),
-			dev.Mark(s, 1), dev.Download(s, staging[4:8], p))
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	clear(args) // were copied
-	for i := range byte(5) {
-		staging[0] = i
-		if err := dev.Replay(s, g); err != nil {
-			t.Fatal(err)
-		}
-		if d, err := dev.Elapsed(s, 0, 1); err != nil || d < 0 {
-			t.Fatal(d, err)
-		}
-		if staging[4] != i+45 {
-			t.Fatalf("replay %d: %d", i, staging[4])
-		}
-	}
-	failed := errors.New("no")
-	if _, err := dev.Capture(s, func() error { return failed }); !errors.Is(err, failed) {
-		t.Errorf("a capture that fails: %v", err)
-	}
-	if _, err := dev.Capture(s, func() error { return dev.Synchronize(s) }); err == nil {
+func TestContract(t *testing.T) {
+	drivertest.Run(t, func() tensor.Driver { return Open(Options{}) })
+}
+
+func TestNothingRunsWhileCapturing(t *testing.T) {
+	r := newRig(t, Options{})
+	if _, err := r.dev.Capture(r.s, func() error { return r.dev.Synchronize(r.s) }); err == nil {
 		t.Error("Synchronize while capturing")
 	}
-	if err := dev.Replay(s, 77); err == nil {
-		t.Error("a graph that is not there")
+	if _, err := r.dev.Capture(r.s, func() error { _, err := r.dev.Elapsed(r.s, 0, 0); return err }); err == nil {
+		t.Error("Elapsed while capturing")
 	}
-	if _, err := dev.Elapsed(s, 0, 9); err == nil {
-		t.Error("a mark that was not set")
+	if _, err := r.dev.Capture(r.s, func() error { _, err := r.dev.Capture(r.s, nil); return err }); err == nil {
+		t.Error("Capture while capturing")
 	}
-	if err := errors.Join(dev.CloseStream(s), dev.Free(p), dev.Close()); err != nil {
-		t.Error(err)
+	if err := r.dev.Close(); err != nil {
+		t.Fatal(err)
 	}
-	if _, err := dev.Alloc(4); err == nil {
+	if _, err := r.dev.Alloc(4); err == nil {
 		t.Error("Alloc after Close")
 	}
 }
@@ -198,36 +165,6 @@ func TestEveryCallCanFail(t *testing.T) {
 			}
 		}
 	}
-}
-
-// TestStreamsOfSeveralGoroutines uses one device from all sides; the race detector watches.
-func TestStreamsOfSeveralGoroutines(t *testing.T) {
-	dev := Open(Options{})
-	fs, err := dev.Load("test.ptx", header+shell("\tatom.global.add.u32 %r6, [%rd1], %r1;"), []tensor.Entry{{Name: "k"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var wait sync.WaitGroup
-	for n := range 4 {
-		wait.Go(func() {
-			s, staging, err := dev.OpenStream(4)
-			p, err2 := dev.Alloc(4)
-			if err = errors.Join(err, err2); err != nil {
-				t.Error(err)
-				return
-			}
-			g, err := dev.Capture(s, func() error {
-				return errors.Join(dev.Upload(s, p, make([]byte, 4)), dev.Launch(s, fs[0], tensor.Launch{Block: [3]int{10 + n}, Args: pack(p)}), dev.Download(s, staging, p))
-			})
-			if err := errors.Join(err, dev.Replay(s, g), dev.Synchronize(s), dev.CloseStream(s), dev.Free(p)); err != nil {
-				t.Error(err)
-			}
-			if want := (10 + n) * (9 + n) / 2; int(staging[0]) != want {
-				t.Errorf("%d, want %d", staging[0], want)
-			}
-		})
-	}
-	wait.Wait()
 }
 
 // TestASeedFixesTheSchedule: the order in which blocks and warps come is another for other seeds, the same for the same.
