@@ -1,6 +1,10 @@
 package matmul
 
-import "netfusion/kernels/quantize"
+import (
+	"unsafe"
+
+	"netfusion/kernels/quantize"
+)
 
 // BF16 multiplies bfloat16 matrices: half the memory of float32, and up to twice its rate where the processor multiplies
 // pairs of bfloat16 (AVX512_BF16). Values of bfloat16 travel as their bits.
@@ -24,15 +28,16 @@ func PackBF16(dst []uint16, w []float32, n, k int) {
 	if len(dst) < PackedLenBF16(n, k) {
 		panic("matmul: packed w too short")
 	}
-	clear(dst[:PackedLenBF16(n, k)])
-	if k == 0 {
-		return
-	}
-	for j := range n {
-		panel := dst[j/Width*Width*even(k)+2*(j%Width):]
-		for p, v := range w[j*k:][:k] {
-			panel[p/2*2*Width+p%2] = quantize.BF16(v)
+	pairs := even(k) / 2
+	rows := make([]uint32, Width*pairs) // of one panel, two values each
+	for j := 0; j < n; j += Width {
+		clear(rows)
+		for i := range min(Width, n-j) {
+			row := unsafe.Slice((*uint16)(unsafe.Pointer(unsafe.SliceData(rows[i*pairs:]))), even(k))
+			quantize.F32ToBF16(row[:k], w[(j+i)*k:][:k])
 		}
+		panel := dst[j*even(k):][:Width*even(k)]
+		packPanel(unsafe.Slice((*uint32)(unsafe.Pointer(unsafe.SliceData(panel))), len(panel)/2), rows, pairs)
 	}
 }
 

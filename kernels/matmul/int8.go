@@ -1,6 +1,8 @@
 package matmul
 
 import (
+	"unsafe"
+
 	"netfusion/kernels/memory"
 	"netfusion/kernels/quantize"
 )
@@ -42,20 +44,21 @@ func PackI8(dst Int8, w []float32, n, k int) {
 		panic("matmul: w too short")
 	}
 	dst.check(n, k)
-	clear(dst.Panels)
 	clear(dst.Scale)
 	clear(dst.Sum)
-	if k == 0 {
-		return
-	}
-	row := make([]int8, k)
-	for j := range n {
-		quantize.F32ToI8Rows(row, dst.Scale[j:j+1], w[j*k:][:k], 1, k)
-		panel := dst.Panels[j/Width*Width*four(k)+4*(j%Width):]
-		for p, q := range row {
-			panel[p/4*4*Width+p%4] = q
-			dst.Sum[j] += int32(q)
+	quads := four(k) / 4
+	rows := make([]uint32, Width*quads) // of one panel, four values each
+	for j := 0; j < n; j += Width {
+		clear(rows)
+		for i := range min(Width, n-j) {
+			row := unsafe.Slice((*int8)(unsafe.Pointer(unsafe.SliceData(rows[i*quads:]))), four(k))[:k]
+			quantize.F32ToI8Rows(row, dst.Scale[j+i:][:1], w[(j+i)*k:][:k], 1, k)
+			for _, q := range row {
+				dst.Sum[j+i] += int32(q)
+			}
 		}
+		panel := dst.Panels[j*four(k):][:Width*four(k)]
+		packPanel(unsafe.Slice((*uint32)(unsafe.Pointer(unsafe.SliceData(panel))), len(panel)/4), rows, quads)
 	}
 }
 

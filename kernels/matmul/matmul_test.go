@@ -8,6 +8,7 @@ import (
 	"unsafe"
 
 	"netfusion/kernels/cpu/cputest"
+	"netfusion/kernels/quantize"
 )
 
 // Every shape of tile, cut and whole, and every remainder of k.
@@ -255,6 +256,53 @@ func TestPack(t *testing.T) {
 				}
 				if got[len(want)] == got[len(want)] {
 					t.Fatalf("%s n=%d k=%d writes beyond the panels", name, n, k)
+				}
+			}
+		}
+	}
+}
+
+// The narrow packs round as package quantize does, and leave nothing of what was in memory before.
+func TestPackNarrow(t *testing.T) {
+	for n := range 35 {
+		for k := range 20 {
+			w := random(rand.New(rand.NewPCG(uint64(n), uint64(k))), n*k)
+			half := make([]uint16, PackedLenBF16(n, k))
+			for i := range half {
+				half[i] = 0xffff
+			}
+			PackBF16(half, w, n, k)
+			bytes := NewInt8(n, k)
+			for i := range bytes.Panels {
+				bytes.Panels[i] = 99
+			}
+			for i := range bytes.Sum {
+				bytes.Sum[i], bytes.Scale[i] = 99, 99
+			}
+			PackI8(bytes, w, n, k)
+			q, scale := make([]int8, n*k), make([]float32, n)
+			quantize.F32ToI8Rows(q, scale, w, n, k)
+			for j := range bytes.Sum {
+				var sum int32
+				for p := range four(k) {
+					var wantHalf uint16
+					var want int8
+					if j < n && p < k {
+						wantHalf, want = quantize.BF16(w[j*k+p]), q[j*k+p]
+						sum += int32(want)
+					}
+					if got := bytes.Panels[j/16*16*four(k)+p/4*64+j%16*4+p%4]; got != want {
+						t.Fatalf("int8 n=%d k=%d: W[%d][%d] is %d, want %d", n, k, j, p, got, want)
+					}
+					if p >= even(k) {
+						continue
+					}
+					if got := half[j/16*16*even(k)+p/2*32+j%16*2+p%2]; got != wantHalf {
+						t.Fatalf("bfloat16 n=%d k=%d: W[%d][%d] is %#x, want %#x", n, k, j, p, got, wantHalf)
+					}
+				}
+				if j >= n && bytes.Scale[j] != 0 || j < n && bytes.Scale[j] != scale[j] || bytes.Sum[j] != sum {
+					t.Fatalf("int8 n=%d k=%d: output %d has scale %v and sum %d", n, k, j, bytes.Scale[j], bytes.Sum[j])
 				}
 			}
 		}

@@ -18,7 +18,7 @@ func Pack(dst, w []float32, n, k int) {
 
 // packPanel transposes rows [16][k] to panel [k][16], four rows by four columns at a time so that each
 // cache line of the panel is completed while it is in L1.
-func packPanel(panel, rows []float32, k int) {
+func packPanel[T float32 | uint32](panel, rows []T, k int) {
 	p := 0
 	for ; p+4 <= k; p += 4 {
 		out := panel[p*Width:][: 4*Width : 4*Width]
