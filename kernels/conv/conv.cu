@@ -1,6 +1,7 @@
 // Package conv on the GPU: convolutions as products of implicit matrices. A row of the left matrix is a window of the input,
 // gathered as it is loaded; nothing is written between.
 #include "epilogue.cuh"
+#include "skinny.cuh"
 #include "tile.cuh"
 
 // A convolution of NHWC images.
@@ -34,6 +35,7 @@ struct Convolution {
 struct Window {
 	int image, y, x; // the first pixel, which may lie outside
 
+	Window() {}
 	Window(const Convolution &v, int p) {
 		image = p / (v.oh * v.ow);
 		y = p / v.ow % v.oh;
@@ -128,6 +130,27 @@ extern "C" __global__ void __launch_bounds__(128) conv_tf32_t64(Convolution v) {
 extern "C" __global__ void __launch_bounds__(256) conv_tf32_t128(Convolution v) { convolve<MmaTile<TF32, 128, 4, 4>>(v); }
 extern "C" __global__ void __launch_bounds__(128) conv_bf16_t64(Convolution v) { convolve<MmaTile<BF16, 64, 2, 4>>(v); }
 extern "C" __global__ void __launch_bounds__(256) conv_bf16_t128(Convolution v) { convolve<MmaTile<BF16, 128, 4, 4>>(v); }
+
+// few_windows is convolve for the small maps at the beginning of a generator, where reading the weights takes the time.
+template <class Format, int groups> void few_windows(const Convolution &v) {
+	int k = v.size * v.size * v.c, windows = v.images * v.oh * v.ow;
+	Window window[2 * groups];
+#pragma unroll
+	for (int r = 0; r < 2 * groups; r++) window[r] = Window(v, 8 * r + lane() / 4);
+	const char *weights = (const char *)v.weights + u64(blockIdx.z) * v.n * k * 4 / Format::per_word;
+	skinny<Format, groups>(weights, k, v.n, k, [&](int r, int p) {
+		float value[4 * Format::per_word];
+		load(value, v, window[r], p);
+		return pack(value);
+	}, [&](int i, int j, float sum) {
+		if (i < windows) store_output(v, i, j, sum);
+	});
+}
+
+// conv_bf16_m16, _m32 and _m64 are for at most so many windows. Grid: x = ceil(n/8), z as above; blocks of 128.
+extern "C" __global__ void __launch_bounds__(128) conv_bf16_m16(Convolution v) { few_windows<BF16, 1>(v); }
+extern "C" __global__ void __launch_bounds__(128) conv_bf16_m32(Convolution v) { few_windows<BF16, 2>(v); }
+extern "C" __global__ void __launch_bounds__(128) conv_bf16_m64(Convolution v) { few_windows<BF16, 4>(v); }
 
 // conv_maxpool: the largest of each 2×2 pixels of x, [images][h][w] pixels of c channels with ldx values from one to the next;
 // dst is [images][h/2][w/2][c]. h and w are even. Grid: x = images·h/2·w/2, y = ceil(c/128); blocks of 128.

@@ -28,6 +28,7 @@ var layers = []layer{
 	{images: 1, h: 7, w: 8, c: 8, n: 5, size: 3, stride: 2, bias: true},
 	{images: 2, h: 3, w: 5, c: 16, n: 20, size: 3, stride: 1, up: true, norm: true, after: true},
 	{images: 3, h: 4, w: 6, c: 40, n: 33, size: 1, stride: 1, norm: true, skip: true, skipUp: true},
+	{images: 3, h: 4, w: 4, c: 40, n: 9, size: 3, stride: 1, norm: true, bias: true, skip: true},
 }
 
 // operands are those of the kernel's Convolution.
@@ -59,6 +60,9 @@ func (l *layer) operands() operands {
 	}
 	return o
 }
+
+// windows is how many rows the implicit matrix has.
+func (l *layer) windows() int { return l.images * Up(l.h, l.stride) * Up(l.w, l.stride) }
 
 // output is the size of the output.
 func (l *layer) output() (h, w int) {
@@ -138,6 +142,9 @@ func number(b bool) int {
 	return 0
 }
 
+// few is the tile of the entries for few windows.
+const few = 0
+
 // launch is a grid, a block and arguments; round makes the entry's weights.
 func (l *layer) launch(o operands, dst []float32, tile int, round func(w []float32) any) (grid, block Size, args []any) {
 	weights, size, phases := o.weights, l.size, 1
@@ -145,7 +152,12 @@ func (l *layer) launch(o operands, dst []float32, tile int, round func(w []float
 		weights, size, phases = l.fold(o.weights), 2, 4
 	}
 	oh, ow := Up(l.h, l.stride), Up(l.w, l.stride)
-	return Size{Up(l.images*oh*ow, tile), Up(l.n, tile), phases}, Size{2 * tile}, []any{
+	if tile == few {
+		grid, block = Size{Up(l.n, 8), 1, phases}, Size{128}
+	} else {
+		grid, block = Size{Up(l.windows(), tile), Up(l.n, tile), phases}, Size{2 * tile}
+	}
+	return grid, block, []any{
 		o.x, o.scale, o.offset, round(weights), dst, o.ldx, l.images, l.h, l.w, l.c, oh, ow, l.n, size, l.stride, number(l.up), number(l.skipUp), o.ldd, 0,
 		o.bias, o.after, o.shift, o.skip, o.ldr, int(matmul.None)}
 }
@@ -182,14 +194,19 @@ func TestPTX(t *testing.T) {
 		tile  int
 		round func([]float32) any
 		u     float64 // of an operand, and of sums of folded weights
+		most  int     // windows, if there is a limit
 	}{
-		{"conv_f32", 64, asIs, 0x1p-24}, {"conv_tf32_t64", 64, asIs, 0x1p-11}, {"conv_tf32_t128", 128, asIs, 0x1p-11},
-		{"conv_bf16_t64", 64, bfloat16, 0x1p-8}, {"conv_bf16_t128", 128, bfloat16, 0x1p-8},
+		{"conv_f32", 64, asIs, 0x1p-24, 0}, {"conv_tf32_t64", 64, asIs, 0x1p-11, 0}, {"conv_tf32_t128", 128, asIs, 0x1p-11, 0},
+		{"conv_bf16_t64", 64, bfloat16, 0x1p-8, 0}, {"conv_bf16_t128", 128, bfloat16, 0x1p-8, 0},
+		{"conv_bf16_m16", few, bfloat16, 0x1p-8, 16}, {"conv_bf16_m32", few, bfloat16, 0x1p-8, 32}, {"conv_bf16_m64", few, bfloat16, 0x1p-8, 64},
 	} {
 		kernel := Load(t, conv.PTX, k.entry)
 		for i, l := range layers {
 			if k.tile == 128 && i != 1 && i != 3 {
 				continue // what differs from the smaller tile is the same everywhere
+			}
+			if k.most > 0 && l.windows() > k.most {
+				continue
 			}
 			t.Run(fmt.Sprintf("%s/%d", k.entry, i), func(t *testing.T) {
 				o := l.operands()
@@ -204,11 +221,16 @@ func TestPTX(t *testing.T) {
 }
 
 func TestPTXNeedsEveryWaitAndBarrier(t *testing.T) {
-	l := layers[1]
-	o := l.operands()
-	for entry, round := range map[string]func([]float32) any{"conv_f32": asIs, "conv_bf16_t64": bfloat16} {
-		Needs(t, conv.PTX, entry, func(k *Kernel) error {
-			grid, block, args := l.launch(o, Poison(l.images*l.h*l.w*o.ldd), 64, round)
+	for _, c := range []struct {
+		entry string
+		layer layer
+		tile  int
+		round func([]float32) any
+	}{{"conv_f32", layers[1], 64, asIs}, {"conv_bf16_t64", layers[1], 64, bfloat16}, {"conv_bf16_m32", layers[3], few, bfloat16}} {
+		o := c.layer.operands()
+		h, w := c.layer.output()
+		Needs(t, conv.PTX, c.entry, func(k *Kernel) error {
+			grid, block, args := c.layer.launch(o, Poison(c.layer.images*h*w*o.ldd), c.tile, c.round)
 			return k.Try(grid, block, args...)
 		})
 	}

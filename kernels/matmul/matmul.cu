@@ -1,8 +1,8 @@
 // Package matmul on the GPU: dst = epilogue(x·Wᵀ), x [m][k] with row stride ldx, W [n][k] ("out, in") with row stride ldw, dst
 // float32 [m][n] with row stride ldd. Strides count values. Row i belongs to image i/pixels of the epilogue.
 //
-// Rows of x and of W begin at multiples of 16 bytes, in their strides too. What lies behind k in a row of x does not matter, though it
-// may be read up to the next such multiple; in a row of W it is zero up to there. Every n, m > 0 and k > 0 is possible.
+// Rows of x and of W begin at multiples of 16 bytes, in their strides too. Behind k a row of W is zero up to the next such multiple,
+// and a row of x is finite up to there in the _m entries; in the others it does not matter. Every n, m > 0 and k > 0 is possible.
 //
 //	matmul_f32               float32 operands. Each sum is one chain of fused multiply-adds over k in order
 //	matmul_f32_m1 … _m16     the same for at most so many rows (1, 2, 4, 8, 16), where reading W takes the time
@@ -17,6 +17,7 @@
 // y = ceil(n/tile); matmul_f32 is launched as a _t64. The _m entries, which fill the device where there are few tiles, have blocks
 // of 128 threads and grid ceil(n/4), except bf16 and int8: ceil(n/8).
 #include "epilogue.cuh"
+#include "skinny.cuh"
 #include "tile.cuh"
 
 // Where a product's results go.
@@ -115,28 +116,10 @@ matmul_int8_t128(const u8 *x, int ldx, const i8 *w, int ldw, int k, Dequantise d
 	tiled<MmaTile<Int8, 128, 4, 4>>(x, ldx, w, ldw, k, out, d);
 }
 
-// What follows is for few rows, where reading W takes the time. The warps of a block share k, in steps of span values. A lane's
-// part of W in the next so many steps (ahead) is loaded before the first is multiplied, so that enough is on its way. Rows and
-// columns that are not there are computed as the last one, and not stored.
-enum : int { skinny_warps = 4 };
+// What follows is for few rows. Those and columns that are not there are computed as the last one, and not stored.
 
-template <class W, int span, int ahead, class Fetch, class Multiply> void share(int k, Fetch fetch, Multiply multiply) {
-	constexpr int stride = skinny_warps * span;
-#pragma unroll 1
-	for (int p = threadIdx.x / warp_size * span; p < k; p += ahead * stride) {
-		W w[ahead];
-#pragma unroll
-		for (int a = 0; a < ahead; a++) w[a] = fetch(p + a * stride);
-#pragma unroll
-		for (int a = 0; a < ahead; a++) multiply(p + a * stride, w[a]);
-	}
-}
-
-// The chunk of 4 values of a row of x that begins at p, zero from k on.
-float4 chunk_of(const float *row, int p, int k) {
-	float4 v = *(const float4 *)(row + (p < k ? p : 0));
-	return make_float4(p < k ? v.x : 0, p + 1 < k ? v.y : 0, p + 2 < k ? v.z : 0, p + 3 < k ? v.w : 0);
-}
+// The chunk of 4 values of a row of x that begins at p, or any other where W is zero.
+float4 chunk_of(const float *row, int p, int k) { return *(const float4 *)(row + (p < k ? p : 0)); }
 
 // skinny_f32: a block computes 4 columns of at most rows rows.
 template <int rows> void skinny_f32(const float *x, int ldx, const float *w, int ldw, int k, const Output &out) {
@@ -200,58 +183,29 @@ uint4 words_of(const float *row, int p, int k) { // 8 values, rounded to bfloat1
 	float4 a = chunk_of(row, p, k), b = chunk_of(row, p + 4, k);
 	return make_uint4(bf16x2(a.x, a.y), bf16x2(a.z, a.w), bf16x2(b.x, b.y), bf16x2(b.z, b.w));
 }
-uint4 words_of(const u8 *row, int p, int k) { return *(const uint4 *)(row + (p < k ? p : 0)); } // 16 values; behind k, W is zero
+uint4 words_of(const u8 *row, int p, int k) { return *(const uint4 *)(row + (p < k ? p : 0)); } // 16 values
 
-// skinny multiplies 8 columns by at most 16·groups rows on tensor cores, with operands straight from memory. A warp's step is 16
-// words of k, of which a lane holds 4 neighbours: the words t and t+4 of a product may be any, as long as they are the same of x
-// and W.
+// The product on tensor cores.
 template <class Format, int groups, class X, class Finish>
-void skinny(const X *x, int ldx, const void *w, int ldw, int k, const Output &out, Finish finish) {
-	using Sum = typename Format::Sum;
-	constexpr int columns = 8, values = 4 * Format::per_word; // that a lane holds
-	__shared__ Sum parts[skinny_warps][16 * groups][columns];
-	int warp = threadIdx.x / warp_size, g = lane() / 4, t = lane() % 4, j0 = blockIdx.x * columns;
-	Sum sum[groups][4] = {};
-	const char *column = (const char *)w + u64(min(j0 + g, out.n - 1)) * ldw * 4 / Format::per_word;
-	auto fetch = [&](int p) {
-		p += t * values;
-		return p < k ? *(const uint4 *)(column + p * 4 / Format::per_word) : make_uint4(0, 0, 0, 0);
-	};
-	share<uint4, 4 * values, groups == 1 ? 4 : 2>(k, fetch, [&](int p, const uint4 &b) {
-		p += t * values;
-#pragma unroll
-		for (int r = 0; r < groups; r++) {
-			uint4 low = words_of(x + u64(min(16 * r + g, out.m - 1)) * ldx, p, k);
-			uint4 high = words_of(x + u64(min(16 * r + g + 8, out.m - 1)) * ldx, p, k);
-			Format::multiply(sum[r], {low.x, high.x, low.y, high.y}, b.x, b.y);
-			Format::multiply(sum[r], {low.z, high.z, low.w, high.w}, b.z, b.w);
-		}
+void few_rows(const X *x, int ldx, const void *w, int ldw, int k, const Output &out, Finish finish) {
+	skinny<Format, groups>(w, ldw, out.n, k, [&](int r, int p) {
+		int i = 8 * r + lane() / 4;
+		return words_of(x + u64(min(i, out.m - 1)) * ldx, p, k);
+	}, [&](int i, int j, typename Format::Sum sum) {
+		if (i < out.m) out.store(i, j, finish(sum, i, j));
 	});
-#pragma unroll
-	for (int r = 0; r < groups; r++)
-#pragma unroll
-		for (int e = 0; e < 4; e++) parts[warp][16 * r + g + e / 2 * 8][2 * t + e % 2] = sum[r][e];
-	__syncthreads();
-	int j = threadIdx.x % columns;
-#pragma unroll 1
-	for (int i = threadIdx.x / columns; i < min(16 * groups, out.m); i += 16) {
-		Sum s = 0;
-#pragma unroll
-		for (int part = 0; part < skinny_warps; part++) s += parts[part][i][j];
-		if (j0 + j < out.n) out.store(i, j0 + j, finish(s, i, j0 + j));
-	}
 }
 
 extern "C" __global__ void __launch_bounds__(128)
-matmul_bf16_m16(const float *x, int ldx, const u16 *w, int ldw, int k, Output out) { skinny<BF16, 1>(x, ldx, w, ldw, k, out, Same()); }
+matmul_bf16_m16(const float *x, int ldx, const u16 *w, int ldw, int k, Output out) { few_rows<BF16, 1>(x, ldx, w, ldw, k, out, Same()); }
 extern "C" __global__ void __launch_bounds__(128)
-matmul_bf16_m32(const float *x, int ldx, const u16 *w, int ldw, int k, Output out) { skinny<BF16, 2>(x, ldx, w, ldw, k, out, Same()); }
+matmul_bf16_m32(const float *x, int ldx, const u16 *w, int ldw, int k, Output out) { few_rows<BF16, 2>(x, ldx, w, ldw, k, out, Same()); }
 extern "C" __global__ void __launch_bounds__(128)
-matmul_bf16_m64(const float *x, int ldx, const u16 *w, int ldw, int k, Output out) { skinny<BF16, 4>(x, ldx, w, ldw, k, out, Same()); }
+matmul_bf16_m64(const float *x, int ldx, const u16 *w, int ldw, int k, Output out) { few_rows<BF16, 4>(x, ldx, w, ldw, k, out, Same()); }
 
 extern "C" __global__ void __launch_bounds__(128)
-matmul_int8_m16(const u8 *x, int ldx, const i8 *w, int ldw, int k, Dequantise d, Output out) { skinny<Int8, 1>(x, ldx, w, ldw, k, out, d); }
+matmul_int8_m16(const u8 *x, int ldx, const i8 *w, int ldw, int k, Dequantise d, Output out) { few_rows<Int8, 1>(x, ldx, w, ldw, k, out, d); }
 extern "C" __global__ void __launch_bounds__(128)
-matmul_int8_m32(const u8 *x, int ldx, const i8 *w, int ldw, int k, Dequantise d, Output out) { skinny<Int8, 2>(x, ldx, w, ldw, k, out, d); }
+matmul_int8_m32(const u8 *x, int ldx, const i8 *w, int ldw, int k, Dequantise d, Output out) { few_rows<Int8, 2>(x, ldx, w, ldw, k, out, d); }
 extern "C" __global__ void __launch_bounds__(128)
-matmul_int8_m64(const u8 *x, int ldx, const i8 *w, int ldw, int k, Dequantise d, Output out) { skinny<Int8, 4>(x, ldx, w, ldw, k, out, d); }
+matmul_int8_m64(const u8 *x, int ldx, const i8 *w, int ldw, int k, Dequantise d, Output out) { few_rows<Int8, 4>(x, ldx, w, ldw, k, out, d); }
