@@ -9,5 +9,5 @@
 //	results/  figures, each with its machine; prove.sh and peers.sh add to them
 //	table/    writes the README's figures from them
 //
-// The package itself is one test: that packages import only the layers below them.
+// The package itself is two tests: that packages import only the layers below them, and that the table of the GPU kernels is theirs.
 package bench
