@@ -1,6 +1,7 @@
 package ptx
 
 import (
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -46,30 +47,90 @@ func TestErrorsNameTheLine(t *testing.T) {
 	}
 }
 
-// FuzzLoad parses and decodes anything: whatever it is, it ends in an error or in code, and neither takes long.
+// FuzzLoad loads anything and runs what there is of it: whatever it is, it ends in an error, a fault or nothing worse.
 func FuzzLoad(f *testing.F) {
 	f.Add(header + axpy)
 	f.Add(header + arithmetic)
 	for _, p := range plants {
 		f.Add(header + shell(p.body))
 	}
-	f.Add(header + text("fma.rn.f32", "w=www"))
+	for opcode, form := range forms {
+		banks := map[bank]string{words: "w", longs: "l", predicates: "p"}
+		sources := ""
+		for _, b := range form.sources {
+			sources += banks[b]
+		}
+		f.Add(header + text(opcode, banks[form.result]+"="+sources))
+	}
 	f.Add(header + ".global .align 8 .u64 p[2][2] = {{a, 1}, 2.5};\n.const .f32 a = 0f3F800000;\n.func (.param .b32 r) f(.param .b32 x) { ret; }\n")
 	f.Add(header + ".entry k() { bar; }")
 	f.Fuzz(func(t *testing.T, src string) {
-		if len(src) > 1<<14 {
-			return
-		}
-		m, err := parse("fuzz", src)
-		if err != nil {
-			return
-		}
-		for name, fn := range m.functions {
-			if fn.entry && fn.defined {
-				decode(m, name)
-			}
+		if len(src) <= 1<<13 {
+			runAll(t, src)
 		}
 	})
+}
+
+// runAll loads every entry of a text and runs what can be.
+func runAll(t *testing.T, src string) (faults int) {
+	m, err := parse("fuzz", src)
+	if err != nil {
+		return 0
+	}
+	for name, fn := range m.functions {
+		if !fn.entry || !fn.defined {
+			continue
+		}
+		dev := Open(Options{Instructions: 1 << 12, Memory: 1 << 20})
+		fs, err := dev.Load("fuzz", src, []tensor.Entry{{Name: name}})
+		if err != nil {
+			continue
+		}
+		s, _, err := dev.OpenStream(0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := dev.Alloc(1 << 10)
+		if err != nil {
+			continue // the text's variables take the rest
+		}
+		args := make([]byte, dev.functions[fs[0]-1].kernel.args)
+		for i := 0; i+8 <= len(args); i += 8 {
+			copy(args[i:], pack(p))
+		}
+		if dev.Launch(s, fs[0], tensor.Launch{Grid: [3]int{2}, Block: [3]int{40}, Args: args}) == nil && dev.Synchronize(s) != nil {
+			faults++
+		}
+	}
+	return faults
+}
+
+// TestShuffledTexts makes kernels of lines that are right, but not together: what a fuzzer seldom finds.
+func TestShuffledTexts(t *testing.T) {
+	var lines []string
+	for _, p := range plants {
+		for _, line := range strings.Split(p.body, "\n") {
+			if !strings.HasSuffix(line, ":") { // labels come once
+				lines = append(lines, line)
+			}
+		}
+	}
+	rng := rand.New(rand.NewPCG(1, 1))
+	faults := 0
+	for range 2000 {
+		body := "again:\nover:\n"
+		for range 1 + rng.IntN(12) {
+			line := lines[rng.IntN(len(lines))]
+			if rng.IntN(3) == 0 {
+				line = strings.Replace(line, "%r"+string(rune('1'+rng.IntN(9))), []string{"%r1", "%r2", "%r4", "-1", "%rd3", "%p1", "0x7fffffff"}[rng.IntN(7)], 1)
+			}
+			body += line + "\n"
+		}
+		faults += runAll(t, header+shell(body))
+	}
+	if faults < 300 {
+		t.Errorf("only %d of the kernels ran into a fault", faults)
+	}
 }
 
 // TestShippedTexts decodes every entry of the kernels that ship.
