@@ -5,7 +5,7 @@
 // and a row of x is finite up to there in the _m entries; in the others it does not matter. Every n, m > 0 and k > 0 is possible.
 //
 //	matmul_f32               float32 operands. Each sum is one chain of fused multiply-adds over k in order
-//	matmul_f32_m1 … _m16     the same for at most so many rows (1, 2, 4, 8, 16), where reading W takes the time
+//	matmul_f32_m1 … _m16     float32 operands, at most so many rows of x (1, 2, 4, 8, 16), where reading W takes the time
 //	matmul_tf32_t64, _t128   float32 operands, rounded to tf32 on the way into tensor cores
 //	matmul_bf16_t64, _t128   bfloat16 operands (quantize_bf16)
 //	matmul_bf16_m16 … _m64   W in bfloat16, at most 16, 32 or 64 rows of x in float32, rounded on the way
