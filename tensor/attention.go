@@ -12,15 +12,14 @@ type attentionJob struct {
 	starts         []int32
 	heads          int
 	groups, height int // groups of heads, and how many heads are in one
-	room           int // that a tile takes of the scratch memory
 }
 
-// ReserveAttention prepares d for Attention over heads of width channels and sequences of up to so many tokens.
-func (d *Device) ReserveAttention(tokens, width int) { d.Reserve(attention.WorkLen(tokens, width)) }
+// ReserveAttention prepares d for Attention over heads of width channels.
+func (d *Device) ReserveAttention(width int) { d.Reserve(attention.WorkLen(width)) }
 
 // Attention computes self-attention over packed sequences: qkv [tokens][3·C] has the queries, keys and values of every token,
 // each [heads][C/heads], and sequence s is the tokens starts[s] to starts[s+1], counted from where starts[0] counts from; dst
-// is [tokens][C]. See attention.F32, which does not scale by 1/√(C/heads). The longest sequence must have been reserved.
+// is [tokens][C]. See attention.F32, which does not scale by 1/√(C/heads). The width of a head must have been reserved.
 func (d *Device) Attention(dst, qkv Tensor, starts []int32, heads int) {
 	if heads < 1 || dst.Cols%heads != 0 || qkv.Cols != 3*dst.Cols || qkv.Rows != dst.Rows ||
 		len(starts) == 0 || int(starts[len(starts)-1]-starts[0]) != dst.Rows {
@@ -29,11 +28,6 @@ func (d *Device) Attention(dst, qkv Tensor, starts []int32, heads int) {
 	j := &d.attention
 	*j = attentionJob{dev: d, dst: dst, qkv: qkv, starts: starts, heads: heads}
 	blocks := (dst.Rows + attention.Queries - 1) / attention.Queries
-	longest := 0
-	for s := 1; s < len(starts); s++ {
-		longest = max(longest, int(starts[s]-starts[s-1]))
-	}
-	j.room = attention.WorkLen(longest, dst.Cols/heads)
 	j.split(blocks)
 	d.pool.Run(j, blocks*j.groups)
 	*j = attentionJob{}
@@ -66,7 +60,7 @@ func (j *attentionJob) Tile(i int) {
 	last := min(first+j.height, j.heads)
 	origin := int(j.starts[0])
 	s := sort.Search(len(j.starts), func(s int) bool { return int(j.starts[s])-origin > row }) // the end of the sequence of row
-	work := j.dev.Scratch(j.room)
+	work := j.dev.Scratch(attention.WorkLen(width))
 	for ; row < end; s++ {
 		begin, stop := int(j.starts[s-1])-origin, int(j.starts[s])-origin
 		m, n := min(end, stop)-row, stop-begin

@@ -77,7 +77,7 @@ func (m *Model) NewSession(dev *tensor.Device, o SessionOptions) (*Session, erro
 			w.Reserve(dev, s.chunk)
 		}
 	}
-	dev.ReserveAttention(min(o.Tokens, c.MaxPositions), c.Hidden/c.Heads)
+	dev.ReserveAttention(c.Hidden / c.Heads)
 	s.embeddings.s, s.gelu.s, s.pooling.s = s, s, s
 	return s, nil
 }

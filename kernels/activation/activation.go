@@ -55,28 +55,43 @@ func Softmax(x []float32, rows, cols, ld int) {
 	}
 }
 
-// SoftmaxPart is a step of a softmax over rows that come in parts (Milakov and Gimelshein 2018). Of each of the rows of x, cols
-// long at stride ld, it keeps in peak [rows] the largest value of all parts up to this one and in sum [rows] the sum of their
-// exp(x - peak); x becomes exp(x - peak). What earlier parts were turned into has to be multiplied by keep [rows], the exp of
-// how far their peak lay below the new one. For the first part keep is nil, and peak and sum need no value. ld is at least
-// cols rounded up to a multiple of Room: what lies between is overwritten.
-func SoftmaxPart(x []float32, rows, cols, ld int, peak, sum, keep []float32) {
+// SoftmaxSums replaces each of the rows of x, cols long at stride ld, by exp(x - max) and writes the sum of each to sum [rows]: a
+// Softmax for who multiplies by 1/sum later. ld is at least cols rounded up to a multiple of Room: what lies between is overwritten.
+func SoftmaxSums(x []float32, rows, cols, ld int, sum []float32) {
 	if rows < 0 || cols <= 0 || ld < (cols+Room-1)/Room*Room {
 		panic("activation: bad size")
 	}
-	if len(peak) < rows || len(sum) < rows || keep != nil && len(keep) < rows {
-		panic("activation: peak, sum or keep too short")
+	if len(sum) < rows {
+		panic("activation: sum too short")
 	}
 	if len(x) < rows*ld {
 		panic("activation: x too short")
 	}
 	if rows > 0 {
-		softmaxPart(x, rows, cols, ld, peak, sum, keep)
+		softmaxSums(x, rows, cols, ld, sum)
 	}
 }
 
-// Room is how many values SoftmaxPart stores together.
+// Room is how many values SoftmaxSums stores together, and how many columns SoftmaxPart takes together.
 const Room = 16
+
+// SoftmaxPart is a step of a softmax down the columns of a matrix whose rows come in parts (Milakov and Gimelshein 2018). Of each
+// column of x [rows][cols], row stride ld, it keeps in peak [cols] the largest value of all parts up to this one and in sum [cols]
+// the sum of their exp(x - peak); x becomes exp(x - peak). What earlier parts were turned into has to be multiplied by keep
+// [cols], the exp of how far their peak lay below the new one. For the first part keep is nil, and peak and sum need no value.
+// cols is a multiple of Room.
+func SoftmaxPart(x []float32, rows, cols, ld int, peak, sum, keep []float32) {
+	if rows <= 0 || cols <= 0 || cols%Room != 0 || ld < cols {
+		panic("activation: bad size")
+	}
+	if len(peak) < cols || len(sum) < cols || keep != nil && len(keep) < cols {
+		panic("activation: peak, sum or keep too short")
+	}
+	if len(x) < (rows-1)*ld+cols {
+		panic("activation: x too short")
+	}
+	softmaxPart(x, rows, cols, ld, peak, sum, keep)
+}
 
 func check(dst, src []float32) []float32 {
 	if len(dst) < len(src) {

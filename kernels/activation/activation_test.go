@@ -206,60 +206,94 @@ func TestSoftmax(t *testing.T) {
 	})
 }
 
-// A softmax over rows in one to three parts is that over whole rows.
+func TestSoftmaxSums(t *testing.T) {
+	r := rand.New(rand.NewPCG(15, 16))
+	cputest.EachForm(t, func(t *testing.T) {
+		for cols := 1; cols < 70; cols++ {
+			const rows = 3
+			ld := (cols + Room - 1) / Room * Room
+			x, sum := cputest.AtPageEnd[float32](t, rows*ld), cputest.AtPageEnd[float32](t, rows)
+			for i := range x {
+				x[i] = float32(r.NormFloat64() * 20)
+			}
+			src := slices.Clone(x)
+			SoftmaxSums(x, rows, cols, ld, sum)
+			for i := range rows {
+				row, top, total := src[i*ld:][:cols], math.Inf(-1), 0.0
+				for _, v := range row {
+					top = max(top, float64(v))
+				}
+				for j, v := range row {
+					want := math.Exp(float64(v) - top)
+					total += want
+					// x - max is rounded, so the error grows with its size.
+					if got := float64(x[i*ld+j]); !(math.Abs(got-want) <= want*(8+min(top-float64(v), 110))*0x1p-23+0x1p-140) {
+						t.Fatalf("cols %d: [%d][%d] = %v, want %v", cols, i, j, got, want)
+					}
+				}
+				if !(math.Abs(float64(sum[i])-total) <= total*(float64(cols)+120)*0x1p-23) {
+					t.Fatalf("cols %d: sum %v, want %v", cols, sum[i], total)
+				}
+			}
+		}
+	})
+}
+
+// A softmax down columns that come in one to three parts is that of whole columns.
 func TestSoftmaxPart(t *testing.T) {
 	r := rand.New(rand.NewPCG(13, 14))
 	nan := float32(math.NaN())
 	cputest.EachForm(t, func(t *testing.T) {
-		for trial := range 200 {
-			const rows = 3
-			widths := []int{1 + r.IntN(40), 1 + r.IntN(40), 1 + r.IntN(40)}[:1+trial%3]
-			peak, sum := []float32{nan, nan, nan}, []float32{nan, nan, nan}
-			src, got := make([][]float64, rows), make([][]float64, rows)
-			for part, cols := range widths {
-				ld := (cols+Room-1)/Room*Room + trial%2
-				x := cputest.AtPageEnd[float32](t, rows*ld)
+		for trial := range 100 {
+			cols := Room * (1 + trial%3)
+			ld := cols + trial%2
+			parts := []int{1 + r.IntN(40), 1 + r.IntN(9), 1 + r.IntN(40)}[:1+trial/2%3]
+			peak, sum := cputest.AtPageEnd[float32](t, cols), cputest.AtPageEnd[float32](t, cols)
+			src, got := make([][]float64, cols), make([][]float64, cols)
+			for part, rows := range parts {
+				x := cputest.AtPageEnd[float32](t, (rows-1)*ld+cols)
 				for i := range x {
 					x[i] = float32(r.NormFloat64() * 20)
-				}
-				for i := range rows {
-					for _, v := range x[i*ld:][:cols] {
-						src[i] = append(src[i], float64(v))
-					}
-					if trial%2 == 1 {
-						x[i*ld+ld-1] = nan
+					if i%ld >= cols {
+						x[i] = nan
+					} else {
+						src[i%ld] = append(src[i%ld], float64(x[i]))
 					}
 				}
-				keep := []float32{nan, nan, nan}
-				if part == 0 {
-					SoftmaxPart(x, rows, cols, ld, peak, sum, nil)
+				var keep []float32
+				if part > 0 {
+					keep = cputest.AtPageEnd[float32](t, cols)
 				} else {
-					SoftmaxPart(x, rows, cols, ld, peak, sum, keep)
+					for j := range cols {
+						peak[j], sum[j] = nan, nan
+					}
 				}
-				for i := range rows {
-					for j := range got[i] {
-						got[i][j] *= float64(keep[i])
+				SoftmaxPart(x, rows, cols, ld, peak, sum, keep)
+				for j := range cols {
+					for i := range got[j] {
+						got[j][i] *= float64(keep[j])
 					}
-					for _, v := range x[i*ld:][:cols] {
-						got[i] = append(got[i], float64(v))
-					}
-					if last := x[i*ld+ld-1]; trial%2 == 1 && last == last {
-						t.Fatalf("parts %v: wrote between rows", widths)
+				}
+				for i, v := range x {
+					if i%ld < cols {
+						got[i%ld] = append(got[i%ld], float64(v))
+					} else if v == v {
+						t.Fatalf("parts %v: wrote between rows", parts)
 					}
 				}
 			}
-			for i, row := range src {
-				top, total := slices.Max(row), 0.0
-				for j, v := range row {
+			for j, column := range src {
+				top, total := slices.Max(column), 0.0
+				for i, v := range column {
 					want := math.Exp(v - top)
 					total += want
 					// x - peak is rounded, so the error grows with its size.
-					if !(math.Abs(got[i][j]-want) <= want*(8+2*math.Min(top-v, 110))*0x1p-23+0x1p-140) {
-						t.Fatalf("parts %v: [%d][%d] = %v, want %v", widths, i, j, got[i][j], want)
+					if !(math.Abs(got[j][i]-want) <= want*(8+2*math.Min(top-v, 110))*0x1p-23+0x1p-140) {
+						t.Fatalf("parts %v: [%d][%d] = %v, want %v", parts, i, j, got[j][i], want)
 					}
 				}
-				if float64(peak[i]) != top || !(math.Abs(float64(sum[i])-total) <= total*(float64(len(row))+200)*0x1p-23) {
-					t.Fatalf("parts %v: peak %v and sum %v, want %v and %v", widths, peak[i], sum[i], top, total)
+				if float64(peak[j]) != top || !(math.Abs(float64(sum[j])-total) <= total*(float64(len(column))+200)*0x1p-23) {
+					t.Fatalf("parts %v: column %d: peak %v and sum %v, want %v and %v", parts, j, peak[j], sum[j], top, total)
 				}
 			}
 		}
@@ -297,11 +331,14 @@ func TestWrongArgumentsPanic(t *testing.T) {
 	for name, call := range map[string]func(){
 		"short dst": func() { Exp(x[:3], x) }, "short dst of PReLU": func() { PReLU(x[:3], x, 0) },
 		"slope 1.1": func() { PReLU(x, x, 1.1) }, "slope -0.1": func() { PReLU(x, x, -0.1) },
-		"slope NaN": func() { PReLU(x, x, float32(math.NaN())) },
-		"no room":   func() { SoftmaxPart(make([]float32, 100), 1, 17, 31, x, x, nil) },
-		"few peaks": func() { SoftmaxPart(make([]float32, 100), 5, 2, 16, x, make([]float32, 5), nil) },
-		"few keeps": func() { SoftmaxPart(make([]float32, 100), 4, 2, 16, x, x, x[:3]) },
-		"short row": func() { SoftmaxPart(make([]float32, 63), 4, 2, 16, x, x, nil) },
+		"slope NaN":  func() { PReLU(x, x, float32(math.NaN())) },
+		"no room":    func() { SoftmaxSums(make([]float32, 100), 1, 17, 31, x) },
+		"few sums":   func() { SoftmaxSums(make([]float32, 100), 5, 2, 16, x) },
+		"short row":  func() { SoftmaxSums(make([]float32, 63), 4, 2, 16, x) },
+		"15 columns": func() { SoftmaxPart(make([]float32, 100), 1, 15, 16, make([]float32, 16), make([]float32, 16), nil) },
+		"few peaks":  func() { SoftmaxPart(make([]float32, 100), 1, 16, 16, x, make([]float32, 16), nil) },
+		"few keeps":  func() { SoftmaxPart(make([]float32, 100), 1, 16, 16, make([]float32, 16), make([]float32, 16), x) },
+		"short x":    func() { SoftmaxPart(make([]float32, 31), 2, 16, 16, make([]float32, 16), make([]float32, 16), nil) },
 	} {
 		func() {
 			defer func() {

@@ -45,6 +45,12 @@ func softmaxAVX512(row *float32, n int)
 func softmaxAVX2(row *float32, n int)
 
 //go:noescape
+func softmaxSumsAVX512(x *float32, rows, cols, ld int, sum *float32)
+
+//go:noescape
+func softmaxSumsAVX2(x *float32, rows, cols, ld int, sum *float32)
+
+//go:noescape
 func softmaxPartAVX512(x *float32, rows, cols, ld int, peak, sum, keep *float32)
 
 //go:noescape
@@ -122,6 +128,16 @@ func softmax(row []float32) {
 		softmaxAVX2(&row[0], len(row))
 	} else {
 		softmaxGeneric(row)
+	}
+}
+
+func softmaxSums(x []float32, rows, cols, ld int, sum []float32) {
+	if cpu.AVX512 {
+		softmaxSumsAVX512(&x[0], rows, cols, ld, &sum[0])
+	} else if cpu.AVX2 {
+		softmaxSumsAVX2(&x[0], rows, cols, ld, &sum[0])
+	} else {
+		softmaxSumsGeneric(x, rows, cols, ld, sum)
 	}
 }
 

@@ -666,30 +666,28 @@ scale_end:
 	VZEROUPPER
 	RET
 
-// func softmaxPartAVX2(x *float32, rows, cols, ld int, peak, sum, keep *float32)
-TEXT ·softmaxPartAVX2(SB), NOSPLIT, $0-56
+// func softmaxSumsAVX2(x *float32, rows, cols, ld int, sum *float32)
+TEXT ·softmaxSumsAVX2(SB), NOSPLIT, $0-40
 	MOVQ             x+0(FP), BX
 	MOVQ             rows+8(FP), R8
 	MOVQ             ld+24(FP), R9
-	MOVQ             peak+32(FP), R10
-	MOVQ             sum+40(FP), R11
-	MOVQ             keep+48(FP), R12
+	MOVQ             sum+32(FP), R11
 	SHLQ             $2, R9
-part_row:
+sums_row:
 	MOVQ             BX, SI
 	MOVQ             cols+16(FP), CX
 	VBROADCASTSS     const<>+156(SB), Y12                    // Y12 = minusInf
 	SUBQ             $8, CX
-	JLT              part_max_tail
-part_max_loop:
+	JLT              sums_max_tail
+sums_max_loop:
 	VMOVUPS          (SI), Y0
 	VMAXPS           Y0, Y12, Y12
 	ADDQ             $32, SI
 	SUBQ             $8, CX
-	JGE              part_max_loop
-part_max_tail:
+	JGE              sums_max_loop
+sums_max_tail:
 	ADDQ             $8, CX
-	JZ               part_max_end
+	JZ               sums_max_end
 	LEAQ             lanes<>+32(SB), AX
 	SHLQ             $2, CX
 	SUBQ             CX, AX
@@ -698,7 +696,7 @@ part_max_tail:
 	VBROADCASTSS     const<>+156(SB), Y4                     // Y4 = minusInf
 	VBLENDVPS        Y14, Y0, Y4, Y0
 	VMAXPS           Y0, Y12, Y12
-part_max_end:
+sums_max_end:
 	VEXTRACTF128     $1, Y12, X4
 	VMAXPS           X4, X12, X12                            // 4 lanes
 	VMOVHLPS         X12, X12, X4
@@ -706,57 +704,12 @@ part_max_end:
 	VMOVSHDUP        X12, X4
 	VMAXPS           X4, X12, X12                            // 1 lane
 	VBROADCASTSS     X12, Y12
-	TESTQ            R12, R12
-	JZ               part_sum                                // the first part
-	VBROADCASTSS     (R10), Y0                               // the old peak
-	VMAXPS           Y0, Y12, Y12
-	VSUBPS           Y12, Y0, Y0                             // the old peak - max
-	VBROADCASTSS     const<>+0(SB), Y15                      // Y15 = expMax
-	VMINPS           Y0, Y15, Y0                             // min(x, expMax)
-	VBROADCASTSS     const<>+4(SB), Y15                      // Y15 = expMin
-	VMAXPS           Y0, Y15, Y0                             // max(x, expMin)
-	VBROADCASTSS     const<>+20(SB), Y1                      // Y1 = shifter
-	VBROADCASTSS     const<>+8(SB), Y15                      // Y15 = log2e
-	VFMADD231PS      Y15, Y0, Y1                             // k = shifter + round(x/ln 2)
-	VBROADCASTSS     const<>+20(SB), Y15                     // Y15 = shifter
-	VSUBPS           Y15, Y1, Y2                             // n = round(x/ln 2)
-	VBROADCASTSS     const<>+12(SB), Y15                     // Y15 = ln2High
-	VFNMADD231PS     Y15, Y2, Y0                             // r = x - n·ln 2
-	VBROADCASTSS     const<>+16(SB), Y15                     // Y15 = ln2Low
-	VFNMADD231PS     Y15, Y2, Y0
-	VBROADCASTSS     const<>+24(SB), Y3                      // Y3 = exp0
-	VBROADCASTSS     const<>+28(SB), Y15                     // Y15 = exp1
-	VFMADD213PS      Y15, Y0, Y3                             // · t + exp1
-	VBROADCASTSS     const<>+32(SB), Y15                     // Y15 = exp2
-	VFMADD213PS      Y15, Y0, Y3                             // · t + exp2
-	VBROADCASTSS     const<>+36(SB), Y15                     // Y15 = exp3
-	VFMADD213PS      Y15, Y0, Y3                             // · t + exp3
-	VBROADCASTSS     const<>+40(SB), Y15                     // Y15 = exp4
-	VFMADD213PS      Y15, Y0, Y3                             // · t + exp4
-	VBROADCASTSS     const<>+44(SB), Y15                     // Y15 = exp5
-	VFMADD213PS      Y15, Y0, Y3                             // · t + exp5
-	VMULPS           Y0, Y0, Y4                              // t = r²
-	VFMADD213PS      Y0, Y4, Y3                              // y = y·r² + r
-	VBROADCASTSS     const<>+140(SB), Y15                    // Y15 = one
-	VADDPS           Y15, Y3, Y3                             // y = eʳ
-	VCVTPS2DQ        Y2, Y2                                  // integer n
-	VPSRAD           $1, Y2, Y4                              // h = n/2
-	VPSUBD           Y4, Y2, Y2                              // n - h
-	VBROADCASTSS     const<>+164(SB), Y15                    // Y15 = bias
-	VPADDD           Y15, Y4, Y4
-	VPADDD           Y15, Y2, Y2
-	VPSLLD           $23, Y4, Y4                             // 2ʰ
-	VPSLLD           $23, Y2, Y2                             // 2ⁿ⁻ʰ
-	VMULPS           Y4, Y3, Y3                              // y·2ʰ
-	VMULPS           Y2, Y3, Y0                              // y·2ⁿ
-	VMOVSS           X0, (R12)
-part_sum:
 	MOVQ             BX, SI
 	MOVQ             cols+16(FP), CX
 	VXORPS           Y13, Y13, Y13
 	SUBQ             $8, CX
-	JLT              part_exp_tail
-part_exp_loop:
+	JLT              sums_exp_tail
+sums_exp_loop:
 	VMOVUPS          (SI), Y0
 	VSUBPS           Y12, Y0, Y0                             // x - max
 	VBROADCASTSS     const<>+0(SB), Y15                      // Y15 = expMax
@@ -801,10 +754,10 @@ part_exp_loop:
 	VADDPS           Y0, Y13, Y13
 	ADDQ             $32, SI
 	SUBQ             $8, CX
-	JGE              part_exp_loop
-part_exp_tail:
+	JGE              sums_exp_loop
+sums_exp_tail:
 	ADDQ             $8, CX
-	JZ               part_exp_end
+	JZ               sums_exp_end
 	LEAQ             lanes<>+32(SB), AX
 	SHLQ             $2, CX
 	SUBQ             CX, AX
@@ -853,7 +806,7 @@ part_exp_tail:
 	VBLENDVPS        Y14, Y0, Y4, Y0
 	VMOVUPS          Y0, (SI)
 	VADDPS           Y0, Y13, Y13
-part_exp_end:
+sums_exp_end:
 	VEXTRACTF128     $1, Y13, X4
 	VADDPS           X4, X13, X13                            // 4 lanes
 	VMOVHLPS         X13, X13, X4
@@ -861,18 +814,159 @@ part_exp_end:
 	VMOVSHDUP        X13, X4
 	VADDPS           X4, X13, X13                            // 1 lane
 	VBROADCASTSS     X13, Y13
-	VMOVSS           X12, (R10)                              // peak = max
-	TESTQ            R12, R12
-	JZ               part_next
-	VMOVSS           (R12), X4
-	VFMADD231SS      (R11), X4, X13                          // sum += keep · the old sum
-	ADDQ             $4, R12
-part_next:
 	VMOVSS           X13, (R11)
-	ADDQ             $4, R10
 	ADDQ             $4, R11
 	ADDQ             R9, BX                                  // next row
 	DECQ             R8
+	JNZ              sums_row
+	VZEROUPPER
+	RET
+
+// func softmaxPartAVX2(x *float32, rows, cols, ld int, peak, sum, keep *float32)
+TEXT ·softmaxPartAVX2(SB), NOSPLIT, $0-56
+	MOVQ             x+0(FP), BX
+	MOVQ             cols+16(FP), R8
+	MOVQ             ld+24(FP), R9
+	MOVQ             peak+32(FP), R10
+	MOVQ             sum+40(FP), R11
+	MOVQ             keep+48(FP), R12
+	SHLQ             $2, R9
+	LEAQ             (R9)(R9*2), R13
+part_columns:
+	MOVQ             BX, SI
+	MOVQ             rows+8(FP), CX
+	VBROADCASTSS     const<>+156(SB), Y12                    // Y12 = minusInf
+	VBROADCASTSS     const<>+156(SB), Y5                     // Y5 = minusInf
+	VBROADCASTSS     const<>+156(SB), Y6                     // Y6 = minusInf
+	VBROADCASTSS     const<>+156(SB), Y7                     // Y7 = minusInf
+	SUBQ             $4, CX
+	JLT              part_max_rest
+part_max:
+	VMAXPS           (SI), Y12, Y12
+	VMAXPS           (SI)(R9*1), Y5, Y5
+	VMAXPS           (SI)(R9*2), Y6, Y6
+	VMAXPS           (SI)(R13*1), Y7, Y7
+	LEAQ             (SI)(R9*4), SI
+	SUBQ             $4, CX
+	JGE              part_max
+part_max_rest:
+	ADDQ             $4, CX
+	JZ               part_peak
+part_max_row:
+	VMAXPS           (SI), Y12, Y12
+	ADDQ             R9, SI
+	DECQ             CX
+	JNZ              part_max_row
+part_peak:
+	VMAXPS           Y5, Y12, Y12
+	VMAXPS           Y6, Y12, Y12
+	VMAXPS           Y7, Y12, Y12
+	TESTQ            R12, R12
+	JZ               part_sum                                // the first part
+	VMOVUPS          (R10), Y0                               // the old peak
+	VMAXPS           Y0, Y12, Y12
+	VSUBPS           Y12, Y0, Y0                             // the old peak - max
+	VBROADCASTSS     const<>+0(SB), Y15                      // Y15 = expMax
+	VMINPS           Y0, Y15, Y0                             // min(x, expMax)
+	VBROADCASTSS     const<>+4(SB), Y15                      // Y15 = expMin
+	VMAXPS           Y0, Y15, Y0                             // max(x, expMin)
+	VBROADCASTSS     const<>+20(SB), Y1                      // Y1 = shifter
+	VBROADCASTSS     const<>+8(SB), Y15                      // Y15 = log2e
+	VFMADD231PS      Y15, Y0, Y1                             // k = shifter + round(x/ln 2)
+	VBROADCASTSS     const<>+20(SB), Y15                     // Y15 = shifter
+	VSUBPS           Y15, Y1, Y2                             // n = round(x/ln 2)
+	VBROADCASTSS     const<>+12(SB), Y15                     // Y15 = ln2High
+	VFNMADD231PS     Y15, Y2, Y0                             // r = x - n·ln 2
+	VBROADCASTSS     const<>+16(SB), Y15                     // Y15 = ln2Low
+	VFNMADD231PS     Y15, Y2, Y0
+	VBROADCASTSS     const<>+24(SB), Y3                      // Y3 = exp0
+	VBROADCASTSS     const<>+28(SB), Y15                     // Y15 = exp1
+	VFMADD213PS      Y15, Y0, Y3                             // · t + exp1
+	VBROADCASTSS     const<>+32(SB), Y15                     // Y15 = exp2
+	VFMADD213PS      Y15, Y0, Y3                             // · t + exp2
+	VBROADCASTSS     const<>+36(SB), Y15                     // Y15 = exp3
+	VFMADD213PS      Y15, Y0, Y3                             // · t + exp3
+	VBROADCASTSS     const<>+40(SB), Y15                     // Y15 = exp4
+	VFMADD213PS      Y15, Y0, Y3                             // · t + exp4
+	VBROADCASTSS     const<>+44(SB), Y15                     // Y15 = exp5
+	VFMADD213PS      Y15, Y0, Y3                             // · t + exp5
+	VMULPS           Y0, Y0, Y4                              // t = r²
+	VFMADD213PS      Y0, Y4, Y3                              // y = y·r² + r
+	VBROADCASTSS     const<>+140(SB), Y15                    // Y15 = one
+	VADDPS           Y15, Y3, Y3                             // y = eʳ
+	VCVTPS2DQ        Y2, Y2                                  // integer n
+	VPSRAD           $1, Y2, Y4                              // h = n/2
+	VPSUBD           Y4, Y2, Y2                              // n - h
+	VBROADCASTSS     const<>+164(SB), Y15                    // Y15 = bias
+	VPADDD           Y15, Y4, Y4
+	VPADDD           Y15, Y2, Y2
+	VPSLLD           $23, Y4, Y4                             // 2ʰ
+	VPSLLD           $23, Y2, Y2                             // 2ⁿ⁻ʰ
+	VMULPS           Y4, Y3, Y3                              // y·2ʰ
+	VMULPS           Y2, Y3, Y0                              // y·2ⁿ
+	VMOVUPS          Y0, (R12)
+part_sum:
+	VMOVUPS          Y12, (R10)                              // peak = max
+	VXORPS           Y13, Y13, Y13
+	MOVQ             BX, SI
+	MOVQ             rows+8(FP), CX
+part_row:
+	VMOVUPS          (SI), Y0
+	VSUBPS           Y12, Y0, Y0                             // x - max
+	VBROADCASTSS     const<>+0(SB), Y15                      // Y15 = expMax
+	VMINPS           Y0, Y15, Y0                             // min(x, expMax)
+	VBROADCASTSS     const<>+4(SB), Y15                      // Y15 = expMin
+	VMAXPS           Y0, Y15, Y0                             // max(x, expMin)
+	VBROADCASTSS     const<>+20(SB), Y1                      // Y1 = shifter
+	VBROADCASTSS     const<>+8(SB), Y15                      // Y15 = log2e
+	VFMADD231PS      Y15, Y0, Y1                             // k = shifter + round(x/ln 2)
+	VBROADCASTSS     const<>+20(SB), Y15                     // Y15 = shifter
+	VSUBPS           Y15, Y1, Y2                             // n = round(x/ln 2)
+	VBROADCASTSS     const<>+12(SB), Y15                     // Y15 = ln2High
+	VFNMADD231PS     Y15, Y2, Y0                             // r = x - n·ln 2
+	VBROADCASTSS     const<>+16(SB), Y15                     // Y15 = ln2Low
+	VFNMADD231PS     Y15, Y2, Y0
+	VBROADCASTSS     const<>+24(SB), Y3                      // Y3 = exp0
+	VBROADCASTSS     const<>+28(SB), Y15                     // Y15 = exp1
+	VFMADD213PS      Y15, Y0, Y3                             // · t + exp1
+	VBROADCASTSS     const<>+32(SB), Y15                     // Y15 = exp2
+	VFMADD213PS      Y15, Y0, Y3                             // · t + exp2
+	VBROADCASTSS     const<>+36(SB), Y15                     // Y15 = exp3
+	VFMADD213PS      Y15, Y0, Y3                             // · t + exp3
+	VBROADCASTSS     const<>+40(SB), Y15                     // Y15 = exp4
+	VFMADD213PS      Y15, Y0, Y3                             // · t + exp4
+	VBROADCASTSS     const<>+44(SB), Y15                     // Y15 = exp5
+	VFMADD213PS      Y15, Y0, Y3                             // · t + exp5
+	VMULPS           Y0, Y0, Y4                              // t = r²
+	VFMADD213PS      Y0, Y4, Y3                              // y = y·r² + r
+	VBROADCASTSS     const<>+140(SB), Y15                    // Y15 = one
+	VADDPS           Y15, Y3, Y3                             // y = eʳ
+	VCVTPS2DQ        Y2, Y2                                  // integer n
+	VPSRAD           $1, Y2, Y4                              // h = n/2
+	VPSUBD           Y4, Y2, Y2                              // n - h
+	VBROADCASTSS     const<>+164(SB), Y15                    // Y15 = bias
+	VPADDD           Y15, Y4, Y4
+	VPADDD           Y15, Y2, Y2
+	VPSLLD           $23, Y4, Y4                             // 2ʰ
+	VPSLLD           $23, Y2, Y2                             // 2ⁿ⁻ʰ
+	VMULPS           Y4, Y3, Y3                              // y·2ʰ
+	VMULPS           Y2, Y3, Y0                              // y·2ⁿ
+	VMOVUPS          Y0, (SI)
+	VADDPS           Y0, Y13, Y13
+	ADDQ             R9, SI
+	DECQ             CX
 	JNZ              part_row
+	TESTQ            R12, R12
+	JZ               part_next
+	VMOVUPS          (R12), Y4
+	VFMADD231PS      (R11), Y4, Y13                          // sum += keep · the old sum
+	ADDQ             $32, R12
+part_next:
+	VMOVUPS          Y13, (R11)
+	ADDQ             $32, R10
+	ADDQ             $32, R11
+	ADDQ             $32, BX
+	SUBQ             $8, R8
+	JNZ              part_columns
 	VZEROUPPER
 	RET

@@ -496,30 +496,28 @@ scale_end:
 	VZEROUPPER
 	RET
 
-// func softmaxPartAVX512(x *float32, rows, cols, ld int, peak, sum, keep *float32)
-TEXT ·softmaxPartAVX512(SB), NOSPLIT, $0-56
+// func softmaxSumsAVX512(x *float32, rows, cols, ld int, sum *float32)
+TEXT ·softmaxSumsAVX512(SB), NOSPLIT, $0-40
 	MOVQ             x+0(FP), BX
 	MOVQ             rows+8(FP), R8
 	MOVQ             ld+24(FP), R9
-	MOVQ             peak+32(FP), R10
-	MOVQ             sum+40(FP), R11
-	MOVQ             keep+48(FP), R12
+	MOVQ             sum+32(FP), R11
 	SHLQ             $2, R9
-part_row:
+sums_row:
 	MOVQ             BX, SI
 	MOVQ             cols+16(FP), CX
 	VBROADCASTSS     const<>+156(SB), Z12                    // Z12 = minusInf
 	SUBQ             $16, CX
-	JLT              part_max_tail
-part_max_loop:
+	JLT              sums_max_tail
+sums_max_loop:
 	VMOVUPS          (SI), Z0
 	VMAXPS           Z0, Z12, Z12
 	ADDQ             $64, SI
 	SUBQ             $16, CX
-	JGE              part_max_loop
-part_max_tail:
+	JGE              sums_max_loop
+sums_max_tail:
 	ADDQ             $16, CX
-	JZ               part_max_end
+	JZ               sums_max_end
 	MOVL             $-1, AX
 	BZHIL            CX, AX, AX
 	KMOVW            AX, K1                                  // the first CX lanes
@@ -528,7 +526,7 @@ part_max_tail:
 	VMOVAPS          Z0, K1, Z4
 	VMOVAPS          Z4, Z0
 	VMAXPS           Z0, Z12, Z12
-part_max_end:
+sums_max_end:
 	VEXTRACTF64X4    $1, Z12, Y4
 	VMAXPS           Y4, Y12, Y12                            // 8 lanes
 	VEXTRACTF128     $1, Y12, X4
@@ -538,38 +536,12 @@ part_max_end:
 	VMOVSHDUP        X12, X4
 	VMAXPS           X4, X12, X12                            // 1 lane
 	VBROADCASTSS     X12, Z12
-	TESTQ            R12, R12
-	JZ               part_sum                                // the first part
-	VBROADCASTSS     (R10), Z0                               // the old peak
-	VMAXPS           Z0, Z12, Z12
-	VSUBPS           Z12, Z0, Z0                             // the old peak - max
-	VBROADCASTSS     const<>+0(SB), Z15                      // Z15 = expMax
-	VMINPS           Z0, Z15, Z0                             // min(x, expMax)
-	VBROADCASTSS     const<>+4(SB), Z15                      // Z15 = expMin
-	VMAXPS           Z0, Z15, Z0                             // max(x, expMin)
-	VBROADCASTSS     const<>+20(SB), Z1                      // Z1 = shifter
-	VFMADD231PS.BCST const<>+8(SB), Z0, Z1                   // k = shifter + round(x/ln 2)
-	VSUBPS.BCST      const<>+20(SB), Z1, Z2                  // n = round(x/ln 2)
-	VFNMADD231PS.BCST const<>+12(SB), Z2, Z0                 // r = x - n·ln 2
-	VFNMADD231PS.BCST const<>+16(SB), Z2, Z0
-	VBROADCASTSS     const<>+24(SB), Z3                      // Z3 = exp0
-	VFMADD213PS.BCST const<>+28(SB), Z0, Z3                  // · t + exp1
-	VFMADD213PS.BCST const<>+32(SB), Z0, Z3                  // · t + exp2
-	VFMADD213PS.BCST const<>+36(SB), Z0, Z3                  // · t + exp3
-	VFMADD213PS.BCST const<>+40(SB), Z0, Z3                  // · t + exp4
-	VFMADD213PS.BCST const<>+44(SB), Z0, Z3                  // · t + exp5
-	VMULPS           Z0, Z0, Z4                              // t = r²
-	VFMADD213PS      Z0, Z4, Z3                              // y = y·r² + r
-	VADDPS.BCST      const<>+140(SB), Z3, Z3                 // y = eʳ
-	VSCALEFPS        Z2, Z3, Z0                              // y·2ⁿ
-	VMOVSS           X0, (R12)
-part_sum:
 	MOVQ             BX, SI
 	MOVQ             cols+16(FP), CX
 	VXORPS           Z13, Z13, Z13
 	SUBQ             $16, CX
-	JLT              part_exp_tail
-part_exp_loop:
+	JLT              sums_exp_tail
+sums_exp_loop:
 	VMOVUPS          (SI), Z0
 	VSUBPS           Z12, Z0, Z0                             // x - max
 	VBROADCASTSS     const<>+0(SB), Z15                      // Z15 = expMax
@@ -595,10 +567,10 @@ part_exp_loop:
 	VADDPS           Z0, Z13, Z13
 	ADDQ             $64, SI
 	SUBQ             $16, CX
-	JGE              part_exp_loop
-part_exp_tail:
+	JGE              sums_exp_loop
+sums_exp_tail:
 	ADDQ             $16, CX
-	JZ               part_exp_end
+	JZ               sums_exp_end
 	MOVL             $-1, AX
 	BZHIL            CX, AX, AX
 	KMOVW            AX, K1                                  // the first CX lanes
@@ -628,7 +600,7 @@ part_exp_tail:
 	VMOVAPS          Z4, Z0
 	VMOVUPS          Z0, (SI)
 	VADDPS           Z0, Z13, Z13
-part_exp_end:
+sums_exp_end:
 	VEXTRACTF64X4    $1, Z13, Y4
 	VADDPS           Y4, Y13, Y13                            // 8 lanes
 	VEXTRACTF128     $1, Y13, X4
@@ -638,18 +610,121 @@ part_exp_end:
 	VMOVSHDUP        X13, X4
 	VADDPS           X4, X13, X13                            // 1 lane
 	VBROADCASTSS     X13, Z13
-	VMOVSS           X12, (R10)                              // peak = max
-	TESTQ            R12, R12
-	JZ               part_next
-	VMOVSS           (R12), X4
-	VFMADD231SS      (R11), X4, X13                          // sum += keep · the old sum
-	ADDQ             $4, R12
-part_next:
 	VMOVSS           X13, (R11)
-	ADDQ             $4, R10
 	ADDQ             $4, R11
 	ADDQ             R9, BX                                  // next row
 	DECQ             R8
+	JNZ              sums_row
+	VZEROUPPER
+	RET
+
+// func softmaxPartAVX512(x *float32, rows, cols, ld int, peak, sum, keep *float32)
+TEXT ·softmaxPartAVX512(SB), NOSPLIT, $0-56
+	MOVQ             x+0(FP), BX
+	MOVQ             cols+16(FP), R8
+	MOVQ             ld+24(FP), R9
+	MOVQ             peak+32(FP), R10
+	MOVQ             sum+40(FP), R11
+	MOVQ             keep+48(FP), R12
+	SHLQ             $2, R9
+	LEAQ             (R9)(R9*2), R13
+part_columns:
+	MOVQ             BX, SI
+	MOVQ             rows+8(FP), CX
+	VBROADCASTSS     const<>+156(SB), Z12                    // Z12 = minusInf
+	VBROADCASTSS     const<>+156(SB), Z5                     // Z5 = minusInf
+	VBROADCASTSS     const<>+156(SB), Z6                     // Z6 = minusInf
+	VBROADCASTSS     const<>+156(SB), Z7                     // Z7 = minusInf
+	SUBQ             $4, CX
+	JLT              part_max_rest
+part_max:
+	VMAXPS           (SI), Z12, Z12
+	VMAXPS           (SI)(R9*1), Z5, Z5
+	VMAXPS           (SI)(R9*2), Z6, Z6
+	VMAXPS           (SI)(R13*1), Z7, Z7
+	LEAQ             (SI)(R9*4), SI
+	SUBQ             $4, CX
+	JGE              part_max
+part_max_rest:
+	ADDQ             $4, CX
+	JZ               part_peak
+part_max_row:
+	VMAXPS           (SI), Z12, Z12
+	ADDQ             R9, SI
+	DECQ             CX
+	JNZ              part_max_row
+part_peak:
+	VMAXPS           Z5, Z12, Z12
+	VMAXPS           Z6, Z12, Z12
+	VMAXPS           Z7, Z12, Z12
+	TESTQ            R12, R12
+	JZ               part_sum                                // the first part
+	VMOVUPS          (R10), Z0                               // the old peak
+	VMAXPS           Z0, Z12, Z12
+	VSUBPS           Z12, Z0, Z0                             // the old peak - max
+	VBROADCASTSS     const<>+0(SB), Z15                      // Z15 = expMax
+	VMINPS           Z0, Z15, Z0                             // min(x, expMax)
+	VBROADCASTSS     const<>+4(SB), Z15                      // Z15 = expMin
+	VMAXPS           Z0, Z15, Z0                             // max(x, expMin)
+	VBROADCASTSS     const<>+20(SB), Z1                      // Z1 = shifter
+	VFMADD231PS.BCST const<>+8(SB), Z0, Z1                   // k = shifter + round(x/ln 2)
+	VSUBPS.BCST      const<>+20(SB), Z1, Z2                  // n = round(x/ln 2)
+	VFNMADD231PS.BCST const<>+12(SB), Z2, Z0                 // r = x - n·ln 2
+	VFNMADD231PS.BCST const<>+16(SB), Z2, Z0
+	VBROADCASTSS     const<>+24(SB), Z3                      // Z3 = exp0
+	VFMADD213PS.BCST const<>+28(SB), Z0, Z3                  // · t + exp1
+	VFMADD213PS.BCST const<>+32(SB), Z0, Z3                  // · t + exp2
+	VFMADD213PS.BCST const<>+36(SB), Z0, Z3                  // · t + exp3
+	VFMADD213PS.BCST const<>+40(SB), Z0, Z3                  // · t + exp4
+	VFMADD213PS.BCST const<>+44(SB), Z0, Z3                  // · t + exp5
+	VMULPS           Z0, Z0, Z4                              // t = r²
+	VFMADD213PS      Z0, Z4, Z3                              // y = y·r² + r
+	VADDPS.BCST      const<>+140(SB), Z3, Z3                 // y = eʳ
+	VSCALEFPS        Z2, Z3, Z0                              // y·2ⁿ
+	VMOVUPS          Z0, (R12)
+part_sum:
+	VMOVUPS          Z12, (R10)                              // peak = max
+	VXORPS           Z13, Z13, Z13
+	MOVQ             BX, SI
+	MOVQ             rows+8(FP), CX
+part_row:
+	VMOVUPS          (SI), Z0
+	VSUBPS           Z12, Z0, Z0                             // x - max
+	VBROADCASTSS     const<>+0(SB), Z15                      // Z15 = expMax
+	VMINPS           Z0, Z15, Z0                             // min(x, expMax)
+	VBROADCASTSS     const<>+4(SB), Z15                      // Z15 = expMin
+	VMAXPS           Z0, Z15, Z0                             // max(x, expMin)
+	VBROADCASTSS     const<>+20(SB), Z1                      // Z1 = shifter
+	VFMADD231PS.BCST const<>+8(SB), Z0, Z1                   // k = shifter + round(x/ln 2)
+	VSUBPS.BCST      const<>+20(SB), Z1, Z2                  // n = round(x/ln 2)
+	VFNMADD231PS.BCST const<>+12(SB), Z2, Z0                 // r = x - n·ln 2
+	VFNMADD231PS.BCST const<>+16(SB), Z2, Z0
+	VBROADCASTSS     const<>+24(SB), Z3                      // Z3 = exp0
+	VFMADD213PS.BCST const<>+28(SB), Z0, Z3                  // · t + exp1
+	VFMADD213PS.BCST const<>+32(SB), Z0, Z3                  // · t + exp2
+	VFMADD213PS.BCST const<>+36(SB), Z0, Z3                  // · t + exp3
+	VFMADD213PS.BCST const<>+40(SB), Z0, Z3                  // · t + exp4
+	VFMADD213PS.BCST const<>+44(SB), Z0, Z3                  // · t + exp5
+	VMULPS           Z0, Z0, Z4                              // t = r²
+	VFMADD213PS      Z0, Z4, Z3                              // y = y·r² + r
+	VADDPS.BCST      const<>+140(SB), Z3, Z3                 // y = eʳ
+	VSCALEFPS        Z2, Z3, Z0                              // y·2ⁿ
+	VMOVUPS          Z0, (SI)
+	VADDPS           Z0, Z13, Z13
+	ADDQ             R9, SI
+	DECQ             CX
 	JNZ              part_row
+	TESTQ            R12, R12
+	JZ               part_next
+	VMOVUPS          (R12), Z4
+	VFMADD231PS      (R11), Z4, Z13                          // sum += keep · the old sum
+	ADDQ             $64, R12
+part_next:
+	VMOVUPS          Z13, (R11)
+	ADDQ             $64, R10
+	ADDQ             $64, R11
+	ADDQ             $64, BX
+	SUBQ             $16, R8
+	JNZ              part_columns
 	VZEROUPPER
 	RET

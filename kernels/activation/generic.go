@@ -135,24 +135,41 @@ func softmaxGeneric(x []float32) {
 	}
 }
 
-func softmaxPartGeneric(x []float32, rows, cols, ld int, peak, sum, keep []float32) {
+// softmaxSumsGeneric is the first two passes of softmaxGeneric.
+func softmaxSumsGeneric(x []float32, rows, cols, ld int, sum []float32) {
 	for i := range rows {
 		row := x[i*ld:][:cols]
-		top := row[0]
-		for _, v := range row {
-			top = max(top, v)
-		}
-		var before float32 // the sum of earlier parts
-		if keep != nil {
-			top = max(top, peak[i])
-			keep[i] = exp1(peak[i] - top)
-			before = sum[i] * keep[i]
+		m := row[0]
+		for _, v := range row[1:] {
+			m = max(m, v)
 		}
 		var s float32
 		for j, v := range row {
-			row[j] = exp1(v - top)
+			row[j] = exp1(v - m)
 			s += row[j]
 		}
-		peak[i], sum[i] = top, float32(before)+s
+		sum[i] = s
+	}
+}
+
+func softmaxPartGeneric(x []float32, rows, cols, ld int, peak, sum, keep []float32) {
+	for j := range cols {
+		top := x[j]
+		for i := 1; i < rows; i++ {
+			top = max(top, x[i*ld+j])
+		}
+		var before float32 // the sum of earlier parts
+		if keep != nil {
+			top = max(top, peak[j])
+			keep[j] = exp1(peak[j] - top)
+			before = sum[j] * keep[j]
+		}
+		var s float32
+		for i := range rows {
+			e := exp1(x[i*ld+j] - top)
+			x[i*ld+j] = e
+			s += e
+		}
+		peak[j], sum[j] = top, float32(before)+s
 	}
 }

@@ -9,6 +9,10 @@ func relu(dst, src []float32)      { reluGeneric(dst, src) }
 func leakyReLU(dst, src []float32) { leakyReLUGeneric(dst, src) }
 func softmax(row []float32)        { softmaxGeneric(row) }
 
+func softmaxSums(x []float32, rows, cols, ld int, sum []float32) {
+	softmaxSumsGeneric(x, rows, cols, ld, sum)
+}
+
 func softmaxPart(x []float32, rows, cols, ld int, peak, sum, keep []float32) {
 	softmaxPartGeneric(x, rows, cols, ld, peak, sum, keep)
 }

@@ -11,9 +11,9 @@ type tile struct {
 	dst          *float32
 	ldd          int
 	x            *float32
-	ldx          int
+	ldx, stepX   int
 	w            *float32
-	step, panel  int
+	panel, stepW int
 	k            int      // at least 1
 	rows, panels int      // 1 to those of the shapes in gen
 	last         int      // columns of the last panel, 1 to 16
@@ -32,10 +32,10 @@ func tileAVX2(t *tile)
 // [d rounded up to 16][16].
 //
 //go:noescape
-func packPanelAVX512(dst, k *float32, ld, keys, d int)
+func packPanelAVX512(dst, x *float32, ld, m, d int)
 
 //go:noescape
-func packPanelAVX2(dst, k *float32, ld, keys, d int)
+func packPanelAVX2(dst, x *float32, ld, m, d int)
 
 func multiply(p *product) {
 	if !cpu.AVX2 {
@@ -47,7 +47,7 @@ func multiply(p *product) {
 		maxRows, maxPanels = 12, 2
 	}
 	passes := (p.rows + maxRows - 1) / maxRows
-	t := tile{ldd: p.ldd, ldx: p.ldx, step: p.step, panel: p.panel, k: p.k}
+	t := tile{ldd: p.ldd, ldx: p.ldx, stepX: p.stepX, panel: p.panel, stepW: p.stepW, k: p.k}
 	for pass, i := 0, 0; pass < passes; pass++ {
 		t.rows = (p.rows - i + passes - pass - 1) / (passes - pass) // shared out evenly
 		t.x = &p.x[i*p.ldx]
@@ -72,12 +72,12 @@ func multiply(p *product) {
 	}
 }
 
-func packPanel(dst, k []float32, ld, keys, d int) {
+func packPanel(dst, x []float32, ld, m, d int) {
 	if cpu.AVX512 {
-		packPanelAVX512(&dst[0], &k[0], ld, keys, d)
+		packPanelAVX512(&dst[0], &x[0], ld, m, d)
 	} else if cpu.AVX2 {
-		packPanelAVX2(&dst[0], &k[0], ld, keys, d)
+		packPanelAVX2(&dst[0], &x[0], ld, m, d)
 	} else {
-		packPanelGeneric(dst, k, ld, keys, d)
+		packPanelGeneric(dst, x, ld, m, d)
 	}
 }

@@ -83,7 +83,7 @@ func test(t *testing.T, n, d int, std float64) {
 		return x
 	}
 	q, k, v := operand(), operand(), operand()
-	work := cputest.AtPageEnd[float32](t, WorkLen(n, d))
+	work := cputest.AtPageEnd[float32](t, WorkLen(d))
 	dst := cputest.AtPageEnd[float32](t, max(0, (n-1)*ldd+d))
 	copy(work, poisoned(len(work)))
 	copy(dst, poisoned(len(dst)))
@@ -113,7 +113,7 @@ func TestQueriesAreIndependent(t *testing.T) {
 	cputest.EachForm(t, func(t *testing.T) {
 		const n, d, ld = 150, 32, 96
 		r := rand.New(rand.NewPCG(5, 6))
-		x, work, want := random(r, n*ld, 1), make([]float32, WorkLen(n, d)), make([]float32, Queries*d)
+		x, work, want := random(r, n*ld, 1), make([]float32, WorkLen(d)), make([]float32, Queries*d)
 		F32(want, d, x, x[d:], x[2*d:], ld, Queries, n, d, work)
 		for m := 1; m <= 30; m++ {
 			for i := 0; i+m <= Queries; i += 11 {
@@ -131,10 +131,10 @@ func TestQueriesAreIndependent(t *testing.T) {
 // nothing, or to stay.
 func TestThePeakMoves(t *testing.T) {
 	cputest.EachForm(t, func(t *testing.T) {
-		const n, d = 3 * block, 1
-		k, v, dst, work := make([]float32, n), make([]float32, n), poisoned(3), make([]float32, WorkLen(n, d))
+		const n, d = 3 * blockKeys, 1
+		k, v, dst, work := make([]float32, n), make([]float32, n), poisoned(3), make([]float32, WorkLen(d))
 		for j := range n {
-			k[j], v[j] = float32(j/block), float32(j/block)
+			k[j], v[j] = float32(j/blockKeys), float32(j/blockKeys)
 		}
 		F32(dst, 1, []float32{200, -200, 0}, k, v, 1, 3, n, d, work)
 		if dst[0] != 2 || dst[1] != 0 || dst[2] != 1 {
@@ -144,9 +144,9 @@ func TestThePeakMoves(t *testing.T) {
 }
 
 func TestPanics(t *testing.T) {
-	v := make([]float32, 400)
+	v := make([]float32, WorkLen(4))
 	cputest.Refuses(t, 100, map[string]func(dst []float32){
-		"work":    func(dst []float32) { F32(dst, 4, v, v, v, 4, 3, 3, 4, v[:WorkLen(3, 4)-1]) },
+		"work":    func(dst []float32) { F32(dst, 4, v, v, v, 4, 3, 3, 4, v[:WorkLen(4)-1]) },
 		"dst":     func(dst []float32) { F32(dst[:11], 4, v, v, v, 4, 3, 3, 4, v) },
 		"q":       func(dst []float32) { F32(dst, 4, v[:11], v, v, 4, 3, 3, 4, v) },
 		"k":       func(dst []float32) { F32(dst, 4, v, v[:11], v, 4, 2, 3, 4, v) },
@@ -157,7 +157,7 @@ func TestPanics(t *testing.T) {
 }
 
 func TestDoesNotAllocate(t *testing.T) {
-	x, dst, work := make([]float32, 20*24), make([]float32, 20*8), make([]float32, WorkLen(20, 8))
+	x, dst, work := make([]float32, 20*24), make([]float32, 20*8), make([]float32, WorkLen(8))
 	if n := testing.AllocsPerRun(10, func() { F32(dst, 8, x, x[8:], x[16:], 24, 20, 20, 8, work) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
@@ -171,7 +171,7 @@ func BenchmarkF32(b *testing.B) {
 					roof := roofline.Measure(1)
 					ld := 36 * d // of 12 heads
 					r := rand.New(rand.NewPCG(1, 2))
-					x, dst, work := random(r, n*ld, 0.3), make([]float32, n*12*d), make([]float32, WorkLen(n, d))
+					x, dst, work := random(r, n*ld, 0.3), make([]float32, n*12*d), make([]float32, WorkLen(d))
 					for b.Loop() {
 						for i := 0; i < n; i += Queries {
 							F32(dst[i*12*d:], 12*d, x[i*ld:], x[12*d:], x[24*d:], ld, min(Queries, n-i), n, d, work)

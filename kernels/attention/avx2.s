@@ -12,7 +12,7 @@
 //
 // 	DI dst   SI ldd
 // 	AX x     BX ldx     rows 0-2 are at AX + {0,1,2}·BX, rows 3-5 at R10 + …, rows 6-8 at R11 + …, rows 9-11 at R12 + …
-// 	CX w     DX panel   R8 step   R9 steps of k left
+// 	CX w     DX panel   R13 stepX   R8 stepW   R9 steps of k left
 // 	At the end: R14 the tile, R12 keep, R13 scale;   R15 the lanes of the last panel
 //
 // 	Y0-Y11 sums, Y12-Y13 weights, Y14-Y15 x
@@ -59,15 +59,16 @@ TEXT ·tileAVX2(SB), NOSPLIT, $0-8
 	MOVQ             tile_x(R14), AX
 	MOVQ             tile_ldx(R14), BX
 	MOVQ             tile_w(R14), CX
-	MOVQ             tile_step(R14), R8
+	MOVQ             tile_stepW(R14), R8
 	MOVQ             tile_panel(R14), DX
+	MOVQ             tile_stepX(R14), R13
 	MOVQ             tile_k(R14), R9
 	MOVQ             tile_last(R14), R15
-	MOVQ             tile_rows(R14), R13
 	SHLQ             $2, SI                                  // in bytes
 	SHLQ             $2, BX                                  // in bytes
 	SHLQ             $2, R8                                  // in bytes
 	SHLQ             $2, DX                                  // in bytes
+	SHLQ             $2, R13                                 // in bytes
 	NEGQ             R15
 	LEAQ             lanes<>+64(SB), R10
 	LEAQ             (R10)(R15*4), R15                       // lanes[16-last:]
@@ -75,17 +76,17 @@ TEXT ·tileAVX2(SB), NOSPLIT, $0-8
 	LEAQ             (AX)(R12*1), R10                        // x + 3·ldx
 	LEAQ             (AX)(R12*2), R11                        // x + 6·ldx
 	ADDQ             R11, R12                                // x + 9·ldx
-	CMPQ             R13, $6
+	CMPQ             tile_rows(R14), $6
 	JEQ              tile6x1
-	CMPQ             R13, $5
+	CMPQ             tile_rows(R14), $5
 	JEQ              tile5x1
-	CMPQ             R13, $4
+	CMPQ             tile_rows(R14), $4
 	JEQ              tile4x1
-	CMPQ             R13, $3
+	CMPQ             tile_rows(R14), $3
 	JEQ              tile3x1
-	CMPQ             R13, $2
+	CMPQ             tile_rows(R14), $2
 	JEQ              tile2x1
-	CMPQ             R13, $1
+	CMPQ             tile_rows(R14), $1
 	JEQ              tile1x1
 	RET
 tile1x1:
@@ -100,7 +101,7 @@ tile1x1_loop:
 	VFMADD231PS      Y12, Y14, Y0                            // sum[0] += x·w
 	VFMADD231PS      Y13, Y14, Y1                            // sum[0] += x·w
 	ADDQ             R8, CX                                  // next step
-	ADDQ             $4, AX
+	ADDQ             R13, AX
 	DECQ             R9
 	JNZ              tile1x1_loop
 	MOVQ             tile_keep(R14), R12
@@ -155,7 +156,7 @@ tile2x1_loop:
 	VFMADD231PS      Y12, Y15, Y2                            // sum[1] += x·w
 	VFMADD231PS      Y13, Y15, Y3                            // sum[1] += x·w
 	ADDQ             R8, CX                                  // next step
-	ADDQ             $4, AX
+	ADDQ             R13, AX
 	DECQ             R9
 	JNZ              tile2x1_loop
 	MOVQ             tile_keep(R14), R12
@@ -234,7 +235,7 @@ tile3x1_loop:
 	VFMADD231PS      Y12, Y14, Y4                            // sum[2] += x·w
 	VFMADD231PS      Y13, Y14, Y5                            // sum[2] += x·w
 	ADDQ             R8, CX                                  // next step
-	ADDQ             $4, AX
+	ADDQ             R13, AX
 	DECQ             R9
 	JNZ              tile3x1_loop
 	MOVQ             tile_keep(R14), R12
@@ -337,8 +338,8 @@ tile4x1_loop:
 	VFMADD231PS      Y12, Y15, Y6                            // sum[3] += x·w
 	VFMADD231PS      Y13, Y15, Y7                            // sum[3] += x·w
 	ADDQ             R8, CX                                  // next step
-	ADDQ             $4, AX
-	ADDQ             $4, R10
+	ADDQ             R13, AX
+	ADDQ             R13, R10
 	DECQ             R9
 	JNZ              tile4x1_loop
 	MOVQ             tile_keep(R14), R12
@@ -465,8 +466,8 @@ tile5x1_loop:
 	VFMADD231PS      Y12, Y14, Y8                            // sum[4] += x·w
 	VFMADD231PS      Y13, Y14, Y9                            // sum[4] += x·w
 	ADDQ             R8, CX                                  // next step
-	ADDQ             $4, AX
-	ADDQ             $4, R10
+	ADDQ             R13, AX
+	ADDQ             R13, R10
 	DECQ             R9
 	JNZ              tile5x1_loop
 	MOVQ             tile_keep(R14), R12
@@ -617,8 +618,8 @@ tile6x1_loop:
 	VFMADD231PS      Y12, Y15, Y10                           // sum[5] += x·w
 	VFMADD231PS      Y13, Y15, Y11                           // sum[5] += x·w
 	ADDQ             R8, CX                                  // next step
-	ADDQ             $4, AX
-	ADDQ             $4, R10
+	ADDQ             R13, AX
+	ADDQ             R13, R10
 	DECQ             R9
 	JNZ              tile6x1_loop
 	MOVQ             tile_keep(R14), R12
@@ -752,21 +753,21 @@ tile6x1_cut:
 	VZEROUPPER
 	RET
 
-// packPanelAVX2: DI dst   R8-R11 four keys   BX ld   SI keys left   CX channels left   DX offset in bytes   R12 dst of a channel
+// packPanelAVX2: DI dst   R8-R11 four rows   BX ld   SI rows left   CX channels left   DX offset in bytes   R12 dst of a channel
 
-// func packPanelAVX2(dst, k *float32, ld, keys, d int)
+// func packPanelAVX2(dst, x *float32, ld, m, d int)
 TEXT ·packPanelAVX2(SB), NOSPLIT, $0-40
 	MOVQ             dst+0(FP), DI
-	MOVQ             k+8(FP), R8
+	MOVQ             x+8(FP), R8
 	MOVQ             ld+16(FP), BX
-	MOVQ             keys+24(FP), SI
+	MOVQ             m+24(FP), SI
 	SHLQ             $2, BX                                  // in bytes
 	MOVQ             d+32(FP), R13
 	ANDQ             $7, R13
 	NEGQ             R13
 	LEAQ             lanes<>+64(SB), R14
 	LEAQ             (R14)(R13*4), R13                       // lanes[16-last:]
-pack_keys:
+pack_rows:
 	MOVQ             R8, R9
 	LEAQ             (R9)(BX*1), R14
 	CMPQ             SI, $1
@@ -789,11 +790,11 @@ pack_loop:
 	VMOVUPS          (R9)(DX*1), Y1
 	VMOVUPS          (R10)(DX*1), Y2
 	VMOVUPS          (R11)(DX*1), Y3
-	VUNPCKLPS        Y1, Y0, Y4                              // keys 0 1 0 1 of channels 0 and 1
+	VUNPCKLPS        Y1, Y0, Y4                              // rows 0 1 0 1 of channels 0 and 1
 	VUNPCKHPS        Y1, Y0, Y5                              // of channels 2 and 3
-	VUNPCKLPS        Y3, Y2, Y6                              // keys 2 3 2 3
+	VUNPCKLPS        Y3, Y2, Y6                              // rows 2 3 2 3
 	VUNPCKHPS        Y3, Y2, Y7
-	VUNPCKLPD        Y6, Y4, Y0                              // keys 0 1 2 3 of channel 0
+	VUNPCKLPD        Y6, Y4, Y0                              // rows 0 1 2 3 of channel 0
 	VUNPCKHPD        Y6, Y4, Y1                              // of channel 1
 	VUNPCKLPD        Y7, Y5, Y2                              // of channel 2
 	VUNPCKHPD        Y7, Y5, Y3                              // of channel 3
@@ -820,11 +821,11 @@ pack_tail:
 	VMASKMOVPS       (R10)(DX*1), Y8, Y2
 	VMOVUPS          (R13), Y8
 	VMASKMOVPS       (R11)(DX*1), Y8, Y3
-	VUNPCKLPS        Y1, Y0, Y4                              // keys 0 1 0 1 of channels 0 and 1
+	VUNPCKLPS        Y1, Y0, Y4                              // rows 0 1 0 1 of channels 0 and 1
 	VUNPCKHPS        Y1, Y0, Y5                              // of channels 2 and 3
-	VUNPCKLPS        Y3, Y2, Y6                              // keys 2 3 2 3
+	VUNPCKLPS        Y3, Y2, Y6                              // rows 2 3 2 3
 	VUNPCKHPS        Y3, Y2, Y7
-	VUNPCKLPD        Y6, Y4, Y0                              // keys 0 1 2 3 of channel 0
+	VUNPCKLPD        Y6, Y4, Y0                              // rows 0 1 2 3 of channel 0
 	VUNPCKHPD        Y6, Y4, Y1                              // of channel 1
 	VUNPCKLPD        Y7, Y5, Y2                              // of channel 2
 	VUNPCKHPD        Y7, Y5, Y3                              // of channel 3
@@ -840,6 +841,6 @@ pack_next:
 	LEAQ             (R11)(BX*1), R8
 	ADDQ             $16, DI
 	SUBQ             $4, SI
-	JG               pack_keys
+	JG               pack_rows
 	VZEROUPPER
 	RET

@@ -12,7 +12,7 @@
 //
 // 	DI dst   SI ldd
 // 	AX x     BX ldx     rows 0-2 are at AX + {0,1,2}·BX, rows 3-5 at R10 + …, rows 6-8 at R11 + …, rows 9-11 at R12 + …
-// 	CX w     DX panel   R8 step   R9 steps of k left
+// 	CX w     DX panel   R13 stepX   R8 stepW   R9 steps of k left
 // 	At the end: R14 the tile, R12 keep, R13 scale;   R15 the lanes of the last panel
 // 	K1 the columns of the last panel
 //
@@ -26,15 +26,16 @@ TEXT ·tileAVX512(SB), NOSPLIT, $0-8
 	MOVQ             tile_x(R14), AX
 	MOVQ             tile_ldx(R14), BX
 	MOVQ             tile_w(R14), CX
-	MOVQ             tile_step(R14), R8
+	MOVQ             tile_stepW(R14), R8
 	MOVQ             tile_panel(R14), DX
+	MOVQ             tile_stepX(R14), R13
 	MOVQ             tile_k(R14), R9
 	MOVQ             tile_last(R14), R15
-	MOVQ             tile_rows(R14), R13
 	SHLQ             $2, SI                                  // in bytes
 	SHLQ             $2, BX                                  // in bytes
 	SHLQ             $2, R8                                  // in bytes
 	SHLQ             $2, DX                                  // in bytes
+	SHLQ             $2, R13                                 // in bytes
 	MOVL             $-1, R10
 	BZHIL            R15, R10, R15                           // 1<<last - 1
 	KMOVW            R15, K1
@@ -44,55 +45,55 @@ TEXT ·tileAVX512(SB), NOSPLIT, $0-8
 	ADDQ             R11, R12                                // x + 9·ldx
 	CMPQ             tile_panels(R14), $1
 	JNE              panels2
-	CMPQ             R13, $12
+	CMPQ             tile_rows(R14), $12
 	JEQ              tile12x1
-	CMPQ             R13, $11
+	CMPQ             tile_rows(R14), $11
 	JEQ              tile11x1
-	CMPQ             R13, $10
+	CMPQ             tile_rows(R14), $10
 	JEQ              tile10x1
-	CMPQ             R13, $9
+	CMPQ             tile_rows(R14), $9
 	JEQ              tile9x1
-	CMPQ             R13, $8
+	CMPQ             tile_rows(R14), $8
 	JEQ              tile8x1
-	CMPQ             R13, $7
+	CMPQ             tile_rows(R14), $7
 	JEQ              tile7x1
-	CMPQ             R13, $6
+	CMPQ             tile_rows(R14), $6
 	JEQ              tile6x1
-	CMPQ             R13, $5
+	CMPQ             tile_rows(R14), $5
 	JEQ              tile5x1
-	CMPQ             R13, $4
+	CMPQ             tile_rows(R14), $4
 	JEQ              tile4x1
-	CMPQ             R13, $3
+	CMPQ             tile_rows(R14), $3
 	JEQ              tile3x1
-	CMPQ             R13, $2
+	CMPQ             tile_rows(R14), $2
 	JEQ              tile2x1
-	CMPQ             R13, $1
+	CMPQ             tile_rows(R14), $1
 	JEQ              tile1x1
 	RET
 panels2:
-	CMPQ             R13, $12
+	CMPQ             tile_rows(R14), $12
 	JEQ              tile12x2
-	CMPQ             R13, $11
+	CMPQ             tile_rows(R14), $11
 	JEQ              tile11x2
-	CMPQ             R13, $10
+	CMPQ             tile_rows(R14), $10
 	JEQ              tile10x2
-	CMPQ             R13, $9
+	CMPQ             tile_rows(R14), $9
 	JEQ              tile9x2
-	CMPQ             R13, $8
+	CMPQ             tile_rows(R14), $8
 	JEQ              tile8x2
-	CMPQ             R13, $7
+	CMPQ             tile_rows(R14), $7
 	JEQ              tile7x2
-	CMPQ             R13, $6
+	CMPQ             tile_rows(R14), $6
 	JEQ              tile6x2
-	CMPQ             R13, $5
+	CMPQ             tile_rows(R14), $5
 	JEQ              tile5x2
-	CMPQ             R13, $4
+	CMPQ             tile_rows(R14), $4
 	JEQ              tile4x2
-	CMPQ             R13, $3
+	CMPQ             tile_rows(R14), $3
 	JEQ              tile3x2
-	CMPQ             R13, $2
+	CMPQ             tile_rows(R14), $2
 	JEQ              tile2x2
-	CMPQ             R13, $1
+	CMPQ             tile_rows(R14), $1
 	JEQ              tile1x2
 	RET
 tile1x1:
@@ -102,7 +103,7 @@ tile1x1_loop:
 	VBROADCASTSS     (AX), Z28                               // x[0]
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
 	ADDQ             R8, CX                                  // next step
-	ADDQ             $4, AX
+	ADDQ             R13, AX
 	DECQ             R9
 	JNZ              tile1x1_loop
 	MOVQ             tile_keep(R14), R12
@@ -141,7 +142,7 @@ tile2x1_loop:
 	VBROADCASTSS     (AX)(BX*1), Z29                         // x[1]
 	VFMADD231PS      Z24, Z29, Z1                            // sum[1] += x·w
 	ADDQ             R8, CX                                  // next step
-	ADDQ             $4, AX
+	ADDQ             R13, AX
 	DECQ             R9
 	JNZ              tile2x1_loop
 	MOVQ             tile_keep(R14), R12
@@ -193,7 +194,7 @@ tile3x1_loop:
 	VBROADCASTSS     (AX)(BX*2), Z28                         // x[2]
 	VFMADD231PS      Z24, Z28, Z2                            // sum[2] += x·w
 	ADDQ             R8, CX                                  // next step
-	ADDQ             $4, AX
+	ADDQ             R13, AX
 	DECQ             R9
 	JNZ              tile3x1_loop
 	MOVQ             tile_keep(R14), R12
@@ -258,8 +259,8 @@ tile4x1_loop:
 	VBROADCASTSS     (R10), Z29                              // x[3]
 	VFMADD231PS      Z24, Z29, Z3                            // sum[3] += x·w
 	ADDQ             R8, CX                                  // next step
-	ADDQ             $4, AX
-	ADDQ             $4, R10
+	ADDQ             R13, AX
+	ADDQ             R13, R10
 	DECQ             R9
 	JNZ              tile4x1_loop
 	MOVQ             tile_keep(R14), R12
@@ -337,8 +338,8 @@ tile5x1_loop:
 	VBROADCASTSS     (R10)(BX*1), Z28                        // x[4]
 	VFMADD231PS      Z24, Z28, Z4                            // sum[4] += x·w
 	ADDQ             R8, CX                                  // next step
-	ADDQ             $4, AX
-	ADDQ             $4, R10
+	ADDQ             R13, AX
+	ADDQ             R13, R10
 	DECQ             R9
 	JNZ              tile5x1_loop
 	MOVQ             tile_keep(R14), R12
@@ -429,8 +430,8 @@ tile6x1_loop:
 	VBROADCASTSS     (R10)(BX*2), Z29                        // x[5]
 	VFMADD231PS      Z24, Z29, Z5                            // sum[5] += x·w
 	ADDQ             R8, CX                                  // next step
-	ADDQ             $4, AX
-	ADDQ             $4, R10
+	ADDQ             R13, AX
+	ADDQ             R13, R10
 	DECQ             R9
 	JNZ              tile6x1_loop
 	MOVQ             tile_keep(R14), R12
@@ -534,9 +535,9 @@ tile7x1_loop:
 	VBROADCASTSS     (R11), Z28                              // x[6]
 	VFMADD231PS      Z24, Z28, Z6                            // sum[6] += x·w
 	ADDQ             R8, CX                                  // next step
-	ADDQ             $4, AX
-	ADDQ             $4, R10
-	ADDQ             $4, R11
+	ADDQ             R13, AX
+	ADDQ             R13, R10
+	ADDQ             R13, R11
 	DECQ             R9
 	JNZ              tile7x1_loop
 	MOVQ             tile_keep(R14), R12
@@ -653,9 +654,9 @@ tile8x1_loop:
 	VBROADCASTSS     (R11)(BX*1), Z29                        // x[7]
 	VFMADD231PS      Z24, Z29, Z7                            // sum[7] += x·w
 	ADDQ             R8, CX                                  // next step
-	ADDQ             $4, AX
-	ADDQ             $4, R10
-	ADDQ             $4, R11
+	ADDQ             R13, AX
+	ADDQ             R13, R10
+	ADDQ             R13, R11
 	DECQ             R9
 	JNZ              tile8x1_loop
 	MOVQ             tile_keep(R14), R12
@@ -785,9 +786,9 @@ tile9x1_loop:
 	VBROADCASTSS     (R11)(BX*2), Z28                        // x[8]
 	VFMADD231PS      Z24, Z28, Z8                            // sum[8] += x·w
 	ADDQ             R8, CX                                  // next step
-	ADDQ             $4, AX
-	ADDQ             $4, R10
-	ADDQ             $4, R11
+	ADDQ             R13, AX
+	ADDQ             R13, R10
+	ADDQ             R13, R11
 	DECQ             R9
 	JNZ              tile9x1_loop
 	MOVQ             tile_keep(R14), R12
@@ -930,10 +931,10 @@ tile10x1_loop:
 	VBROADCASTSS     (R12), Z29                              // x[9]
 	VFMADD231PS      Z24, Z29, Z9                            // sum[9] += x·w
 	ADDQ             R8, CX                                  // next step
-	ADDQ             $4, AX
-	ADDQ             $4, R10
-	ADDQ             $4, R11
-	ADDQ             $4, R12
+	ADDQ             R13, AX
+	ADDQ             R13, R10
+	ADDQ             R13, R11
+	ADDQ             R13, R12
 	DECQ             R9
 	JNZ              tile10x1_loop
 	MOVQ             tile_keep(R14), R12
@@ -1089,10 +1090,10 @@ tile11x1_loop:
 	VBROADCASTSS     (R12)(BX*1), Z28                        // x[10]
 	VFMADD231PS      Z24, Z28, Z10                           // sum[10] += x·w
 	ADDQ             R8, CX                                  // next step
-	ADDQ             $4, AX
-	ADDQ             $4, R10
-	ADDQ             $4, R11
-	ADDQ             $4, R12
+	ADDQ             R13, AX
+	ADDQ             R13, R10
+	ADDQ             R13, R11
+	ADDQ             R13, R12
 	DECQ             R9
 	JNZ              tile11x1_loop
 	MOVQ             tile_keep(R14), R12
@@ -1261,10 +1262,10 @@ tile12x1_loop:
 	VBROADCASTSS     (R12)(BX*2), Z29                        // x[11]
 	VFMADD231PS      Z24, Z29, Z11                           // sum[11] += x·w
 	ADDQ             R8, CX                                  // next step
-	ADDQ             $4, AX
-	ADDQ             $4, R10
-	ADDQ             $4, R11
-	ADDQ             $4, R12
+	ADDQ             R13, AX
+	ADDQ             R13, R10
+	ADDQ             R13, R11
+	ADDQ             R13, R12
 	DECQ             R9
 	JNZ              tile12x1_loop
 	MOVQ             tile_keep(R14), R12
@@ -1413,7 +1414,7 @@ tile1x2_loop:
 	VFMADD231PS      Z24, Z28, Z0                            // sum[0] += x·w
 	VFMADD231PS      Z25, Z28, Z1                            // sum[0] += x·w
 	ADDQ             R8, CX                                  // next step
-	ADDQ             $4, AX
+	ADDQ             R13, AX
 	DECQ             R9
 	JNZ              tile1x2_loop
 	MOVQ             tile_keep(R14), R12
@@ -1462,7 +1463,7 @@ tile2x2_loop:
 	VFMADD231PS      Z24, Z29, Z2                            // sum[1] += x·w
 	VFMADD231PS      Z25, Z29, Z3                            // sum[1] += x·w
 	ADDQ             R8, CX                                  // next step
-	ADDQ             $4, AX
+	ADDQ             R13, AX
 	DECQ             R9
 	JNZ              tile2x2_loop
 	MOVQ             tile_keep(R14), R12
@@ -1531,7 +1532,7 @@ tile3x2_loop:
 	VFMADD231PS      Z24, Z28, Z4                            // sum[2] += x·w
 	VFMADD231PS      Z25, Z28, Z5                            // sum[2] += x·w
 	ADDQ             R8, CX                                  // next step
-	ADDQ             $4, AX
+	ADDQ             R13, AX
 	DECQ             R9
 	JNZ              tile3x2_loop
 	MOVQ             tile_keep(R14), R12
@@ -1620,8 +1621,8 @@ tile4x2_loop:
 	VFMADD231PS      Z24, Z29, Z6                            // sum[3] += x·w
 	VFMADD231PS      Z25, Z29, Z7                            // sum[3] += x·w
 	ADDQ             R8, CX                                  // next step
-	ADDQ             $4, AX
-	ADDQ             $4, R10
+	ADDQ             R13, AX
+	ADDQ             R13, R10
 	DECQ             R9
 	JNZ              tile4x2_loop
 	MOVQ             tile_keep(R14), R12
@@ -1730,8 +1731,8 @@ tile5x2_loop:
 	VFMADD231PS      Z24, Z28, Z8                            // sum[4] += x·w
 	VFMADD231PS      Z25, Z28, Z9                            // sum[4] += x·w
 	ADDQ             R8, CX                                  // next step
-	ADDQ             $4, AX
-	ADDQ             $4, R10
+	ADDQ             R13, AX
+	ADDQ             R13, R10
 	DECQ             R9
 	JNZ              tile5x2_loop
 	MOVQ             tile_keep(R14), R12
@@ -1860,8 +1861,8 @@ tile6x2_loop:
 	VFMADD231PS      Z24, Z29, Z10                           // sum[5] += x·w
 	VFMADD231PS      Z25, Z29, Z11                           // sum[5] += x·w
 	ADDQ             R8, CX                                  // next step
-	ADDQ             $4, AX
-	ADDQ             $4, R10
+	ADDQ             R13, AX
+	ADDQ             R13, R10
 	DECQ             R9
 	JNZ              tile6x2_loop
 	MOVQ             tile_keep(R14), R12
@@ -2010,9 +2011,9 @@ tile7x2_loop:
 	VFMADD231PS      Z24, Z28, Z12                           // sum[6] += x·w
 	VFMADD231PS      Z25, Z28, Z13                           // sum[6] += x·w
 	ADDQ             R8, CX                                  // next step
-	ADDQ             $4, AX
-	ADDQ             $4, R10
-	ADDQ             $4, R11
+	ADDQ             R13, AX
+	ADDQ             R13, R10
+	ADDQ             R13, R11
 	DECQ             R9
 	JNZ              tile7x2_loop
 	MOVQ             tile_keep(R14), R12
@@ -2181,9 +2182,9 @@ tile8x2_loop:
 	VFMADD231PS      Z24, Z29, Z14                           // sum[7] += x·w
 	VFMADD231PS      Z25, Z29, Z15                           // sum[7] += x·w
 	ADDQ             R8, CX                                  // next step
-	ADDQ             $4, AX
-	ADDQ             $4, R10
-	ADDQ             $4, R11
+	ADDQ             R13, AX
+	ADDQ             R13, R10
+	ADDQ             R13, R11
 	DECQ             R9
 	JNZ              tile8x2_loop
 	MOVQ             tile_keep(R14), R12
@@ -2372,9 +2373,9 @@ tile9x2_loop:
 	VFMADD231PS      Z24, Z28, Z16                           // sum[8] += x·w
 	VFMADD231PS      Z25, Z28, Z17                           // sum[8] += x·w
 	ADDQ             R8, CX                                  // next step
-	ADDQ             $4, AX
-	ADDQ             $4, R10
-	ADDQ             $4, R11
+	ADDQ             R13, AX
+	ADDQ             R13, R10
+	ADDQ             R13, R11
 	DECQ             R9
 	JNZ              tile9x2_loop
 	MOVQ             tile_keep(R14), R12
@@ -2583,10 +2584,10 @@ tile10x2_loop:
 	VFMADD231PS      Z24, Z29, Z18                           // sum[9] += x·w
 	VFMADD231PS      Z25, Z29, Z19                           // sum[9] += x·w
 	ADDQ             R8, CX                                  // next step
-	ADDQ             $4, AX
-	ADDQ             $4, R10
-	ADDQ             $4, R11
-	ADDQ             $4, R12
+	ADDQ             R13, AX
+	ADDQ             R13, R10
+	ADDQ             R13, R11
+	ADDQ             R13, R12
 	DECQ             R9
 	JNZ              tile10x2_loop
 	MOVQ             tile_keep(R14), R12
@@ -2815,10 +2816,10 @@ tile11x2_loop:
 	VFMADD231PS      Z24, Z28, Z20                           // sum[10] += x·w
 	VFMADD231PS      Z25, Z28, Z21                           // sum[10] += x·w
 	ADDQ             R8, CX                                  // next step
-	ADDQ             $4, AX
-	ADDQ             $4, R10
-	ADDQ             $4, R11
-	ADDQ             $4, R12
+	ADDQ             R13, AX
+	ADDQ             R13, R10
+	ADDQ             R13, R11
+	ADDQ             R13, R12
 	DECQ             R9
 	JNZ              tile11x2_loop
 	MOVQ             tile_keep(R14), R12
@@ -3067,10 +3068,10 @@ tile12x2_loop:
 	VFMADD231PS      Z24, Z29, Z22                           // sum[11] += x·w
 	VFMADD231PS      Z25, Z29, Z23                           // sum[11] += x·w
 	ADDQ             R8, CX                                  // next step
-	ADDQ             $4, AX
-	ADDQ             $4, R10
-	ADDQ             $4, R11
-	ADDQ             $4, R12
+	ADDQ             R13, AX
+	ADDQ             R13, R10
+	ADDQ             R13, R11
+	ADDQ             R13, R12
 	DECQ             R9
 	JNZ              tile12x2_loop
 	MOVQ             tile_keep(R14), R12
@@ -3270,21 +3271,21 @@ tile12x2_cut:
 	VZEROUPPER
 	RET
 
-// packPanelAVX512: DI dst   R8-R11 four keys   BX ld   SI keys left   CX channels left   DX offset in bytes   R12 dst of a channel
+// packPanelAVX512: DI dst   R8-R11 four rows   BX ld   SI rows left   CX channels left   DX offset in bytes   R12 dst of a channel
 
-// func packPanelAVX512(dst, k *float32, ld, keys, d int)
+// func packPanelAVX512(dst, x *float32, ld, m, d int)
 TEXT ·packPanelAVX512(SB), NOSPLIT, $0-40
 	MOVQ             dst+0(FP), DI
-	MOVQ             k+8(FP), R8
+	MOVQ             x+8(FP), R8
 	MOVQ             ld+16(FP), BX
-	MOVQ             keys+24(FP), SI
+	MOVQ             m+24(FP), SI
 	SHLQ             $2, BX                                  // in bytes
 	MOVQ             d+32(FP), R13
 	ANDQ             $15, R13
 	MOVL             $-1, R14
 	BZHIL            R13, R14, R13                           // 1<<last - 1
 	KMOVW            R13, K1
-pack_keys:
+pack_rows:
 	MOVQ             R8, R9
 	LEAQ             (R9)(BX*1), R14
 	CMPQ             SI, $1
@@ -3307,11 +3308,11 @@ pack_loop:
 	VMOVUPS          (R9)(DX*1), Z1
 	VMOVUPS          (R10)(DX*1), Z2
 	VMOVUPS          (R11)(DX*1), Z3
-	VUNPCKLPS        Z1, Z0, Z4                              // keys 0 1 0 1 of channels 0 and 1
+	VUNPCKLPS        Z1, Z0, Z4                              // rows 0 1 0 1 of channels 0 and 1
 	VUNPCKHPS        Z1, Z0, Z5                              // of channels 2 and 3
-	VUNPCKLPS        Z3, Z2, Z6                              // keys 2 3 2 3
+	VUNPCKLPS        Z3, Z2, Z6                              // rows 2 3 2 3
 	VUNPCKHPS        Z3, Z2, Z7
-	VUNPCKLPD        Z6, Z4, Z0                              // keys 0 1 2 3 of channel 0
+	VUNPCKLPD        Z6, Z4, Z0                              // rows 0 1 2 3 of channel 0
 	VUNPCKHPD        Z6, Z4, Z1                              // of channel 1
 	VUNPCKLPD        Z7, Z5, Z2                              // of channel 2
 	VUNPCKHPD        Z7, Z5, Z3                              // of channel 3
@@ -3342,11 +3343,11 @@ pack_tail:
 	VMOVUPS.Z        (R9)(DX*1), K1, Z1
 	VMOVUPS.Z        (R10)(DX*1), K1, Z2
 	VMOVUPS.Z        (R11)(DX*1), K1, Z3
-	VUNPCKLPS        Z1, Z0, Z4                              // keys 0 1 0 1 of channels 0 and 1
+	VUNPCKLPS        Z1, Z0, Z4                              // rows 0 1 0 1 of channels 0 and 1
 	VUNPCKHPS        Z1, Z0, Z5                              // of channels 2 and 3
-	VUNPCKLPS        Z3, Z2, Z6                              // keys 2 3 2 3
+	VUNPCKLPS        Z3, Z2, Z6                              // rows 2 3 2 3
 	VUNPCKHPS        Z3, Z2, Z7
-	VUNPCKLPD        Z6, Z4, Z0                              // keys 0 1 2 3 of channel 0
+	VUNPCKLPD        Z6, Z4, Z0                              // rows 0 1 2 3 of channel 0
 	VUNPCKHPD        Z6, Z4, Z1                              // of channel 1
 	VUNPCKLPD        Z7, Z5, Z2                              // of channel 2
 	VUNPCKHPD        Z7, Z5, Z3                              // of channel 3
@@ -3370,6 +3371,6 @@ pack_next:
 	LEAQ             (R11)(BX*1), R8
 	ADDQ             $16, DI
 	SUBQ             $4, SI
-	JG               pack_keys
+	JG               pack_rows
 	VZEROUPPER
 	RET

@@ -6,8 +6,9 @@ func multiplyGeneric(p *product) {
 		for j := 0; j < p.cols; j += 16 {
 			var sum [16]float32
 			cols := min(16, p.cols-j)
-			for s, x := range p.x[i*p.ldx:][:p.k] {
-				for c, w := range p.w[s*p.step+j/16*p.panel:][:cols] {
+			for s := range p.k {
+				x := p.x[i*p.ldx+s*p.stepX]
+				for c, w := range p.w[j/16*p.panel+s*p.stepW:][:cols] {
 					sum[c] += float32(x * w)
 				}
 			}
@@ -25,10 +26,10 @@ func multiplyGeneric(p *product) {
 	}
 }
 
-// packPanelGeneric turns up to 16 keys [keys][d] into dst [d][16].
-func packPanelGeneric(dst, k []float32, ld, keys, d int) {
-	for r := range keys {
-		for p, v := range k[r*ld:][:d] {
+// packPanelGeneric turns up to 16 rows [m][d] into dst [d][16].
+func packPanelGeneric(dst, x []float32, ld, m, d int) {
+	for r := range m {
+		for p, v := range x[r*ld:][:d] {
 			dst[16*p+r] = v
 		}
 	}

@@ -4,4 +4,4 @@ package attention
 
 func multiply(p *product) { multiplyGeneric(p) }
 
-func packPanel(dst, k []float32, ld, keys, d int) { packPanelGeneric(dst, k, ld, keys, d) }
+func packPanel(dst, x []float32, ld, m, d int) { packPanelGeneric(dst, x, ld, m, d) }

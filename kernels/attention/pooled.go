@@ -24,8 +24,11 @@ func PackKeys(dst, keys []float32, n, depth int) {
 	if len(dst) < KeysLen(n, depth) {
 		panic("attention: packed keys too short")
 	}
-	packKeys(dst, keys, depth, n, depth)
+	pack(dst, keys, depth, n, depth)
 }
+
+// group is how many queries of pooled attention pass all keys together, at most.
+const group = 12
 
 // PooledWork is the room that Pooled needs for n keys.
 func PooledWork(n int) int { return group * roundUp(n) }
@@ -53,7 +56,7 @@ func Pooled(dst []float32, ldd int, q []float32, ldq int, keys, values, work []f
 	for i, rows := 0, 0; i < m; i += rows {
 		rows = min(group, m-i)
 		p := pooledScores(work, q[i*ldq:], ldq, keys, rows, n, depth, sum[:])
-		multiply(&product{dst: dst[i*ldd:], ldd: ldd, x: p, ldx: ld, w: values, step: width, panel: 16, rows: rows, cols: width, k: n, scale: sum[:]})
+		multiply(&product{dst: dst[i*ldd:], ldd: ldd, x: p, ldx: ld, w: values, stepX: 1, stepW: width, panel: 16, rows: rows, cols: width, k: n, scale: sum[:]})
 	}
 }
 
@@ -61,9 +64,8 @@ func Pooled(dst []float32, ldd int, q []float32, ldq int, keys, values, work []f
 // work, and 1/Σ of each row.
 func pooledScores(work, q []float32, ldq int, keys []float32, rows, n, depth int, sum []float32) []float32 {
 	ld := roundUp(n)
-	multiply(&product{dst: work, ldd: ld, x: q, ldx: ldq, w: keys, step: 16, panel: 16 * roundUp(depth), rows: rows, cols: ld, k: depth})
-	var peak [group]float32
-	activation.SoftmaxPart(work, rows, n, ld, peak[:], sum, nil)
+	multiply(&product{dst: work, ldd: ld, x: q, ldx: ldq, w: keys, stepX: 1, stepW: 16, panel: 16 * roundUp(depth), rows: rows, cols: ld, k: depth})
+	activation.SoftmaxSums(work, rows, n, ld, sum)
 	for r := range rows {
 		sum[r] = 1 / sum[r]
 	}

@@ -65,6 +65,7 @@ func main() {
 		v.elementwise("relu", v.relu)
 		v.elementwise("leakyReLU", v.leakyReLU)
 		v.softmax()
+		v.softmaxSums()
 		v.softmaxPart()
 		v.Write(path)
 	}
@@ -341,48 +342,110 @@ func (v vector) restart() {
 	v.Op("", "MOVQ", "n+8(FP)", "CX")
 }
 
-// softmaxPart writes softmaxPartGeneric, with R8 rows left, BX the row, R9 its stride, R10 peak, R11 sum and R12 keep.
-func (v vector) softmaxPart() {
-	v.Func("softmaxPart"+v.name+"(x *float32, rows, cols, ld int, peak, sum, keep *float32)", 56)
-	for _, arg := range [][2]string{{"x+0", "BX"}, {"rows+8", "R8"}, {"ld+24", "R9"}, {"peak+32", "R10"}, {"sum+40", "R11"}, {"keep+48", "R12"}} {
+// softmaxSums writes softmaxSumsGeneric, with R8 rows left, BX the row, R9 its stride and R11 sum.
+func (v vector) softmaxSums() {
+	v.Func("softmaxSums"+v.name+"(x *float32, rows, cols, ld int, sum *float32)", 40)
+	for _, arg := range [][2]string{{"x+0", "BX"}, {"rows+8", "R8"}, {"ld+24", "R9"}, {"sum+32", "R11"}} {
 		v.Op("", "MOVQ", arg[0]+"(FP)", arg[1])
 	}
 	v.Op("", "SHLQ", "$2", "R9")
-	v.Label("part_row")
-	row := func() {
+	v.Label("sums_row")
+	restart := func() {
 		v.Op("", "MOVQ", "BX", "SI")
 		v.Op("", "MOVQ", "cols+16(FP)", "CX")
 	}
-	row()
+	restart()
 	v.splat("minusInf", top)
-	v.loop("part_max", func(tail bool) { v.largest(tail) })
+	v.loop("sums_max", func(tail bool) { v.largest(tail) })
 	v.across("VMAXPS", top)
-	v.Op("", "TESTQ", "R12", "R12")
-	v.Op("the first part", "JZ", "part_sum")
-	v.Op("the old peak", "VBROADCASTSS", "(R10)", v.r(x))
-	v.op("", "VMAXPS", x, top, top)
-	v.op("the old peak - max", "VSUBPS", top, x, x)
-	v.exp()
-	v.Op("", "VMOVSS", fmt.Sprint("X", x), "(R12)")
-
-	v.Label("part_sum")
-	row()
+	restart()
 	v.op("", "VXORPS", sum, sum, sum)
-	v.loop("part_exp", func(tail bool) { v.expSum(tail, true) })
+	v.loop("sums_exp", func(tail bool) { v.expSum(tail, true) })
 	v.across("VADDPS", sum)
-	v.Op("peak = max", "VMOVSS", fmt.Sprint("X", top), "(R10)")
-	v.Op("", "TESTQ", "R12", "R12")
-	v.Op("", "JZ", "part_next")
-	v.Op("", "VMOVSS", "(R12)", fmt.Sprint("X", t))
-	v.Op("sum += keep · the old sum", "VFMADD231SS", "(R11)", fmt.Sprint("X", t), fmt.Sprint("X", sum))
-	v.Op("", "ADDQ", "$4", "R12")
-	v.Label("part_next")
 	v.Op("", "VMOVSS", fmt.Sprint("X", sum), "(R11)")
-	v.Op("", "ADDQ", "$4", "R10")
 	v.Op("", "ADDQ", "$4", "R11")
 	v.Op("next row", "ADDQ", "R9", "BX")
 	v.Op("", "DECQ", "R8")
+	v.Op("", "JNZ", "sums_row")
+	v.Op("", "VZEROUPPER")
+	v.Op("", "RET")
+}
+
+// softmaxPart writes softmaxPartGeneric, a vector of columns at a time: BX is the top of them, R8 how many columns are left, R9
+// the stride of rows, R13 three of them, R10 peak, R11 sum and R12 keep.
+func (v vector) softmaxPart() {
+	v.Func("softmaxPart"+v.name+"(x *float32, rows, cols, ld int, peak, sum, keep *float32)", 56)
+	for _, arg := range [][2]string{{"x+0", "BX"}, {"cols+16", "R8"}, {"ld+24", "R9"}, {"peak+32", "R10"}, {"sum+40", "R11"}, {"keep+48", "R12"}} {
+		v.Op("", "MOVQ", arg[0]+"(FP)", arg[1])
+	}
+	v.Op("", "SHLQ", "$2", "R9")
+	v.Op("", "LEAQ", "(R9)(R9*2)", "R13")
+	restart := func() {
+		v.Op("", "MOVQ", "BX", "SI")
+		v.Op("", "MOVQ", "rows+8(FP)", "CX")
+	}
+	v.Label("part_columns")
+	restart()
+	tops := []int{top, a, s, u} // four chains, since each maximum waits for the one before
+	for _, r := range tops {
+		v.splat("minusInf", r)
+	}
+	v.Op("", "SUBQ", "$4", "CX")
+	v.Op("", "JLT", "part_max_rest")
+	v.Label("part_max")
+	for i, r := range tops {
+		v.Op("", "VMAXPS", []string{"(SI)", "(SI)(R9*1)", "(SI)(R9*2)", "(SI)(R13*1)"}[i], v.r(r), v.r(r))
+	}
+	v.Op("", "LEAQ", "(SI)(R9*4)", "SI")
+	v.Op("", "SUBQ", "$4", "CX")
+	v.Op("", "JGE", "part_max")
+	v.Label("part_max_rest")
+	v.Op("", "ADDQ", "$4", "CX")
+	v.Op("", "JZ", "part_peak")
+	v.Label("part_max_row")
+	v.Op("", "VMAXPS", "(SI)", v.r(top), v.r(top))
+	v.Op("", "ADDQ", "R9", "SI")
+	v.Op("", "DECQ", "CX")
+	v.Op("", "JNZ", "part_max_row")
+	v.Label("part_peak")
+	for _, r := range tops[1:] {
+		v.op("", "VMAXPS", r, top, top)
+	}
+	v.Op("", "TESTQ", "R12", "R12")
+	v.Op("the first part", "JZ", "part_sum")
+	v.Op("the old peak", "VMOVUPS", "(R10)", v.r(x))
+	v.op("", "VMAXPS", x, top, top)
+	v.op("the old peak - max", "VSUBPS", top, x, x)
+	v.exp()
+	v.Op("", "VMOVUPS", v.r(x), "(R12)")
+
+	v.Label("part_sum")
+	v.Op("peak = max", "VMOVUPS", v.r(top), "(R10)")
+	v.op("", "VXORPS", sum, sum, sum)
+	restart()
+	v.Label("part_row")
+	v.Op("", "VMOVUPS", "(SI)", v.r(x))
+	v.op("x - max", "VSUBPS", top, x, x)
+	v.exp()
+	v.Op("", "VMOVUPS", v.r(x), "(SI)")
+	v.op("", "VADDPS", x, sum, sum)
+	v.Op("", "ADDQ", "R9", "SI")
+	v.Op("", "DECQ", "CX")
 	v.Op("", "JNZ", "part_row")
+
+	bytes := fmt.Sprintf("$%d", 4*v.lanes)
+	v.Op("", "TESTQ", "R12", "R12")
+	v.Op("", "JZ", "part_next")
+	v.Op("", "VMOVUPS", "(R12)", v.r(t))
+	v.Op("sum += keep · the old sum", "VFMADD231PS", "(R11)", v.r(t), v.r(sum))
+	v.Op("", "ADDQ", bytes, "R12")
+	v.Label("part_next")
+	v.Op("", "VMOVUPS", v.r(sum), "(R11)")
+	for _, pointer := range []string{"R10", "R11", "BX"} {
+		v.Op("", "ADDQ", bytes, pointer)
+	}
+	v.Op("", "SUBQ", fmt.Sprintf("$%d", v.lanes), "R8")
+	v.Op("", "JNZ", "part_columns")
 	v.Op("", "VZEROUPPER")
 	v.Op("", "RET")
 }

@@ -13,7 +13,7 @@ and each row's x once, into every lane.
 
 	DI dst   SI ldd
 	AX x     BX ldx     rows 0-2 are at AX + {0,1,2}·BX, rows 3-5 at R10 + …, rows 6-8 at R11 + …, rows 9-11 at R12 + …
-	CX w     DX panel   R8 step   R9 steps of k left
+	CX w     DX panel   R13 stepX   R8 stepW   R9 steps of k left
 	At the end: R14 the tile, R12 keep, R13 scale;   R15 the lanes of the last panel
 `
 
@@ -70,11 +70,11 @@ func (v isa) lastLanes(count, scratch string) {
 func (v isa) dispatch() {
 	v.Func("tile"+v.name+"(t *tile)", 8)
 	v.Op("", "MOVQ", "t+0(FP)", "R14")
-	for _, field := range [][2]string{{"dst", "DI"}, {"ldd", "SI"}, {"x", "AX"}, {"ldx", "BX"}, {"w", "CX"}, {"step", "R8"},
-		{"panel", "DX"}, {"k", "R9"}, {"last", "R15"}, {"rows", "R13"}} {
+	for _, field := range [][2]string{{"dst", "DI"}, {"ldd", "SI"}, {"x", "AX"}, {"ldx", "BX"}, {"w", "CX"}, {"stepW", "R8"}, {"panel", "DX"}, {"stepX", "R13"},
+		{"k", "R9"}, {"last", "R15"}} {
 		v.Op("", "MOVQ", "tile_"+field[0]+"(R14)", field[1])
 	}
-	for _, stride := range []string{"SI", "BX", "R8", "DX"} {
+	for _, stride := range []string{"SI", "BX", "R8", "DX", "R13"} {
 		v.Op("in bytes", "SHLQ", "$2", stride)
 	}
 	v.lastLanes("R15", "R10")
@@ -88,7 +88,7 @@ func (v isa) dispatch() {
 			v.Op("", "JNE", fmt.Sprintf("panels%d", p+2))
 		}
 		for r := v.rows; r > 0; r-- {
-			v.Op("", "CMPQ", "R13", fmt.Sprintf("$%d", r))
+			v.Op("", "CMPQ", "tile_rows(R14)", fmt.Sprintf("$%d", r))
 			v.Op("", "JEQ", tile{v, r, p + 1}.label(""))
 		}
 		v.Op("", "RET")
@@ -184,7 +184,7 @@ func (t tile) step() {
 	t.Op("next step", "ADDQ", "R8", "CX")
 	for i, base := range []string{"AX", "R10", "R11", "R12"} {
 		if t.rows > 3*i {
-			t.Op("", "ADDQ", "$4", base)
+			t.Op("", "ADDQ", "R13", base)
 		}
 	}
 }
@@ -214,23 +214,23 @@ func (t tile) cut(from, mem string, v int) {
 	}
 }
 
-// pack writes packPanel: four keys at a time, whose channels change places with them in registers.
+// pack writes packPanel: four rows at a time, whose channels change places with them in registers.
 func (v isa) pack() {
-	v.Note("packPanel" + v.name + ": DI dst   R8-R11 four keys   BX ld   SI keys left   CX channels left   DX offset in bytes   R12 dst of a channel")
-	v.Func("packPanel"+v.name+"(dst, k *float32, ld, keys, d int)", 40)
-	for _, arg := range [][2]string{{"dst+0", "DI"}, {"k+8", "R8"}, {"ld+16", "BX"}, {"keys+24", "SI"}} {
+	v.Note("packPanel" + v.name + ": DI dst   R8-R11 four rows   BX ld   SI rows left   CX channels left   DX offset in bytes   R12 dst of a channel")
+	v.Func("packPanel"+v.name+"(dst, x *float32, ld, m, d int)", 40)
+	for _, arg := range [][2]string{{"dst+0", "DI"}, {"x+8", "R8"}, {"ld+16", "BX"}, {"m+24", "SI"}} {
 		v.Op("", "MOVQ", arg[0]+"(FP)", arg[1])
 	}
 	v.Op("in bytes", "SHLQ", "$2", "BX")
 	v.Op("", "MOVQ", "d+32(FP)", "R13")
 	v.Op("", "ANDQ", fmt.Sprintf("$%d", v.lanes-1), "R13")
 	v.lastLanes("R13", "R14")
-	v.Label("pack_keys")
-	for i, key := range []string{"R9", "R10", "R11"} { // beyond the last key, that one again
-		v.Op("", "MOVQ", fmt.Sprint("R", 8+i), key)
-		v.Op("", "LEAQ", fmt.Sprintf("(%s)(BX*1)", key), "R14")
+	v.Label("pack_rows")
+	for i, row := range []string{"R9", "R10", "R11"} { // beyond the last, that one again
+		v.Op("", "MOVQ", fmt.Sprint("R", 8+i), row)
+		v.Op("", "LEAQ", fmt.Sprintf("(%s)(BX*1)", row), "R14")
 		v.Op("", "CMPQ", "SI", fmt.Sprintf("$%d", i+1))
-		v.Op("", "CMOVQGT", "R14", key)
+		v.Op("", "CMOVQGT", "R14", row)
 	}
 	v.Op("", "XORQ", "DX", "DX")
 	v.Op("", "MOVQ", "DI", "R12")
@@ -251,12 +251,12 @@ func (v isa) pack() {
 	v.Op("", "LEAQ", "(R11)(BX*1)", "R8")
 	v.Op("", "ADDQ", "$16", "DI")
 	v.Op("", "SUBQ", "$4", "SI")
-	v.Op("", "JG", "pack_keys")
+	v.Op("", "JG", "pack_rows")
 	v.Op("", "VZEROUPPER")
 	v.Op("", "RET")
 }
 
-// transpose moves a vector of channels of four keys, [4][lanes], to four columns of the panel, [lanes][4 of 16].
+// transpose moves a vector of channels of four rows, [4][lanes], to four columns of the panel, [lanes][4 of 16].
 func (v isa) transpose(tail bool) {
 	for i := range 4 {
 		mem := fmt.Sprintf("(R%d)(DX*1)", 8+i)
@@ -270,11 +270,11 @@ func (v isa) transpose(tail bool) {
 			v.Op("", "VMASKMOVPS", mem, v.r(8), v.r(i))
 		}
 	}
-	v.Op("keys 0 1 0 1 of channels 0 and 1", "VUNPCKLPS", v.r(1), v.r(0), v.r(4))
+	v.Op("rows 0 1 0 1 of channels 0 and 1", "VUNPCKLPS", v.r(1), v.r(0), v.r(4))
 	v.Op("of channels 2 and 3", "VUNPCKHPS", v.r(1), v.r(0), v.r(5))
-	v.Op("keys 2 3 2 3", "VUNPCKLPS", v.r(3), v.r(2), v.r(6))
+	v.Op("rows 2 3 2 3", "VUNPCKLPS", v.r(3), v.r(2), v.r(6))
 	v.Op("", "VUNPCKHPS", v.r(3), v.r(2), v.r(7))
-	v.Op("keys 0 1 2 3 of channel 0", "VUNPCKLPD", v.r(6), v.r(4), v.r(0))
+	v.Op("rows 0 1 2 3 of channel 0", "VUNPCKLPD", v.r(6), v.r(4), v.r(0))
 	v.Op("of channel 1", "VUNPCKHPD", v.r(6), v.r(4), v.r(1))
 	v.Op("of channel 2", "VUNPCKLPD", v.r(7), v.r(5), v.r(2))
 	v.Op("of channel 3", "VUNPCKHPD", v.r(7), v.r(5), v.r(3))
