@@ -82,11 +82,11 @@ func (t *winograd) fill(w []float32) {
 	}
 }
 
-// rows is the number of tiles that are transformed together: about as many as the second-level cache has room for, but
-// not so few that streaming the weights is what takes the time.
+// rows is the number of tiles that are transformed together: V and a strip of M take about half of a common second-level
+// cache, but there are not so few tiles that streaming the weights is what takes the time. Multiples of 6 suit the microkernels.
 func (t *winograd) rows() int {
-	const values = 160 << 10
-	return min(max(values/(t.scheme.Points()*t.in), 16), 48)
+	const values = 150 << 10
+	return min(max(values/(t.scheme.Points()*(t.in+strip))/6*6, 30), 96)
 }
 
 // A line between two points, or tiles, keeps them from falling on the same places in the cache.
