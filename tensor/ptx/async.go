@@ -138,6 +138,7 @@ func (w *warp) copy(x *copyInfo, m uint32) {
 	for to := m; to != 0; {
 		r, lanes := w.window(shared, to, x.bytes)
 		to &^= lanes
+		w.count(r, lanes, x.bytes)
 		for mm := lanes; mm != 0; mm &= mm - 1 {
 			l := first(mm)
 			flights[l].r, flights[l].off = r, w.off[l]
@@ -165,6 +166,7 @@ func (w *warp) source(x *copyInfo, m uint32, n int, flights *[warpSize]flight) u
 		unit = n
 	}
 	r, lanes := w.window(global, m, unit)
+	w.count(r, lanes, n)
 	for mm := lanes; mm != 0; mm &= mm - 1 {
 		l := first(mm)
 		if int(w.off[l])+n > len(r.data) {

@@ -20,6 +20,7 @@ type Options struct {
 	Resident        int   // blocks of a launch under way at once; cooperative ones have all
 	Instructions    int64 // lane-instructions that a launch may take
 	Unchecked       bool  // look for bounds and alignment only
+	Traffic         bool  // count what memory instructions move
 
 	// Fail, which may not call the device, is asked before every call but Close, named as in tensor.Driver ("Alloc", "Launch", …; "Kernel" when a kernel
 	// starts to run); the error that it returns is what the call, or the stream, reports. tensor.ErrLost loses the device.
@@ -57,6 +58,7 @@ type Device struct {
 	streams   map[tensor.Stream]*stream
 	opened    tensor.Stream
 	retired   int64 // lane-instructions
+	traffic   map[trafficKey]*Traffic
 }
 
 // loaded is an entry that was loaded, with the constants of its module.
@@ -82,7 +84,8 @@ var _ tensor.Driver = (*Device)(nil)
 
 // Open returns a device.
 func Open(o Options) *Device {
-	return &Device{options: o.withDefaults(), rng: rand.New(rand.NewPCG(o.Seed, 0)), streams: map[tensor.Stream]*stream{}}
+	return &Device{options: o.withDefaults(), rng: rand.New(rand.NewPCG(o.Seed, 0)), streams: map[tensor.Stream]*stream{},
+		traffic: map[trafficKey]*Traffic{}}
 }
 
 // LaneInstructions is how many instructions the device has run, counting each thread's.

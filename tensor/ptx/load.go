@@ -221,6 +221,7 @@ func load(w *warp, in *inst, m uint32) {
 	for m != 0 {
 		r, lanes := w.window(a.space, m, size)
 		m &^= lanes
+		w.count(r, lanes, size)
 		if a.order >= strong {
 			w.observe(a, r, lanes)
 		}
@@ -275,6 +276,7 @@ func store(w *warp, in *inst, m uint32) {
 	for m != 0 {
 		r, lanes := w.window(a.space, m, size)
 		m &^= lanes
+		w.count(r, lanes, size)
 		if r == w.l.constants || r == &w.l.args {
 			w.fault(first(lanes), OutOfBounds, "a store to %v", r)
 		}

@@ -66,6 +66,7 @@ func (w *warp) loadMatrix(in *inst, m uint32, trans bool) {
 	for lanes := uint32(1<<(8*len(a.regs)) - 1); lanes != 0; {
 		r, got := w.window(a.space, lanes, 16)
 		lanes &^= got
+		w.count(r, got, 16)
 		if r.cells != nil {
 			w.checkRead(r, got, 16, weak) // as if each lane read the row that it has the address of
 		}
