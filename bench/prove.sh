@@ -109,7 +109,7 @@ if [ -n "$python" ]; then
 		prove "$figures" env BERT_BASE_GOLDEN="$work/base.safetensors" go test -count=1 -v -run BaseSize ./experts/bert
 	rm -f "$work/base.safetensors"
 	prove '.' "$python" bench/golden/biggan.py full "$work/full" &&
-		prove "$figures" env BIGGAN_GOLDEN="$work/full" go test -count=1 -v -run FullSize ./experts/biggan
+		prove "$figures" env BIGGAN_GOLDEN="$work/full" go test -count=1 -v -run 'FullSize|ShowTheSame|Memory' ./experts/biggan
 	rm -rf "$work/full"
 fi
 
@@ -125,7 +125,7 @@ prove '^Benchmark' go test -run '^$' -bench . -benchtime 1x ./bench/roofline
 # Kernels in the best form that this machine has, which roofline names first, and then those that have no forms.
 form=$(sed -n 's|^BenchmarkRoof/\(form=[a-z0-9]*\).*|\1|p' "$work/log" | head -n 1)
 prove '^(pkg|Unit|Benchmark)' go test -run '^$' -bench "/$form\$" -benchtime 0.1s ./kernels/...
-prove '^(pkg|Benchmark)' go test -run '^$' -bench 'Convert|Normal|Pack|Patches|MatMul|PooledAttention|Planes' -benchtime 0.1s ./kernels/... ./tensor ./nn/planes
+prove '^(pkg|Benchmark)' go test -run '^$' -bench 'Conv|Normal|Pack|Patches|MatMul|PooledAttention|Planes' -benchtime 0.1s ./kernels/... ./tensor ./nn/planes
 prove '^Benchmark' go test -run '^$' -bench 'Encode|Tokenizer' -benchtime 0.5s ./experts/bert
 prove '^Benchmark' go test -run '^$' -bench 'Generate' -benchtime 10x ./experts/biggan
 prove '^Benchmark' go test -run '^$' -bench 'Step|Sample|Score' -benchtime 10x ./cinn/flow

@@ -85,7 +85,7 @@ func randomModel(tb testing.TB, c Config, p tensor.Precision) *Model {
 	return m
 }
 
-// macs counts the multiply-adds of one image as this package computes them.
+// macs counts the multiply-adds of the direct sums of one image, upsampling folded into them. Transforms take fewer.
 func macs(c Config) float64 {
 	c.ZDim, c.ClassDim = 128, 128
 	_, channels := c.norms()
@@ -109,33 +109,44 @@ func macs(c Config) float64 {
 
 func BenchmarkGenerate(b *testing.B) {
 	for _, shape := range shapes {
-		var m *Model
-		for _, workers := range []int{1, 2} {
-			for _, batch := range []int{1, 8} {
-				b.Run(fmt.Sprintf("shape=%s/workers=%d/batch=%d", shape.name, workers, batch), func(b *testing.B) {
-					if m == nil {
-						m = randomModel(b, shape.Config, tensor.F32)
+		for _, precision := range []tensor.Precision{tensor.F32, tensor.BF16} {
+			var m *Model
+			for _, workers := range []int{1, 2} {
+				for _, batch := range []int{1, 8} {
+					if batch > 1 && shape.Resolution > 64 {
+						continue
 					}
-					dev := tensor.CPU(workers)
-					defer dev.Close()
-					s := m.NewSession(dev, batch)
-					z, class := tensor.New(batch, m.ZDim), tensor.New(batch, m.ClassDim)
-					for i := range batch {
-						copy(class.Row(i), m.Class(i))
-						for j := range z.Row(i) {
-							z.Row(i)[j] = float32(math.Sin(float64(i + 3*j)))
+					b.Run(fmt.Sprintf("shape=%s/%v/workers=%d/batch=%d", shape.name, precision, workers, batch), func(b *testing.B) {
+						if m == nil {
+							m = randomModel(b, shape.Config, precision)
 						}
-					}
-					for b.Loop() {
-						if _, err := s.Generate(z, class, Truncation{}); err != nil {
-							b.Fatal(err)
-						}
-					}
-					images := float64(b.N * batch)
-					b.ReportMetric(b.Elapsed().Seconds()*1e3/images, "ms/image")
-					b.ReportMetric(2*macs(shape.Config)*images/b.Elapsed().Seconds()/1e9, "GFLOP/s")
-				})
+						generate(b, m, precision, workers, batch)
+					})
+				}
 			}
 		}
 	}
+}
+
+func generate(b *testing.B, m *Model, precision tensor.Precision, workers, batch int) {
+	dev := tensor.CPU(workers)
+	defer dev.Close()
+	s := m.NewSession(dev, batch)
+	z, class := tensor.New(batch, m.ZDim), tensor.New(batch, m.ClassDim)
+	for i := range batch {
+		copy(class.Row(i), m.Class(i))
+		for j := range z.Row(i) {
+			z.Row(i)[j] = float32(math.Sin(float64(i + 3*j)))
+		}
+	}
+	for b.Loop() {
+		if _, err := s.Generate(z, class, Truncation{}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	images := float64(b.N * batch)
+	b.ReportMetric(b.Elapsed().Seconds()*1e3/images, "ms/image")
+	b.ReportMetric(2*macs(m.Config)*images/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+	model, session := m.Memory(precision, batch, workers)
+	b.ReportMetric(float64(model+session)/1e6, "MB")
 }
