@@ -196,8 +196,9 @@ func TestPTX(t *testing.T) {
 		u     float64 // of an operand, and of sums of folded weights
 		most  int     // windows, if there is a limit
 	}{
-		{"conv_f32", 64, asIs, 0x1p-24, 0}, {"conv_tf32_t64", 64, asIs, 0x1p-11, 0}, {"conv_tf32_t128", 128, asIs, 0x1p-11, 0},
-		{"conv_bf16_t64", 64, bfloat16, 0x1p-8, 0}, {"conv_bf16_t128", 128, bfloat16, 0x1p-8, 0},
+		{"conv_f32", 64, asIs, 0x1p-24, 0},
+		{"conv_tf32_t32", 32, asIs, 0x1p-11, 0}, {"conv_tf32_t64", 64, asIs, 0x1p-11, 0}, {"conv_tf32_t128", 128, asIs, 0x1p-11, 0},
+		{"conv_bf16_t32", 32, bfloat16, 0x1p-8, 0}, {"conv_bf16_t64", 64, bfloat16, 0x1p-8, 0}, {"conv_bf16_t128", 128, bfloat16, 0x1p-8, 0},
 		{"conv_bf16_m16", few, bfloat16, 0x1p-8, 16}, {"conv_bf16_m32", few, bfloat16, 0x1p-8, 32}, {"conv_bf16_m64", few, bfloat16, 0x1p-8, 64},
 	} {
 		kernel := Load(t, conv.PTX, k.entry)

@@ -6,15 +6,15 @@
 //
 //	matmul_f32               float32 operands. Each sum is one chain of fused multiply-adds over k in order
 //	matmul_f32_m1 … _m16     float32 operands, at most so many rows of x (1, 2, 4, 8, 16), where reading W takes the time
-//	matmul_tf32_t64, _t128   float32 operands, rounded to tf32 on the way into tensor cores
-//	matmul_bf16_t64, _t128   bfloat16 operands (quantize_bf16)
+//	matmul_tf32_t32 … _t128  float32 operands, rounded to tf32 on the way into tensor cores
+//	matmul_bf16_t32 … _t128  bfloat16 operands (quantize_bf16)
 //	matmul_bf16_m16 … _m64   W in bfloat16, at most 16, 32 or 64 rows of x in float32, rounded on the way
-//	matmul_int8_t64, _t128   x uint8 with scale and zero point per row (quantize_u8_rows), W int8 with scale and sum per output: the
+//	matmul_int8_t32 … _t128  x uint8 with scale and zero point per row (quantize_u8_rows), W int8 with scale and sum per output: the
 //	                         sums are exact, and the result has the bits of matmul.I8
 //	matmul_int8_m16 … _m64   the same for at most 16, 32 or 64 rows
 //
-// _t64 computes tiles of 64×64 outputs in blocks of 128 threads, _t128 of 128×128 in blocks of 256, both with grid x = ceil(m/tile),
-// y = ceil(n/tile); matmul_f32 is launched as a _t64. The _m entries, which fill the device where there are few tiles, have blocks
+// _t32, _t64 and _t128 compute tiles of so many outputs squared, in blocks of 64, 128 and 256 threads, with grid x = ceil(m/tile),
+// y = ceil(n/tile): small tiles fill the device, large ones read less. matmul_f32 is launched as a _t64. The _m entries, which fill the device where there are few tiles, have blocks
 // of 128 threads and grid ceil(n/4), except bf16 and int8: ceil(n/8).
 #include "epilogue.cuh"
 #include "skinny.cuh"
@@ -86,6 +86,11 @@ matmul_f32(const float *x, int ldx, const float *w, int ldw, int k, Output out) 
 	tiled<FloatTile>(x, ldx, w, ldw, k, out, Same());
 }
 
+extern "C" __global__ void __launch_bounds__(64)
+matmul_tf32_t32(const float *x, int ldx, const float *w, int ldw, int k, Output out) {
+	tiled<MmaTile<TF32, 32, 2, 2>>(x, ldx, w, ldw, k, out, Same());
+}
+
 extern "C" __global__ void __launch_bounds__(128)
 matmul_tf32_t64(const float *x, int ldx, const float *w, int ldw, int k, Output out) {
 	tiled<MmaTile<TF32, 64, 2, 4>>(x, ldx, w, ldw, k, out, Same());
@@ -96,6 +101,11 @@ matmul_tf32_t128(const float *x, int ldx, const float *w, int ldw, int k, Output
 	tiled<MmaTile<TF32, 128, 4, 4>>(x, ldx, w, ldw, k, out, Same());
 }
 
+extern "C" __global__ void __launch_bounds__(64)
+matmul_bf16_t32(const u16 *x, int ldx, const u16 *w, int ldw, int k, Output out) {
+	tiled<MmaTile<BF16, 32, 2, 2>>(x, ldx, w, ldw, k, out, Same());
+}
+
 extern "C" __global__ void __launch_bounds__(128)
 matmul_bf16_t64(const u16 *x, int ldx, const u16 *w, int ldw, int k, Output out) {
 	tiled<MmaTile<BF16, 64, 2, 4>>(x, ldx, w, ldw, k, out, Same());
@@ -104,6 +114,11 @@ matmul_bf16_t64(const u16 *x, int ldx, const u16 *w, int ldw, int k, Output out)
 extern "C" __global__ void __launch_bounds__(256)
 matmul_bf16_t128(const u16 *x, int ldx, const u16 *w, int ldw, int k, Output out) {
 	tiled<MmaTile<BF16, 128, 4, 4>>(x, ldx, w, ldw, k, out, Same());
+}
+
+extern "C" __global__ void __launch_bounds__(64)
+matmul_int8_t32(const u8 *x, int ldx, const i8 *w, int ldw, int k, Dequantise d, Output out) {
+	tiled<MmaTile<Int8, 32, 2, 2>>(x, ldx, w, ldw, k, out, d);
 }
 
 extern "C" __global__ void __launch_bounds__(128)

@@ -139,6 +139,9 @@ var ragged = [][3]int{{1, 1, 1}, {65, 3, 40}, {17, 70, 77}, {64, 64, 64}, {130, 
 // large are shapes with tails for tiles of 128, and one of a small text encoder.
 var large = [][3]int{{129, 131, 70}, {5, 128, 33}, {21, 384, 384}}
 
+// byTile are the shapes for each size of a tile on tensor cores.
+var byTile = map[int][][3]int{32: ragged, 64: ragged, 128: large}
+
 // each runs f for every shape, plain and with all that the epilogue can do, and for every activation once.
 func each(t *testing.T, shapes [][3]int, align int, f func(t *testing.T, p product)) {
 	for i, s := range shapes {
@@ -177,7 +180,7 @@ func TestPTXSkinnyFloat32(t *testing.T) {
 }
 
 func TestPTXTensorFloat32(t *testing.T) {
-	for tile, shapes := range map[int][][3]int{64: ragged, 128: large} {
+	for tile, shapes := range byTile {
 		k := Load(t, matmul.PTX, fmt.Sprintf("matmul_tf32_t%d", tile))
 		each(t, shapes, 4, func(t *testing.T, p product) {
 			dst := Poison(p.m * p.ldd)
@@ -194,7 +197,7 @@ func bfloat16(x []float32) []uint16 {
 }
 
 func TestPTXBFloat16(t *testing.T) {
-	for tile, shapes := range map[int][][3]int{64: ragged, 128: large} {
+	for tile, shapes := range byTile {
 		k := Load(t, matmul.PTX, fmt.Sprintf("matmul_bf16_t%d", tile))
 		each(t, shapes, 8, func(t *testing.T, p product) {
 			dst := Poison(p.m * p.ldd)
@@ -264,8 +267,9 @@ func TestPTXInt8HasTheCPUsBits(t *testing.T) {
 			Equal(t, dst, want)
 		})
 	}
-	run("matmul_int8_t64", ragged, func(p product) Size { return tiles(p, 64) }, 128)
-	run("matmul_int8_t128", large, func(p product) Size { return tiles(p, 128) }, 256)
+	for tile, shapes := range byTile {
+		run(fmt.Sprintf("matmul_int8_t%d", tile), shapes, func(p product) Size { return tiles(p, tile) }, 2*tile)
+	}
 	for rows, shapes := range skinny {
 		run(fmt.Sprintf("matmul_int8_m%d", rows), shapes, func(p product) Size { return Size{Up(p.n, 8)} }, 128)
 	}
