@@ -21,6 +21,8 @@
 // races go unseen; none are made up, but where lanes of one warp rely on running in step, or write the same value to one
 // place, which this package calls races.
 //
+// Traffic (traffic.go) tells how well a kernel's accesses lie: sectors of global memory, and conflicts of shared banks.
+//
 // Numbers are those of the PTX ISA: float32 operations round once, in the mode asked for. The approximate functions are
 // nearly exact here, and the sums of mma are rounded once, where a device may be off by some units in the last place; tests
 // of kernels have to allow for both.

@@ -15,20 +15,20 @@ type SyntaxError struct {
 
 func (e *SyntaxError) Error() string { return fmt.Sprintf("%s:%d: %s", e.File, e.Line, e.Msg) }
 
-// kind tells tokens apart.
-type kind uint8
+// tokenKind tells tokens apart.
+type tokenKind uint8
 
 const (
-	end     kind = iota
-	word         // a name, register, directive or opcode with all its modifiers: %r1, .reg, ld.global.f32
-	integer      // bits
-	float        // bits of a float64, or of a float32 where text begins with 0f
-	quoted       // text without its quotes
-	punct        // one character
+	end     tokenKind = iota
+	word              // a name, register, directive or opcode with all its modifiers: %r1, .reg, ld.global.f32
+	integer           // bits
+	float             // bits of a float64, or of a float32 where text begins with 0f
+	quoted            // text without its quotes
+	punct             // one character
 )
 
 type token struct {
-	kind kind
+	kind tokenKind
 	line int
 	text string
 	bits uint64
