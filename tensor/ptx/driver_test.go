@@ -203,7 +203,7 @@ func TestASeedFixesTheSchedule(t *testing.T) {
 // TestFaultsNameTheSource: where the text says which line of which file an instruction is of, so does the fault.
 func TestFaultsNameTheSource(t *testing.T) {
 	r := newRig(t, Options{})
-	f := r.load(".file 1 \"/home/someone/kernel.cu\"\n"+shell("\t.loc 1 42 7\n\tst.global.u32 [%rd3+8], %r1;"), 0)
+	f := r.load(".file 1 \"src/kernel.cu\"\n"+shell("\t.loc 1 42 7\n\tst.global.u32 [%rd3+8], %r1;"), 0)
 	err := r.run(f, tensor.Launch{Block: [3]int{4}}, r.alloc(16))
 	fault, ok := faultOf(err)
 	if !ok || fault.Source != "kernel.cu:42" || fault.Thread != [3]int{2, 0, 0} {
