@@ -66,10 +66,6 @@ func TestAFlowInEveryPrecision(t *testing.T) {
 		session(t, f, m, 1).Sample(want, cond, d)
 		likely := make([]float64, m)
 		session(t, f, m, 1).LogProb(likely, nil, want, cond)
-		var spread float64
-		for _, v := range want.Data {
-			spread += float64(v) * float64(v)
-		}
 		for p, bound := range roundingError {
 			g := packed(t, f, p)
 			var first []float32
@@ -85,15 +81,7 @@ func TestAFlowInEveryPrecision(t *testing.T) {
 					continue
 				}
 				first = x.Data
-				var sample, nats float64
-				for i, v := range want.Data {
-					d := float64(x.Data[i] - v)
-					sample += d * d
-				}
-				for i, v := range likely {
-					nats += (z[i] - v) * (z[i] - v)
-				}
-				sample, nats = math.Sqrt(sample/spread), math.Sqrt(nats/m)/float64(c.Latent)
+				sample, nats := apart(x, want, z, likely)
 				t.Logf("%s, %v: samples move by %.2g of their spread, log-likelihoods by %.2g nats per dimension", c.Dialect, p, sample, nats)
 				if (sample == 0) != (p == tensor.F32) || !(sample <= bound.sample && nats <= bound.nats) {
 					t.Errorf("%s, %v: want at most %g and %g", c.Dialect, p, bound.sample, bound.nats)
@@ -109,6 +97,47 @@ func TestAFlowInEveryPrecision(t *testing.T) {
 				t.Errorf("%s, %v: one row at a time draws something else", c.Dialect, p)
 			}
 		}
+	}
+}
+
+// apart is how far samples and log-likelihoods are from what is wanted: the root of the mean squared difference, of samples in their
+// root mean square, of log-likelihoods in nats per dimension.
+func apart(x, want tensor.Tensor, z, likely []float64) (sample, nats float64) {
+	var spread float64
+	for i, v := range want.Data {
+		d := float64(x.Data[i]) - float64(v)
+		sample += d * d
+		spread += float64(v) * float64(v)
+	}
+	for i, v := range likely {
+		nats += (z[i] - v) * (z[i] - v)
+	}
+	return math.Sqrt(sample / spread), math.Sqrt(nats/float64(len(z))) / float64(x.Cols)
+}
+
+// BenchmarkRounding has those figures at the paper's size.
+func BenchmarkRounding(b *testing.B) {
+	const m = 16
+	c := sizes["paper"]
+	cond, d := normal(m, c.Cond, 2), Draw{Seed: 1, Temperature: 1, Guidance: 1}
+	run := func(f *Flow, x tensor.Tensor, z []float64, of tensor.Tensor) {
+		s := session(b, f, m, 0)
+		s.Sample(x, cond, d)
+		s.LogProb(z, nil, of, cond)
+	}
+	want, likely := tensor.New(m, c.dims()), make([]float64, m)
+	run(synthetic(c, tensor.F32), want, likely, want)
+	for _, p := range []tensor.Precision{tensor.BF16, tensor.Int8} {
+		b.Run(p.String(), func(b *testing.B) {
+			f := synthetic(c, p)
+			x, z := tensor.New(m, c.dims()), make([]float64, m)
+			for b.Loop() {
+				run(f, x, z, want)
+			}
+			sample, nats := apart(x, want, z, likely)
+			b.ReportMetric(sample, "sample-error")
+			b.ReportMetric(nats, "nats/dim-error")
+		})
 	}
 }
 
