@@ -59,8 +59,14 @@ template <int count> void load(float (&value)[count], const Convolution &v, cons
 	for (int e = 0; e < count; e += 4) *(float4 *)(value + e) = *(const float4 *)(from + e);
 	if (!v.scale) return;
 	int at = window.image * v.c + channel;
+	float scale[count], offset[count];
 #pragma unroll
-	for (int e = 0; e < count; e++) value[e] = relu(fmaf(v.scale[at + e], value[e], v.offset[at + e]));
+	for (int e = 0; e < count; e += 4) {
+		*(float4 *)(scale + e) = *(const float4 *)(v.scale + at + e);
+		*(float4 *)(offset + e) = *(const float4 *)(v.offset + at + e);
+	}
+#pragma unroll
+	for (int e = 0; e < count; e++) value[e] = relu(fmaf(scale[e], value[e], offset[e]));
 }
 
 // What lies in a chunk of shared memory.

@@ -123,15 +123,39 @@ func SumTaps(dst, taps []float32, top, bottom, h, w, out, y0, y1 int, bias []flo
 			if from < 0 || from >= h {
 				continue
 			}
-			products := taps[(from-top)*w*9*out:][:w*9*out]
-			for kx := range 3 {
-				x0, x1 := max(0, 1-kx), min(w, w+1-kx) // pixels that have a neighbour there
-				for x := x0; x < x1; x++ {
-					d := row[x*out:][:out]
-					for o, v := range products[((x+kx-1)*9+ky*3+kx)*out:][:out] {
-						d[o] += v
-					}
+			addTaps(row, taps[(from-top)*w*9*out+ky*3*out:], w, out)
+		}
+	}
+}
+
+// addTaps adds to a row of output what the products of one row of pixels, with the three taps that taps begins at, give it.
+func addTaps(row, taps []float32, w, out int) {
+	next := 10 * out // from a pixel and a tap to the next pixel and the next tap
+	for x := range w {
+		d := row[x*out:][:out]
+		t := taps[max(0, (x-1)*9*out):]
+		switch {
+		case x > 0 && x < w-1 && out == 3: // colours
+			t := (*[63]float32)(t)
+			d := (*[3]float32)(d)
+			d[0] = d[0] + t[0] + t[30] + t[60]
+			d[1] = d[1] + t[1] + t[31] + t[61]
+			d[2] = d[2] + t[2] + t[32] + t[62]
+		case x > 0:
+			for o := range d {
+				sum := d[o] + t[o] + t[next+o]
+				if x < w-1 {
+					sum += t[2*next+o]
 				}
+				d[o] = sum
+			}
+		default: // the first pixel has none to the left
+			for o := range d {
+				sum := d[o] + t[out+o]
+				if w > 1 {
+					sum += t[out+next+o]
+				}
+				d[o] = sum
 			}
 		}
 	}

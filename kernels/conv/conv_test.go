@@ -168,11 +168,25 @@ func TestPanicsBeforeItWrites(t *testing.T) {
 		"patches x":     func(dst []float32) { Patches(dst, buf(15), 4, 4, 1, 1, 0, 4) },
 		"patches image": func(dst []float32) { Patches(dst, buf(16), 4, 4, 1, 1, 15, 17) },
 		"patches size":  func(dst []float32) { Patches(dst, buf(16), 4, 0, 1, 1, 0, 4) },
+		"taps dst":      func(dst []float32) { SumTaps(dst[:5], buf(54), 0, 3, 3, 2, 1, 0, 3, nil) },
+		"taps":          func(dst []float32) { SumTaps(dst, buf(53), 0, 3, 3, 2, 1, 0, 3, nil) },
+		"taps rows":     func(dst []float32) { SumTaps(dst, buf(54), 1, 3, 3, 2, 1, 1, 3, nil) },
+		"taps bias":     func(dst []float32) { SumTaps(dst, buf(108), 0, 3, 3, 2, 2, 0, 3, buf(1)) },
 		"fold":          func(dst []float32) { FoldUpsample(dst[:16], buf(8), 1, 1) },
 		"add dst":       func(dst []float32) { AddUpsampled(dst[:7], 2, buf(8), 2, 2, 2, 0, 4, 0, 2) },
 		"add x":         func(dst []float32) { AddUpsampled(dst, 2, buf(7), 2, 2, 2, 0, 4, 0, 2) },
 		"add channels":  func(dst []float32) { AddUpsampled(dst, 3, buf(8), 2, 2, 2, 0, 4, 0, 3) },
 	})
+}
+
+func BenchmarkSumTaps(b *testing.B) {
+	const h, w, out = 14, 128, 3
+	taps, dst := make([]float32, h*w*9*out), make([]float32, h*w*out)
+	b.SetBytes(4 * int64(len(taps)+len(dst)))
+	for b.Loop() {
+		SumTaps(dst, taps, 0, h, h, w, out, 0, h, nil)
+	}
+	b.ReportMetric(b.Elapsed().Seconds()*1e9/float64(b.N)/(h*w), "ns/pixel")
 }
 
 func BenchmarkPatches(b *testing.B) {
@@ -195,5 +209,44 @@ func TestDoesNotAllocate(t *testing.T) {
 		AddUpsampled(patches, 2, x, 4, 4, 2, 0, 64, 0, 2)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+// The taps of a pixel are summed from the products of whole rows, a part of them at a time.
+func TestSumTaps(t *testing.T) {
+	r := rand.New(rand.NewPCG(4, 4))
+	for _, s := range [][4]int{{1, 1, 2, 3}, {1, 2, 3, 3}, {3, 1, 4, 2}, {5, 4, 3, 3}, {7, 9, 4, 3}, {4, 6, 2, 5}} { // h, w, c, out
+		h, w, c, out := s[0], s[1], s[2], s[3]
+		x, filter, bias := random(r, h*w*c), random(r, out*9*c), random(r, out)
+		want := conv3x3(widen(x), 1, h, w, c, filter, out, 1)
+		for y0 := 0; y0 < h; y0 += 3 {
+			y1 := min(y0+3, h)
+			top, bottom := max(0, y0-1), min(y1+1, h)
+			taps := cputest.AtPageEnd[float32](t, (bottom-top)*w*9*out)
+			for p := range (bottom - top) * w {
+				for k := range 9 {
+					for o := range out {
+						sum := 0.0
+						for i := range c {
+							sum += float64(x[(top*w+p)*c+i]) * float64(filter[(o*9+k)*c+i])
+						}
+						taps[(p*9+k)*out+o] = float32(sum)
+					}
+				}
+			}
+			for _, b := range [][]float32{nil, bias} {
+				dst := poisoned((y1 - y0) * w * out)
+				SumTaps(dst, taps, top, bottom, h, w, out, y0, y1, b)
+				for i, got := range dst {
+					v := want[y0*w*out+i]
+					if b != nil {
+						v += float64(b[i%out])
+					}
+					if !(math.Abs(float64(got)-v) <= 1e-5) {
+						t.Fatalf("%v: value %d = %v, want %v", s, y0*w*out+i, got, v)
+					}
+				}
+			}
+		}
 	}
 }
