@@ -13,7 +13,7 @@ import (
 )
 
 // The emoji expert: EMOJI_EXPERT names its folder, with config.json, pytorch_model.bin and golden.npz. The storage types
-// state what they cost on a trained generator.
+// and the precisions state what they cost on a trained generator.
 func TestEmojiExpertDrawsItsGoldenImages(t *testing.T) {
 	dir := os.Getenv("EMOJI_EXPERT")
 	if dir == "" {
@@ -33,13 +33,17 @@ func TestEmojiExpertDrawsItsGoldenImages(t *testing.T) {
 	defer dev.Close()
 	for _, c := range []struct {
 		storage    nn.Storage
+		precision  tensor.Precision
 		worst, rms float64 // of the images, in (-1, 1)
-	}{{"f32", 1e-4, 1e-5}, {"f16", 0.05, 1e-3}, {"bf16", 0.3, 1e-2}, {"int8", 1, 2e-2}} {
+	}{
+		{"f32", tensor.F32, 1e-4, 1e-5}, {"f16", tensor.F32, 0.05, 1e-3}, {"bf16", tensor.F32, 0.3, 1e-2}, {"int8", tensor.F32, 1, 2e-2},
+		{"f32", tensor.BF16, 1, 1e-2}, {"f32", tensor.Int8, 2, 5e-2},
+	} {
 		meta, ts, err := Convert(dir, c.storage)
 		if err != nil {
 			t.Fatal(err)
 		}
-		m, err := load(nn.Memory(dir, ts), meta, tensor.F32)
+		m, err := load(nn.Memory(dir, ts), meta, c.precision)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -71,7 +75,8 @@ func TestEmojiExpertDrawsItsGoldenImages(t *testing.T) {
 		for _, x := range ts {
 			bytes += len(x.Data)
 		}
-		t.Logf("%-4s %8d bytes: %d images differ by at most %.2g, RMS %.2g", c.storage, bytes, n, worst, rms)
+		t.Logf("%-4s %8d bytes, computed in %v: %d images differ by at most %.2g, RMS %.2g (PSNR %.1f dB)",
+			c.storage, bytes, c.precision, n, worst, rms, 20*math.Log10(2/rms))
 		if !(worst <= c.worst && rms <= c.rms) {
 			t.Errorf("%s: differs by at most %v, RMS %v, want %v and %v", c.storage, worst, rms, c.worst, c.rms)
 		}
