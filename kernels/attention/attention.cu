@@ -28,6 +28,22 @@ template <int height, int width, int pitch> void load(float *to, Rows from, int 
 	}
 }
 
+// store writes scale times a lane's values of a row to the columns from, from+step, … below width, four side by side at each.
+template <int parts> void store(float *row, const float (&value)[parts][4], float scale, int from, int step, int width) {
+#pragma unroll
+	for (int h = 0; h < parts; h++) {
+		const float(&v)[4] = value[h];
+		int column = from + h * step;
+		if (column + 4 <= width && u64(row + column) % 16 == 0) {
+			*(float4 *)(row + column) = make_float4(v[0] * scale, v[1] * scale, v[2] * scale, v[3] * scale);
+			continue;
+		}
+#pragma unroll
+		for (int e = 0; e < 4; e++)
+			if (column + e < width) row[column + e] = v[e] * scale;
+	}
+}
+
 // Attend computes dst[i] = Σ_j softmax_j(q[i]·k[j])·v[j] for one block's queries, q [queries][depth], k [keys][depth], v and dst
 // [·][width], where depth <= max_depth and width <= max_width. keys > 0. There are two of them.
 
@@ -111,18 +127,13 @@ void attend_f32(float *dst, int ldd, Rows q, Rows k, Rows v, int queries, int ke
 		}
 	}
 #pragma unroll
-	for (int i = 0; i < down; i++) {
+	for (int i = 0; i < down; i++)
 #pragma unroll
 		for (int d = lanes / 2; d > 0; d /= 2) sum[i] += __shfl_xor_sync(whole_warp, sum[i], d);
-		float scale = 1 / sum[i];
+#pragma unroll
+	for (int i = 0; i < down; i++) {
 		int query = i0 + row + block / lanes * i;
-#pragma unroll
-		for (int h = 0; h < parts; h++)
-#pragma unroll
-			for (int e = 0; e < 4; e++) {
-				int column = 4 * (part + lanes * h) + e;
-				if (query < queries && column < width) dst[u64(query) * ldd + column] = value[i][h][e] * scale;
-			}
+		if (query < queries) store<parts>(dst + u64(query) * ldd, value[i], 1 / sum[i], 4 * part, 4 * lanes, width);
 	}
 }
 
