@@ -32,12 +32,12 @@ type tile struct {
 	ahead                 uintptr
 	aheadPanel, aheadStep int
 
-	// For dequantize, of the rows and of the columns.
+	// For dequantize, of the rows and of the columns; fetched meanwhile.
 	scale, wScale, bias *float32
 	zero, wSum          *int32
 }
 
-// The tile functions compute t without Act and Residual:
+// The tile functions compute t without Act and Residual; those of int8 add up integers and leave them to dequantize:
 //
 //	for i := range rows {
 //		for j := range 16*(panels-1) + last {
@@ -220,13 +220,18 @@ func (p *product) multiply(j0, j1 int) {
 
 func (p *product) blocks(j0, j1 int, sums *[maxSums]float32) {
 	rows, panels := p.form.shape(p.m, j1-j0)
+	if p.m <= rows && p.e.Residual == nil && (p.w8 == nil || p.e.Bias != nil) {
+		p.stream(j0, j1, panels)
+		return
+	}
 	steps := maxSteps
 	if p.m <= rows || p.e.Residual != nil { // with a residual, dst cannot hold partial sums
 		steps = p.steps
 	}
-	for j := j0; j < j1; j += panels * Width {
+	for j := j0; j < j1; {
+		cols := widest(j1-j, panels)
 		for s := 0; s < p.steps; s += steps {
-			b := block{j: j, cols: min(panels*Width, j1-j), p: s, steps: min(steps, p.steps-s)}
+			b := block{j: j, cols: cols, p: s, steps: min(steps, p.steps-s)}
 			next := b
 			if next.p += steps; next.p >= p.steps {
 				next.p, next.j = 0, j+b.cols
@@ -242,6 +247,51 @@ func (p *product) blocks(j0, j1 int, sums *[maxSums]float32) {
 				ahead = fetch{uintptr(p.weights(&next)), p.steps * line, line}
 			}
 			p.block(&b, ahead, rows, sums)
+		}
+		j += cols
+	}
+}
+
+// widest is how many of the columns that are left the next tile takes, at most so many panels: they are shared out evenly, 9 = 3 + 3 + 3,
+// since narrow tiles compute, and fetch, less at a time.
+func widest(left, panels int) int {
+	all := (left + Width - 1) / Width
+	tiles := (all + panels - 1) / panels
+	return min((all+tiles-1)/tiles*Width, left)
+}
+
+// stream computes a product whose rows are all in one tile. That is limited by how fast the weights come, and memory idles between
+// two tiles: so nothing is done there that can wait until the last.
+func (p *product) stream(j0, j1, panels int) {
+	e := p.e
+	t := tile{ldd: 4 * p.ldd, x: p.x, ldx: p.ldx, panel: p.steps * line, steps: p.steps, rows: p.m, aheadPanel: line}
+	for j := j0; j < j1; {
+		cols := widest(j1-j, panels)
+		t.panels = (cols + Width - 1) / Width
+		t.last = cols - (t.panels-1)*Width
+		t.dst, t.w = &p.dst[j], p.weights(&block{j: j})
+		if p.w8 != nil {
+			p.prepare(&t, 0, j)
+		} else if e.Bias != nil {
+			t.start = &e.Bias[j]
+		}
+		t.ahead, t.aheadStep = uintptr(t.w)+uintptr(t.panels*t.panel), t.panels*line
+		if j += cols; j == j1 && len(e.Next) > 0 {
+			t.ahead = uintptr(unsafe.Pointer(&e.Next[0]))
+		} else if j >= p.n {
+			t.ahead, t.aheadStep = uintptr(t.w), 0 // a line that is there already
+		}
+		p.form.run(&t)
+	}
+	if p.w8 != nil {
+		t.dst, t.panels = &p.dst[j0], (j1-j0+Width-1)/Width
+		p.prepare(&t, 0, j0)
+		p.dequantize(&t)
+	}
+	if e.Act != None {
+		for i := range p.m {
+			d := p.dst[i*p.ldd+j0:][:j1-j0]
+			e.finish(d, d, i, j0)
 		}
 	}
 }
@@ -285,9 +335,12 @@ func (p *product) block(b *block, next fetch, maxRows int, sums *[maxSums]float3
 		} else if p.w8 == nil && e.Bias != nil {
 			t.start = &e.Bias[b.j]
 		}
+		if done && p.w8 != nil {
+			p.prepare(&t, i, b.j)
+		}
 		p.form.run(&t)
 		if done && p.w8 != nil {
-			p.dequantize(&t, i, b.j)
+			p.dequantize(&t)
 		}
 		if done && (e.Act != None || e.Residual != nil) {
 			for r := range t.rows {
@@ -303,14 +356,18 @@ func (p *product) block(b *block, next fetch, maxRows int, sums *[maxSums]float3
 	}
 }
 
-// dequantize makes outputs of the sums of t, which begin at row i and column j.
-func (p *product) dequantize(t *tile, i, j int) {
+// prepare tells t, which begins at row i and column j, what it will be dequantized with.
+func (p *product) prepare(t *tile, i, j int) {
 	t.scale, t.zero = &p.x8.Scale[i], &p.x8.Zero[i]
 	t.wScale, t.wSum = &p.w8.Scale[j], &p.w8.Sum[j]
 	t.bias = &noBias[0]
 	if p.e.Bias != nil {
 		t.bias = &p.e.Bias[j]
 	}
+}
+
+// dequantize makes outputs of the sums of t.
+func (p *product) dequantize(t *tile) {
 	if p.form == i8AVX512 {
 		dequantizeAVX512(t)
 	} else {

@@ -125,6 +125,12 @@ tile1x1_clear:
 tile1x1_ready:
 	MOVQ             DI, R12
 	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	MOVQ             tile_wScale(R14), R12
+	PREFETCHT0       0(R12)                                  // wScale
+	MOVQ             tile_wSum(R14), R12
+	PREFETCHT0       0(R12)                                  // wSum
+	MOVQ             tile_bias(R14), R12
+	PREFETCHT0       0(R12)                                  // bias
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -194,6 +200,12 @@ tile2x1_ready:
 	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
 	ADDQ             SI, R12                                 // next row
 	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	MOVQ             tile_wScale(R14), R12
+	PREFETCHT0       0(R12)                                  // wScale
+	MOVQ             tile_wSum(R14), R12
+	PREFETCHT0       0(R12)                                  // wSum
+	MOVQ             tile_bias(R14), R12
+	PREFETCHT0       0(R12)                                  // bias
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -292,6 +304,12 @@ tile3x1_ready:
 	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
 	ADDQ             SI, R12                                 // next row
 	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	MOVQ             tile_wScale(R14), R12
+	PREFETCHT0       0(R12)                                  // wScale
+	MOVQ             tile_wSum(R14), R12
+	PREFETCHT0       0(R12)                                  // wSum
+	MOVQ             tile_bias(R14), R12
+	PREFETCHT0       0(R12)                                  // bias
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -419,6 +437,12 @@ tile4x1_ready:
 	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
 	ADDQ             SI, R12                                 // next row
 	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	MOVQ             tile_wScale(R14), R12
+	PREFETCHT0       0(R12)                                  // wScale
+	MOVQ             tile_wSum(R14), R12
+	PREFETCHT0       0(R12)                                  // wSum
+	MOVQ             tile_bias(R14), R12
+	PREFETCHT0       0(R12)                                  // bias
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -576,6 +600,12 @@ tile5x1_ready:
 	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
 	ADDQ             SI, R12                                 // next row
 	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	MOVQ             tile_wScale(R14), R12
+	PREFETCHT0       0(R12)                                  // wScale
+	MOVQ             tile_wSum(R14), R12
+	PREFETCHT0       0(R12)                                  // wSum
+	MOVQ             tile_bias(R14), R12
+	PREFETCHT0       0(R12)                                  // bias
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -762,6 +792,12 @@ tile6x1_ready:
 	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
 	ADDQ             SI, R12                                 // next row
 	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	MOVQ             tile_wScale(R14), R12
+	PREFETCHT0       0(R12)                                  // wScale
+	MOVQ             tile_wSum(R14), R12
+	PREFETCHT0       0(R12)                                  // wSum
+	MOVQ             tile_bias(R14), R12
+	PREFETCHT0       0(R12)                                  // bias
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -928,6 +964,15 @@ tile1x2_ready:
 	MOVQ             DI, R12
 	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
 	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	MOVQ             tile_wScale(R14), R12
+	PREFETCHT0       0(R12)                                  // wScale
+	PREFETCHT0       64(R12)                                 // wScale
+	MOVQ             tile_wSum(R14), R12
+	PREFETCHT0       0(R12)                                  // wSum
+	PREFETCHT0       64(R12)                                 // wSum
+	MOVQ             tile_bias(R14), R12
+	PREFETCHT0       0(R12)                                  // bias
+	PREFETCHT0       64(R12)                                 // bias
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -1030,6 +1075,15 @@ tile2x2_ready:
 	ADDQ             SI, R12                                 // next row
 	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
 	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	MOVQ             tile_wScale(R14), R12
+	PREFETCHT0       0(R12)                                  // wScale
+	PREFETCHT0       64(R12)                                 // wScale
+	MOVQ             tile_wSum(R14), R12
+	PREFETCHT0       0(R12)                                  // wSum
+	PREFETCHT0       64(R12)                                 // wSum
+	MOVQ             tile_bias(R14), R12
+	PREFETCHT0       0(R12)                                  // bias
+	PREFETCHT0       64(R12)                                 // bias
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14

@@ -132,6 +132,12 @@ tile1x1_clear:
 tile1x1_ready:
 	MOVQ             DI, R12
 	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	MOVQ             tile_wScale(R14), R12
+	PREFETCHT0       0(R12)                                  // wScale
+	MOVQ             tile_wSum(R14), R12
+	PREFETCHT0       0(R12)                                  // wSum
+	MOVQ             tile_bias(R14), R12
+	PREFETCHT0       0(R12)                                  // bias
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -163,6 +169,12 @@ tile2x1_ready:
 	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
 	ADDQ             SI, R12                                 // next row
 	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	MOVQ             tile_wScale(R14), R12
+	PREFETCHT0       0(R12)                                  // wScale
+	MOVQ             tile_wSum(R14), R12
+	PREFETCHT0       0(R12)                                  // wSum
+	MOVQ             tile_bias(R14), R12
+	PREFETCHT0       0(R12)                                  // bias
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -203,6 +215,12 @@ tile3x1_ready:
 	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
 	ADDQ             SI, R12                                 // next row
 	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	MOVQ             tile_wScale(R14), R12
+	PREFETCHT0       0(R12)                                  // wScale
+	MOVQ             tile_wSum(R14), R12
+	PREFETCHT0       0(R12)                                  // wSum
+	MOVQ             tile_bias(R14), R12
+	PREFETCHT0       0(R12)                                  // bias
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -252,6 +270,12 @@ tile4x1_ready:
 	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
 	ADDQ             SI, R12                                 // next row
 	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	MOVQ             tile_wScale(R14), R12
+	PREFETCHT0       0(R12)                                  // wScale
+	MOVQ             tile_wSum(R14), R12
+	PREFETCHT0       0(R12)                                  // wSum
+	MOVQ             tile_bias(R14), R12
+	PREFETCHT0       0(R12)                                  // bias
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -311,6 +335,12 @@ tile5x1_ready:
 	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
 	ADDQ             SI, R12                                 // next row
 	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	MOVQ             tile_wScale(R14), R12
+	PREFETCHT0       0(R12)                                  // wScale
+	MOVQ             tile_wSum(R14), R12
+	PREFETCHT0       0(R12)                                  // wSum
+	MOVQ             tile_bias(R14), R12
+	PREFETCHT0       0(R12)                                  // bias
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -379,6 +409,12 @@ tile6x1_ready:
 	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
 	ADDQ             SI, R12                                 // next row
 	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	MOVQ             tile_wScale(R14), R12
+	PREFETCHT0       0(R12)                                  // wScale
+	MOVQ             tile_wSum(R14), R12
+	PREFETCHT0       0(R12)                                  // wSum
+	MOVQ             tile_bias(R14), R12
+	PREFETCHT0       0(R12)                                  // bias
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -456,6 +492,12 @@ tile7x1_ready:
 	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
 	ADDQ             SI, R12                                 // next row
 	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	MOVQ             tile_wScale(R14), R12
+	PREFETCHT0       0(R12)                                  // wScale
+	MOVQ             tile_wSum(R14), R12
+	PREFETCHT0       0(R12)                                  // wSum
+	MOVQ             tile_bias(R14), R12
+	PREFETCHT0       0(R12)                                  // bias
 	LEAQ             (R10)(BX*2), R15
 	ADDQ             BX, R15                                 // R15 = x + 6·ldx
 	MOVQ             tile_aheadStep(R14), R13
@@ -545,6 +587,12 @@ tile8x1_ready:
 	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
 	ADDQ             SI, R12                                 // next row
 	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
+	MOVQ             tile_wScale(R14), R12
+	PREFETCHT0       0(R12)                                  // wScale
+	MOVQ             tile_wSum(R14), R12
+	PREFETCHT0       0(R12)                                  // wSum
+	MOVQ             tile_bias(R14), R12
+	PREFETCHT0       0(R12)                                  // bias
 	LEAQ             (R10)(BX*2), R15
 	ADDQ             BX, R15                                 // R15 = x + 6·ldx
 	MOVQ             tile_aheadStep(R14), R13
@@ -606,6 +654,15 @@ tile1x2_ready:
 	MOVQ             DI, R12
 	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
 	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	MOVQ             tile_wScale(R14), R12
+	PREFETCHT0       0(R12)                                  // wScale
+	PREFETCHT0       64(R12)                                 // wScale
+	MOVQ             tile_wSum(R14), R12
+	PREFETCHT0       0(R12)                                  // wSum
+	PREFETCHT0       64(R12)                                 // wSum
+	MOVQ             tile_bias(R14), R12
+	PREFETCHT0       0(R12)                                  // bias
+	PREFETCHT0       64(R12)                                 // bias
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -647,6 +704,15 @@ tile2x2_ready:
 	ADDQ             SI, R12                                 // next row
 	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
 	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	MOVQ             tile_wScale(R14), R12
+	PREFETCHT0       0(R12)                                  // wScale
+	PREFETCHT0       64(R12)                                 // wScale
+	MOVQ             tile_wSum(R14), R12
+	PREFETCHT0       0(R12)                                  // wSum
+	PREFETCHT0       64(R12)                                 // wSum
+	MOVQ             tile_bias(R14), R12
+	PREFETCHT0       0(R12)                                  // bias
+	PREFETCHT0       64(R12)                                 // bias
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -702,6 +768,15 @@ tile3x2_ready:
 	ADDQ             SI, R12                                 // next row
 	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
 	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	MOVQ             tile_wScale(R14), R12
+	PREFETCHT0       0(R12)                                  // wScale
+	PREFETCHT0       64(R12)                                 // wScale
+	MOVQ             tile_wSum(R14), R12
+	PREFETCHT0       0(R12)                                  // wSum
+	PREFETCHT0       64(R12)                                 // wSum
+	MOVQ             tile_bias(R14), R12
+	PREFETCHT0       0(R12)                                  // bias
+	PREFETCHT0       64(R12)                                 // bias
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -771,6 +846,15 @@ tile4x2_ready:
 	ADDQ             SI, R12                                 // next row
 	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
 	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	MOVQ             tile_wScale(R14), R12
+	PREFETCHT0       0(R12)                                  // wScale
+	PREFETCHT0       64(R12)                                 // wScale
+	MOVQ             tile_wSum(R14), R12
+	PREFETCHT0       0(R12)                                  // wSum
+	PREFETCHT0       64(R12)                                 // wSum
+	MOVQ             tile_bias(R14), R12
+	PREFETCHT0       0(R12)                                  // bias
+	PREFETCHT0       64(R12)                                 // bias
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -855,6 +939,15 @@ tile5x2_ready:
 	ADDQ             SI, R12                                 // next row
 	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
 	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	MOVQ             tile_wScale(R14), R12
+	PREFETCHT0       0(R12)                                  // wScale
+	PREFETCHT0       64(R12)                                 // wScale
+	MOVQ             tile_wSum(R14), R12
+	PREFETCHT0       0(R12)                                  // wSum
+	PREFETCHT0       64(R12)                                 // wSum
+	MOVQ             tile_bias(R14), R12
+	PREFETCHT0       0(R12)                                  // bias
+	PREFETCHT0       64(R12)                                 // bias
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -953,6 +1046,15 @@ tile6x2_ready:
 	ADDQ             SI, R12                                 // next row
 	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
 	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	MOVQ             tile_wScale(R14), R12
+	PREFETCHT0       0(R12)                                  // wScale
+	PREFETCHT0       64(R12)                                 // wScale
+	MOVQ             tile_wSum(R14), R12
+	PREFETCHT0       0(R12)                                  // wSum
+	PREFETCHT0       64(R12)                                 // wSum
+	MOVQ             tile_bias(R14), R12
+	PREFETCHT0       0(R12)                                  // bias
+	PREFETCHT0       64(R12)                                 // bias
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -1065,6 +1167,15 @@ tile7x2_ready:
 	ADDQ             SI, R12                                 // next row
 	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
 	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	MOVQ             tile_wScale(R14), R12
+	PREFETCHT0       0(R12)                                  // wScale
+	PREFETCHT0       64(R12)                                 // wScale
+	MOVQ             tile_wSum(R14), R12
+	PREFETCHT0       0(R12)                                  // wSum
+	PREFETCHT0       64(R12)                                 // wSum
+	MOVQ             tile_bias(R14), R12
+	PREFETCHT0       0(R12)                                  // bias
+	PREFETCHT0       64(R12)                                 // bias
 	LEAQ             (R10)(BX*2), R15
 	ADDQ             BX, R15                                 // R15 = x + 6·ldx
 	MOVQ             tile_aheadStep(R14), R13
@@ -1194,6 +1305,15 @@ tile8x2_ready:
 	ADDQ             SI, R12                                 // next row
 	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
 	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
+	MOVQ             tile_wScale(R14), R12
+	PREFETCHT0       0(R12)                                  // wScale
+	PREFETCHT0       64(R12)                                 // wScale
+	MOVQ             tile_wSum(R14), R12
+	PREFETCHT0       0(R12)                                  // wSum
+	PREFETCHT0       64(R12)                                 // wSum
+	MOVQ             tile_bias(R14), R12
+	PREFETCHT0       0(R12)                                  // bias
+	PREFETCHT0       64(R12)                                 // bias
 	LEAQ             (R10)(BX*2), R15
 	ADDQ             BX, R15                                 // R15 = x + 6·ldx
 	MOVQ             tile_aheadStep(R14), R13
@@ -1276,6 +1396,18 @@ tile1x3_ready:
 	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
 	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
 	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	MOVQ             tile_wScale(R14), R12
+	PREFETCHT0       0(R12)                                  // wScale
+	PREFETCHT0       64(R12)                                 // wScale
+	PREFETCHT0       128(R12)                                // wScale
+	MOVQ             tile_wSum(R14), R12
+	PREFETCHT0       0(R12)                                  // wSum
+	PREFETCHT0       64(R12)                                 // wSum
+	PREFETCHT0       128(R12)                                // wSum
+	MOVQ             tile_bias(R14), R12
+	PREFETCHT0       0(R12)                                  // bias
+	PREFETCHT0       64(R12)                                 // bias
+	PREFETCHT0       128(R12)                                // bias
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -1327,6 +1459,18 @@ tile2x3_ready:
 	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
 	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
 	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	MOVQ             tile_wScale(R14), R12
+	PREFETCHT0       0(R12)                                  // wScale
+	PREFETCHT0       64(R12)                                 // wScale
+	PREFETCHT0       128(R12)                                // wScale
+	MOVQ             tile_wSum(R14), R12
+	PREFETCHT0       0(R12)                                  // wSum
+	PREFETCHT0       64(R12)                                 // wSum
+	PREFETCHT0       128(R12)                                // wSum
+	MOVQ             tile_bias(R14), R12
+	PREFETCHT0       0(R12)                                  // bias
+	PREFETCHT0       64(R12)                                 // bias
+	PREFETCHT0       128(R12)                                // bias
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -1397,6 +1541,18 @@ tile3x3_ready:
 	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
 	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
 	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	MOVQ             tile_wScale(R14), R12
+	PREFETCHT0       0(R12)                                  // wScale
+	PREFETCHT0       64(R12)                                 // wScale
+	PREFETCHT0       128(R12)                                // wScale
+	MOVQ             tile_wSum(R14), R12
+	PREFETCHT0       0(R12)                                  // wSum
+	PREFETCHT0       64(R12)                                 // wSum
+	PREFETCHT0       128(R12)                                // wSum
+	MOVQ             tile_bias(R14), R12
+	PREFETCHT0       0(R12)                                  // bias
+	PREFETCHT0       64(R12)                                 // bias
+	PREFETCHT0       128(R12)                                // bias
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -1486,6 +1642,18 @@ tile4x3_ready:
 	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
 	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
 	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	MOVQ             tile_wScale(R14), R12
+	PREFETCHT0       0(R12)                                  // wScale
+	PREFETCHT0       64(R12)                                 // wScale
+	PREFETCHT0       128(R12)                                // wScale
+	MOVQ             tile_wSum(R14), R12
+	PREFETCHT0       0(R12)                                  // wSum
+	PREFETCHT0       64(R12)                                 // wSum
+	PREFETCHT0       128(R12)                                // wSum
+	MOVQ             tile_bias(R14), R12
+	PREFETCHT0       0(R12)                                  // bias
+	PREFETCHT0       64(R12)                                 // bias
+	PREFETCHT0       128(R12)                                // bias
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -1595,6 +1763,18 @@ tile5x3_ready:
 	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
 	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
 	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	MOVQ             tile_wScale(R14), R12
+	PREFETCHT0       0(R12)                                  // wScale
+	PREFETCHT0       64(R12)                                 // wScale
+	PREFETCHT0       128(R12)                                // wScale
+	MOVQ             tile_wSum(R14), R12
+	PREFETCHT0       0(R12)                                  // wSum
+	PREFETCHT0       64(R12)                                 // wSum
+	PREFETCHT0       128(R12)                                // wSum
+	MOVQ             tile_bias(R14), R12
+	PREFETCHT0       0(R12)                                  // bias
+	PREFETCHT0       64(R12)                                 // bias
+	PREFETCHT0       128(R12)                                // bias
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -1723,6 +1903,18 @@ tile6x3_ready:
 	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
 	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
 	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	MOVQ             tile_wScale(R14), R12
+	PREFETCHT0       0(R12)                                  // wScale
+	PREFETCHT0       64(R12)                                 // wScale
+	PREFETCHT0       128(R12)                                // wScale
+	MOVQ             tile_wSum(R14), R12
+	PREFETCHT0       0(R12)                                  // wSum
+	PREFETCHT0       64(R12)                                 // wSum
+	PREFETCHT0       128(R12)                                // wSum
+	MOVQ             tile_bias(R14), R12
+	PREFETCHT0       0(R12)                                  // bias
+	PREFETCHT0       64(R12)                                 // bias
+	PREFETCHT0       128(R12)                                // bias
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -1870,6 +2062,18 @@ tile7x3_ready:
 	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
 	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
 	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	MOVQ             tile_wScale(R14), R12
+	PREFETCHT0       0(R12)                                  // wScale
+	PREFETCHT0       64(R12)                                 // wScale
+	PREFETCHT0       128(R12)                                // wScale
+	MOVQ             tile_wSum(R14), R12
+	PREFETCHT0       0(R12)                                  // wSum
+	PREFETCHT0       64(R12)                                 // wSum
+	PREFETCHT0       128(R12)                                // wSum
+	MOVQ             tile_bias(R14), R12
+	PREFETCHT0       0(R12)                                  // bias
+	PREFETCHT0       64(R12)                                 // bias
+	PREFETCHT0       128(R12)                                // bias
 	LEAQ             (R10)(BX*2), R15
 	ADDQ             BX, R15                                 // R15 = x + 6·ldx
 	MOVQ             tile_aheadStep(R14), R13
@@ -2039,6 +2243,18 @@ tile8x3_ready:
 	PREFETCHT0       0(R12)                                  // dst, which may be in no cache
 	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
 	PREFETCHT0       128(R12)                                // dst, which may be in no cache
+	MOVQ             tile_wScale(R14), R12
+	PREFETCHT0       0(R12)                                  // wScale
+	PREFETCHT0       64(R12)                                 // wScale
+	PREFETCHT0       128(R12)                                // wScale
+	MOVQ             tile_wSum(R14), R12
+	PREFETCHT0       0(R12)                                  // wSum
+	PREFETCHT0       64(R12)                                 // wSum
+	PREFETCHT0       128(R12)                                // wSum
+	MOVQ             tile_bias(R14), R12
+	PREFETCHT0       0(R12)                                  // bias
+	PREFETCHT0       64(R12)                                 // bias
+	PREFETCHT0       128(R12)                                // bias
 	LEAQ             (R10)(BX*2), R15
 	ADDQ             BX, R15                                 // R15 = x + 6·ldx
 	MOVQ             tile_aheadStep(R14), R13
@@ -2142,6 +2358,21 @@ tile1x4_ready:
 	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
 	PREFETCHT0       128(R12)                                // dst, which may be in no cache
 	PREFETCHT0       192(R12)                                // dst, which may be in no cache
+	MOVQ             tile_wScale(R14), R12
+	PREFETCHT0       0(R12)                                  // wScale
+	PREFETCHT0       64(R12)                                 // wScale
+	PREFETCHT0       128(R12)                                // wScale
+	PREFETCHT0       192(R12)                                // wScale
+	MOVQ             tile_wSum(R14), R12
+	PREFETCHT0       0(R12)                                  // wSum
+	PREFETCHT0       64(R12)                                 // wSum
+	PREFETCHT0       128(R12)                                // wSum
+	PREFETCHT0       192(R12)                                // wSum
+	MOVQ             tile_bias(R14), R12
+	PREFETCHT0       0(R12)                                  // bias
+	PREFETCHT0       64(R12)                                 // bias
+	PREFETCHT0       128(R12)                                // bias
+	PREFETCHT0       192(R12)                                // bias
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -2207,6 +2438,21 @@ tile2x4_ready:
 	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
 	PREFETCHT0       128(R12)                                // dst, which may be in no cache
 	PREFETCHT0       192(R12)                                // dst, which may be in no cache
+	MOVQ             tile_wScale(R14), R12
+	PREFETCHT0       0(R12)                                  // wScale
+	PREFETCHT0       64(R12)                                 // wScale
+	PREFETCHT0       128(R12)                                // wScale
+	PREFETCHT0       192(R12)                                // wScale
+	MOVQ             tile_wSum(R14), R12
+	PREFETCHT0       0(R12)                                  // wSum
+	PREFETCHT0       64(R12)                                 // wSum
+	PREFETCHT0       128(R12)                                // wSum
+	PREFETCHT0       192(R12)                                // wSum
+	MOVQ             tile_bias(R14), R12
+	PREFETCHT0       0(R12)                                  // bias
+	PREFETCHT0       64(R12)                                 // bias
+	PREFETCHT0       128(R12)                                // bias
+	PREFETCHT0       192(R12)                                // bias
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -2296,6 +2542,21 @@ tile3x4_ready:
 	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
 	PREFETCHT0       128(R12)                                // dst, which may be in no cache
 	PREFETCHT0       192(R12)                                // dst, which may be in no cache
+	MOVQ             tile_wScale(R14), R12
+	PREFETCHT0       0(R12)                                  // wScale
+	PREFETCHT0       64(R12)                                 // wScale
+	PREFETCHT0       128(R12)                                // wScale
+	PREFETCHT0       192(R12)                                // wScale
+	MOVQ             tile_wSum(R14), R12
+	PREFETCHT0       0(R12)                                  // wSum
+	PREFETCHT0       64(R12)                                 // wSum
+	PREFETCHT0       128(R12)                                // wSum
+	PREFETCHT0       192(R12)                                // wSum
+	MOVQ             tile_bias(R14), R12
+	PREFETCHT0       0(R12)                                  // bias
+	PREFETCHT0       64(R12)                                 // bias
+	PREFETCHT0       128(R12)                                // bias
+	PREFETCHT0       192(R12)                                // bias
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -2409,6 +2670,21 @@ tile4x4_ready:
 	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
 	PREFETCHT0       128(R12)                                // dst, which may be in no cache
 	PREFETCHT0       192(R12)                                // dst, which may be in no cache
+	MOVQ             tile_wScale(R14), R12
+	PREFETCHT0       0(R12)                                  // wScale
+	PREFETCHT0       64(R12)                                 // wScale
+	PREFETCHT0       128(R12)                                // wScale
+	PREFETCHT0       192(R12)                                // wScale
+	MOVQ             tile_wSum(R14), R12
+	PREFETCHT0       0(R12)                                  // wSum
+	PREFETCHT0       64(R12)                                 // wSum
+	PREFETCHT0       128(R12)                                // wSum
+	PREFETCHT0       192(R12)                                // wSum
+	MOVQ             tile_bias(R14), R12
+	PREFETCHT0       0(R12)                                  // bias
+	PREFETCHT0       64(R12)                                 // bias
+	PREFETCHT0       128(R12)                                // bias
+	PREFETCHT0       192(R12)                                // bias
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -2547,6 +2823,21 @@ tile5x4_ready:
 	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
 	PREFETCHT0       128(R12)                                // dst, which may be in no cache
 	PREFETCHT0       192(R12)                                // dst, which may be in no cache
+	MOVQ             tile_wScale(R14), R12
+	PREFETCHT0       0(R12)                                  // wScale
+	PREFETCHT0       64(R12)                                 // wScale
+	PREFETCHT0       128(R12)                                // wScale
+	PREFETCHT0       192(R12)                                // wScale
+	MOVQ             tile_wSum(R14), R12
+	PREFETCHT0       0(R12)                                  // wSum
+	PREFETCHT0       64(R12)                                 // wSum
+	PREFETCHT0       128(R12)                                // wSum
+	PREFETCHT0       192(R12)                                // wSum
+	MOVQ             tile_bias(R14), R12
+	PREFETCHT0       0(R12)                                  // bias
+	PREFETCHT0       64(R12)                                 // bias
+	PREFETCHT0       128(R12)                                // bias
+	PREFETCHT0       192(R12)                                // bias
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14
@@ -2709,6 +3000,21 @@ tile6x4_ready:
 	PREFETCHT0       64(R12)                                 // dst, which may be in no cache
 	PREFETCHT0       128(R12)                                // dst, which may be in no cache
 	PREFETCHT0       192(R12)                                // dst, which may be in no cache
+	MOVQ             tile_wScale(R14), R12
+	PREFETCHT0       0(R12)                                  // wScale
+	PREFETCHT0       64(R12)                                 // wScale
+	PREFETCHT0       128(R12)                                // wScale
+	PREFETCHT0       192(R12)                                // wScale
+	MOVQ             tile_wSum(R14), R12
+	PREFETCHT0       0(R12)                                  // wSum
+	PREFETCHT0       64(R12)                                 // wSum
+	PREFETCHT0       128(R12)                                // wSum
+	PREFETCHT0       192(R12)                                // wSum
+	MOVQ             tile_bias(R14), R12
+	PREFETCHT0       0(R12)                                  // bias
+	PREFETCHT0       64(R12)                                 // bias
+	PREFETCHT0       128(R12)                                // bias
+	PREFETCHT0       192(R12)                                // bias
 	MOVQ             tile_aheadStep(R14), R13
 	MOVQ             tile_aheadPanel(R14), R12
 	MOVQ             tile_ahead(R14), R14

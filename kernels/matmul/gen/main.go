@@ -256,6 +256,7 @@ func (t tile) start() {
 			t.Op("next row", "ADDQ", "SI", "R12")
 		}
 	}
+	t.fetchColumns()
 	if t.r > 6 {
 		t.Op("", "LEAQ", "(R10)(BX*2)", "R15")
 		t.Op("R15 = x + 6·ldx", "ADDQ", "BX", "R15")
@@ -266,6 +267,19 @@ func (t tile) start() {
 	if t.p > 3 {
 		t.Op("", "LEAQ", "(R14)(R12*2)", "R8")
 		t.Op("R8 = ahead + 3·aheadPanel", "ADDQ", "R12", "R8")
+	}
+}
+
+// fetchColumns fetches what dequantize will take.
+func (t tile) fetchColumns() {
+	if t.tail == nil {
+		return
+	}
+	for _, field := range []string{"wScale", "wSum", "bias"} {
+		t.Op("", "MOVQ", "tile_"+field+"(R14)", "R12")
+		for p := range t.p {
+			t.Op(field, "PREFETCHT0", fmt.Sprintf("%d(R12)", 64*p))
+		}
 	}
 }
 
