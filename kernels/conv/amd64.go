@@ -7,13 +7,14 @@ import "netfusion/kernels/cpu"
 //go:generate go run ./gen
 
 // inputTile and outputTile are one tile for the vector forms, whose loops are those of generic.go with fused
-// multiply-adds. ld counts bytes; cols are at least the lanes of a vector.
+// multiply-adds. ld and shift count bytes; cols are at least the lanes of a vector.
 type inputTile struct {
-	dst  *float32
-	ld   int
-	cols int
-	tmp  *float32                // of a room
-	src  [maxIn * maxIn]*float32 // pixels of the window
+	dst   *float32
+	ld    int
+	cols  int
+	tmp   *float32                // of a room
+	src   [maxIn * maxIn]*float32 // pixels of the window, less shift
+	shift int
 }
 
 type outputTile struct {
@@ -23,7 +24,8 @@ type outputTile struct {
 	scale, offset *float32
 	low           float32
 	tmp           *float32
-	dst           [maxOut * maxOut]*float32 // pixels of the tile
+	dst           [maxOut * maxOut]*float32 // pixels of the tile, less shift
+	shift         int
 }
 
 //go:noescape
@@ -94,9 +96,9 @@ func lanes() int {
 // beyond is what the windows see beyond the border.
 var beyond [1024]float32
 
-func (s Scheme) input(dst []float32, ld int, win *window, r *room) {
+func (s Scheme) input(dst []float32, ld int, win *window, run int, r *room) {
 	if n := lanes(); n == 0 || win.c < n {
-		s.inputGeneric(dst, ld, win)
+		s.inputGeneric(dst, ld, win, run)
 		return
 	}
 	t := inputTile{ld: 4 * ld, tmp: &r.tmp[0]}
@@ -107,44 +109,50 @@ func (s Scheme) input(dst []float32, ld int, win *window, r *room) {
 		if t.cols > len(beyond) {
 			t.cols = len(beyond) / 2
 		}
-		t.dst = &dst[c]
 		for i := range in {
-			src := t.src[i*in:][:in]
 			row, j0, j1 := win.row(i, in)
-			for j := range src {
-				src[j] = &beyond[0]
-			}
-			for j := j0; j < j1; j++ {
-				src[j] = &row[(j-j0)*win.c+c]
+			for j := range in {
+				if j < j0 || j >= j1 {
+					t.src[i*in+j] = &beyond[0]
+				} else {
+					t.src[i*in+j] = &row[(j-j0)*win.c+c]
+				}
 			}
 		}
-		switch {
-		case cpu.AVX512 && s == F2:
-			inputF2AVX512(&t)
-		case cpu.AVX512 && s == F4:
-			inputF4AVX512(&t)
-		case cpu.AVX512 && s == UpF2:
-			inputUpF2AVX512(&t)
-		case cpu.AVX512:
-			inputUpF4AVX512(&t)
-		case s == F2:
-			inputF2AVX2(&t)
-		case s == F4:
-			inputF4AVX2(&t)
-		case s == UpF2:
-			inputUpF2AVX2(&t)
-		default:
-			inputUpF4AVX2(&t)
+		for k := range run {
+			t.dst, t.shift = &dst[k*win.c+c], 4*k*schemes[s].step*win.c
+			s.inputTile(&t)
 		}
 	}
 }
 
-func (s Scheme) output(dst *patch, m []float32, ld int, r *room) {
+func (s Scheme) inputTile(t *inputTile) {
+	switch {
+	case cpu.AVX512 && s == F2:
+		inputF2AVX512(t)
+	case cpu.AVX512 && s == F4:
+		inputF4AVX512(t)
+	case cpu.AVX512 && s == UpF2:
+		inputUpF2AVX512(t)
+	case cpu.AVX512:
+		inputUpF4AVX512(t)
+	case s == F2:
+		inputF2AVX2(t)
+	case s == F4:
+		inputF4AVX2(t)
+	case s == UpF2:
+		inputUpF2AVX2(t)
+	default:
+		inputUpF4AVX2(t)
+	}
+}
+
+func (s Scheme) output(dst *patch, m []float32, ld, ldm, run int, r *room) {
 	if n := lanes(); n == 0 || dst.cols < n {
-		s.outputGeneric(dst, m, ld)
+		s.outputGeneric(dst, m, ld, ldm, run)
 		return
 	}
-	t := outputTile{src: &m[0], ld: 4 * ld, cols: dst.cols, scale: &dst.scale[0], offset: &dst.offset[0], low: dst.low, tmp: &r.tmp[0]}
+	t := outputTile{ld: 4 * ld, cols: dst.cols, scale: &dst.scale[0], offset: &dst.offset[0], low: dst.low, tmp: &r.tmp[0]}
 	side := s.Tile()
 	for i := range side {
 		row, j1 := dst.row(i, side)
@@ -156,23 +164,30 @@ func (s Scheme) output(dst *patch, m []float32, ld int, r *room) {
 			}
 		}
 	}
+	for k := range run {
+		t.src, t.shift = &m[k*ldm], 4*k*side*dst.ldd
+		s.outputTile(&t)
+	}
+}
+
+func (s Scheme) outputTile(t *outputTile) {
 	switch {
 	case cpu.AVX512 && s == F2:
-		outputF2AVX512(&t)
+		outputF2AVX512(t)
 	case cpu.AVX512 && s == F4:
-		outputF4AVX512(&t)
+		outputF4AVX512(t)
 	case cpu.AVX512 && s == UpF2:
-		outputUpF2AVX512(&t)
+		outputUpF2AVX512(t)
 	case cpu.AVX512:
-		outputUpF4AVX512(&t)
+		outputUpF4AVX512(t)
 	case s == F2:
-		outputF2AVX2(&t)
+		outputF2AVX2(t)
 	case s == F4:
-		outputF4AVX2(&t)
+		outputF4AVX2(t)
 	case s == UpF2:
-		outputUpF2AVX2(&t)
+		outputUpF2AVX2(t)
 	default:
-		outputUpF4AVX2(&t)
+		outputUpF4AVX2(t)
 	}
 }
 

@@ -11,7 +11,7 @@
 // 	R14 the tile   BX channel·4   CX (cols - lanes)·4   R13 tmp, aligned
 // 	SI, R8-R11     1, 3, 5, 7 and 9 strides between points (input) or between rows of points (output)
 // 	R12            a row of points (input)   DX the row or column
-// 	AX             a pixel
+// 	AX             a pixel of the first tile of a run; R15 (input) or R12 (output) is BX and how far the tile is from that
 
 DATA const<>+0(SB)/4, $0x3f400000 // A = 0.75
 DATA const<>+4(SB)/4, $0x3f400000 // A in lane 1 = 0.75
@@ -97,14 +97,16 @@ TEXT ·inputF2AVX2(SB), NOSPLIT, $0-8
 	XORL             BX, BX
 	MOVQ             inputTile_dst(R14), DI
 inputF2_loop:
+	MOVQ             inputTile_shift(R14), R15
+	ADDQ             BX, R15
 	MOVQ             inputTile_src+0(R14), AX
-	VMOVUPS          (AX)(BX*1), Y0                          // d0, column 0
+	VMOVUPS          (AX)(R15*1), Y0                         // d0, column 0
 	MOVQ             inputTile_src+32(R14), AX
-	VMOVUPS          (AX)(BX*1), Y1                          // d1, column 0
+	VMOVUPS          (AX)(R15*1), Y1                         // d1, column 0
 	MOVQ             inputTile_src+64(R14), AX
-	VMOVUPS          (AX)(BX*1), Y2                          // d2, column 0
+	VMOVUPS          (AX)(R15*1), Y2                         // d2, column 0
 	MOVQ             inputTile_src+96(R14), AX
-	VMOVUPS          (AX)(BX*1), Y3                          // d3, column 0
+	VMOVUPS          (AX)(R15*1), Y3                         // d3, column 0
 	VSUBPS           Y0, Y2, Y4                              // p0 = d2 - d0
 	VMOVAPS          Y4, 0(R13)                              // p0
 	VADDPS           Y2, Y1, Y0                              // p1 = d1 + d2
@@ -114,13 +116,13 @@ inputF2_loop:
 	VSUBPS           Y1, Y3, Y0                              // p3 = d3 - d1
 	VMOVAPS          Y0, 384(R13)                            // p3
 	MOVQ             inputTile_src+8(R14), AX
-	VMOVUPS          (AX)(BX*1), Y0                          // d0, column 1
+	VMOVUPS          (AX)(R15*1), Y0                         // d0, column 1
 	MOVQ             inputTile_src+40(R14), AX
-	VMOVUPS          (AX)(BX*1), Y1                          // d1, column 1
+	VMOVUPS          (AX)(R15*1), Y1                         // d1, column 1
 	MOVQ             inputTile_src+72(R14), AX
-	VMOVUPS          (AX)(BX*1), Y2                          // d2, column 1
+	VMOVUPS          (AX)(R15*1), Y2                         // d2, column 1
 	MOVQ             inputTile_src+104(R14), AX
-	VMOVUPS          (AX)(BX*1), Y3                          // d3, column 1
+	VMOVUPS          (AX)(R15*1), Y3                         // d3, column 1
 	VSUBPS           Y0, Y2, Y4                              // p0 = d2 - d0
 	VMOVAPS          Y4, 32(R13)                             // p0
 	VADDPS           Y2, Y1, Y0                              // p1 = d1 + d2
@@ -130,13 +132,13 @@ inputF2_loop:
 	VSUBPS           Y1, Y3, Y0                              // p3 = d3 - d1
 	VMOVAPS          Y0, 416(R13)                            // p3
 	MOVQ             inputTile_src+16(R14), AX
-	VMOVUPS          (AX)(BX*1), Y0                          // d0, column 2
+	VMOVUPS          (AX)(R15*1), Y0                         // d0, column 2
 	MOVQ             inputTile_src+48(R14), AX
-	VMOVUPS          (AX)(BX*1), Y1                          // d1, column 2
+	VMOVUPS          (AX)(R15*1), Y1                         // d1, column 2
 	MOVQ             inputTile_src+80(R14), AX
-	VMOVUPS          (AX)(BX*1), Y2                          // d2, column 2
+	VMOVUPS          (AX)(R15*1), Y2                         // d2, column 2
 	MOVQ             inputTile_src+112(R14), AX
-	VMOVUPS          (AX)(BX*1), Y3                          // d3, column 2
+	VMOVUPS          (AX)(R15*1), Y3                         // d3, column 2
 	VSUBPS           Y0, Y2, Y4                              // p0 = d2 - d0
 	VMOVAPS          Y4, 64(R13)                             // p0
 	VADDPS           Y2, Y1, Y0                              // p1 = d1 + d2
@@ -146,13 +148,13 @@ inputF2_loop:
 	VSUBPS           Y1, Y3, Y0                              // p3 = d3 - d1
 	VMOVAPS          Y0, 448(R13)                            // p3
 	MOVQ             inputTile_src+24(R14), AX
-	VMOVUPS          (AX)(BX*1), Y0                          // d0, column 3
+	VMOVUPS          (AX)(R15*1), Y0                         // d0, column 3
 	MOVQ             inputTile_src+56(R14), AX
-	VMOVUPS          (AX)(BX*1), Y1                          // d1, column 3
+	VMOVUPS          (AX)(R15*1), Y1                         // d1, column 3
 	MOVQ             inputTile_src+88(R14), AX
-	VMOVUPS          (AX)(BX*1), Y2                          // d2, column 3
+	VMOVUPS          (AX)(R15*1), Y2                         // d2, column 3
 	MOVQ             inputTile_src+120(R14), AX
-	VMOVUPS          (AX)(BX*1), Y3                          // d3, column 3
+	VMOVUPS          (AX)(R15*1), Y3                         // d3, column 3
 	VSUBPS           Y0, Y2, Y4                              // p0 = d2 - d0
 	VMOVAPS          Y4, 96(R13)                             // p0
 	VADDPS           Y2, Y1, Y0                              // p1 = d1 + d2
@@ -289,6 +291,8 @@ outputF2_loop:
 	VSUBPS           Y2, Y1, Y0                              // t = m1 - m2
 	VADDPS           Y3, Y0, Y1                              // y1 = t + m3
 	VMOVAPS          Y1, 224(R13)                            // y1
+	MOVQ             outputTile_shift(R14), R12
+	ADDQ             BX, R12
 	VMOVAPS          0(R13), Y0                              // m0, row 0
 	VMOVAPS          32(R13), Y1                             // m1, row 0
 	VMOVAPS          64(R13), Y2                             // m2, row 0
@@ -300,7 +304,7 @@ outputF2_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y5, Y15, Y5
 	MOVQ             outputTile_dst+0(R14), AX
-	VMOVUPS          Y5, (AX)(BX*1)                          // y0
+	VMOVUPS          Y5, (AX)(R12*1)                         // y0
 	VSUBPS           Y2, Y1, Y0                              // t = m1 - m2
 	VADDPS           Y3, Y0, Y1                              // y1 = t + m3
 	VMOVUPS          (DI)(BX*1), Y15
@@ -308,7 +312,7 @@ outputF2_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y1, Y15, Y1
 	MOVQ             outputTile_dst+8(R14), AX
-	VMOVUPS          Y1, (AX)(BX*1)                          // y1
+	VMOVUPS          Y1, (AX)(R12*1)                         // y1
 	VMOVAPS          128(R13), Y0                            // m0, row 1
 	VMOVAPS          160(R13), Y1                            // m1, row 1
 	VMOVAPS          192(R13), Y2                            // m2, row 1
@@ -320,7 +324,7 @@ outputF2_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y5, Y15, Y5
 	MOVQ             outputTile_dst+16(R14), AX
-	VMOVUPS          Y5, (AX)(BX*1)                          // y0
+	VMOVUPS          Y5, (AX)(R12*1)                         // y0
 	VSUBPS           Y2, Y1, Y0                              // t = m1 - m2
 	VADDPS           Y3, Y0, Y1                              // y1 = t + m3
 	VMOVUPS          (DI)(BX*1), Y15
@@ -328,7 +332,7 @@ outputF2_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y1, Y15, Y1
 	MOVQ             outputTile_dst+24(R14), AX
-	VMOVUPS          Y1, (AX)(BX*1)                          // y1
+	VMOVUPS          Y1, (AX)(R12*1)                         // y1
 	CMPQ             BX, CX
 	JEQ              outputF2_end
 	ADDQ             $32, BX
@@ -358,18 +362,20 @@ TEXT ·inputF4AVX2(SB), NOSPLIT, $0-8
 	XORL             BX, BX
 	MOVQ             inputTile_dst(R14), DI
 inputF4_loop:
+	MOVQ             inputTile_shift(R14), R15
+	ADDQ             BX, R15
 	MOVQ             inputTile_src+0(R14), AX
-	VMOVUPS          (AX)(BX*1), Y0                          // d0, column 0
+	VMOVUPS          (AX)(R15*1), Y0                         // d0, column 0
 	MOVQ             inputTile_src+48(R14), AX
-	VMOVUPS          (AX)(BX*1), Y1                          // d1, column 0
+	VMOVUPS          (AX)(R15*1), Y1                         // d1, column 0
 	MOVQ             inputTile_src+96(R14), AX
-	VMOVUPS          (AX)(BX*1), Y2                          // d2, column 0
+	VMOVUPS          (AX)(R15*1), Y2                         // d2, column 0
 	MOVQ             inputTile_src+144(R14), AX
-	VMOVUPS          (AX)(BX*1), Y3                          // d3, column 0
+	VMOVUPS          (AX)(R15*1), Y3                         // d3, column 0
 	MOVQ             inputTile_src+192(R14), AX
-	VMOVUPS          (AX)(BX*1), Y4                          // d4, column 0
+	VMOVUPS          (AX)(R15*1), Y4                         // d4, column 0
 	MOVQ             inputTile_src+240(R14), AX
-	VMOVUPS          (AX)(BX*1), Y5                          // d5, column 0
+	VMOVUPS          (AX)(R15*1), Y5                         // d5, column 0
 	VMOVAPS          Y4, Y6
 	VFNMADD231PS     const<>+128(SB), Y2, Y6                 // p0 = d4 - AAplusBB d2 + AABB d0
 	VFMADD231PS      const<>+96(SB), Y0, Y6                  // p0 = d4 - AAplusBB d2 + AABB d0
@@ -399,17 +405,17 @@ inputF4_loop:
 	VFNMADD231PS     const<>+160(SB), Y2, Y1                 // p4 = e - B o
 	VMOVAPS          Y1, 768(R13)                            // p4
 	MOVQ             inputTile_src+8(R14), AX
-	VMOVUPS          (AX)(BX*1), Y0                          // d0, column 1
+	VMOVUPS          (AX)(R15*1), Y0                         // d0, column 1
 	MOVQ             inputTile_src+56(R14), AX
-	VMOVUPS          (AX)(BX*1), Y1                          // d1, column 1
+	VMOVUPS          (AX)(R15*1), Y1                         // d1, column 1
 	MOVQ             inputTile_src+104(R14), AX
-	VMOVUPS          (AX)(BX*1), Y2                          // d2, column 1
+	VMOVUPS          (AX)(R15*1), Y2                         // d2, column 1
 	MOVQ             inputTile_src+152(R14), AX
-	VMOVUPS          (AX)(BX*1), Y3                          // d3, column 1
+	VMOVUPS          (AX)(R15*1), Y3                         // d3, column 1
 	MOVQ             inputTile_src+200(R14), AX
-	VMOVUPS          (AX)(BX*1), Y4                          // d4, column 1
+	VMOVUPS          (AX)(R15*1), Y4                         // d4, column 1
 	MOVQ             inputTile_src+248(R14), AX
-	VMOVUPS          (AX)(BX*1), Y5                          // d5, column 1
+	VMOVUPS          (AX)(R15*1), Y5                         // d5, column 1
 	VMOVAPS          Y4, Y6
 	VFNMADD231PS     const<>+128(SB), Y2, Y6                 // p0 = d4 - AAplusBB d2 + AABB d0
 	VFMADD231PS      const<>+96(SB), Y0, Y6                  // p0 = d4 - AAplusBB d2 + AABB d0
@@ -439,17 +445,17 @@ inputF4_loop:
 	VFNMADD231PS     const<>+160(SB), Y2, Y1                 // p4 = e - B o
 	VMOVAPS          Y1, 800(R13)                            // p4
 	MOVQ             inputTile_src+16(R14), AX
-	VMOVUPS          (AX)(BX*1), Y0                          // d0, column 2
+	VMOVUPS          (AX)(R15*1), Y0                         // d0, column 2
 	MOVQ             inputTile_src+64(R14), AX
-	VMOVUPS          (AX)(BX*1), Y1                          // d1, column 2
+	VMOVUPS          (AX)(R15*1), Y1                         // d1, column 2
 	MOVQ             inputTile_src+112(R14), AX
-	VMOVUPS          (AX)(BX*1), Y2                          // d2, column 2
+	VMOVUPS          (AX)(R15*1), Y2                         // d2, column 2
 	MOVQ             inputTile_src+160(R14), AX
-	VMOVUPS          (AX)(BX*1), Y3                          // d3, column 2
+	VMOVUPS          (AX)(R15*1), Y3                         // d3, column 2
 	MOVQ             inputTile_src+208(R14), AX
-	VMOVUPS          (AX)(BX*1), Y4                          // d4, column 2
+	VMOVUPS          (AX)(R15*1), Y4                         // d4, column 2
 	MOVQ             inputTile_src+256(R14), AX
-	VMOVUPS          (AX)(BX*1), Y5                          // d5, column 2
+	VMOVUPS          (AX)(R15*1), Y5                         // d5, column 2
 	VMOVAPS          Y4, Y6
 	VFNMADD231PS     const<>+128(SB), Y2, Y6                 // p0 = d4 - AAplusBB d2 + AABB d0
 	VFMADD231PS      const<>+96(SB), Y0, Y6                  // p0 = d4 - AAplusBB d2 + AABB d0
@@ -479,17 +485,17 @@ inputF4_loop:
 	VFNMADD231PS     const<>+160(SB), Y2, Y1                 // p4 = e - B o
 	VMOVAPS          Y1, 832(R13)                            // p4
 	MOVQ             inputTile_src+24(R14), AX
-	VMOVUPS          (AX)(BX*1), Y0                          // d0, column 3
+	VMOVUPS          (AX)(R15*1), Y0                         // d0, column 3
 	MOVQ             inputTile_src+72(R14), AX
-	VMOVUPS          (AX)(BX*1), Y1                          // d1, column 3
+	VMOVUPS          (AX)(R15*1), Y1                         // d1, column 3
 	MOVQ             inputTile_src+120(R14), AX
-	VMOVUPS          (AX)(BX*1), Y2                          // d2, column 3
+	VMOVUPS          (AX)(R15*1), Y2                         // d2, column 3
 	MOVQ             inputTile_src+168(R14), AX
-	VMOVUPS          (AX)(BX*1), Y3                          // d3, column 3
+	VMOVUPS          (AX)(R15*1), Y3                         // d3, column 3
 	MOVQ             inputTile_src+216(R14), AX
-	VMOVUPS          (AX)(BX*1), Y4                          // d4, column 3
+	VMOVUPS          (AX)(R15*1), Y4                         // d4, column 3
 	MOVQ             inputTile_src+264(R14), AX
-	VMOVUPS          (AX)(BX*1), Y5                          // d5, column 3
+	VMOVUPS          (AX)(R15*1), Y5                         // d5, column 3
 	VMOVAPS          Y4, Y6
 	VFNMADD231PS     const<>+128(SB), Y2, Y6                 // p0 = d4 - AAplusBB d2 + AABB d0
 	VFMADD231PS      const<>+96(SB), Y0, Y6                  // p0 = d4 - AAplusBB d2 + AABB d0
@@ -519,17 +525,17 @@ inputF4_loop:
 	VFNMADD231PS     const<>+160(SB), Y2, Y1                 // p4 = e - B o
 	VMOVAPS          Y1, 864(R13)                            // p4
 	MOVQ             inputTile_src+32(R14), AX
-	VMOVUPS          (AX)(BX*1), Y0                          // d0, column 4
+	VMOVUPS          (AX)(R15*1), Y0                         // d0, column 4
 	MOVQ             inputTile_src+80(R14), AX
-	VMOVUPS          (AX)(BX*1), Y1                          // d1, column 4
+	VMOVUPS          (AX)(R15*1), Y1                         // d1, column 4
 	MOVQ             inputTile_src+128(R14), AX
-	VMOVUPS          (AX)(BX*1), Y2                          // d2, column 4
+	VMOVUPS          (AX)(R15*1), Y2                         // d2, column 4
 	MOVQ             inputTile_src+176(R14), AX
-	VMOVUPS          (AX)(BX*1), Y3                          // d3, column 4
+	VMOVUPS          (AX)(R15*1), Y3                         // d3, column 4
 	MOVQ             inputTile_src+224(R14), AX
-	VMOVUPS          (AX)(BX*1), Y4                          // d4, column 4
+	VMOVUPS          (AX)(R15*1), Y4                         // d4, column 4
 	MOVQ             inputTile_src+272(R14), AX
-	VMOVUPS          (AX)(BX*1), Y5                          // d5, column 4
+	VMOVUPS          (AX)(R15*1), Y5                         // d5, column 4
 	VMOVAPS          Y4, Y6
 	VFNMADD231PS     const<>+128(SB), Y2, Y6                 // p0 = d4 - AAplusBB d2 + AABB d0
 	VFMADD231PS      const<>+96(SB), Y0, Y6                  // p0 = d4 - AAplusBB d2 + AABB d0
@@ -559,17 +565,17 @@ inputF4_loop:
 	VFNMADD231PS     const<>+160(SB), Y2, Y1                 // p4 = e - B o
 	VMOVAPS          Y1, 896(R13)                            // p4
 	MOVQ             inputTile_src+40(R14), AX
-	VMOVUPS          (AX)(BX*1), Y0                          // d0, column 5
+	VMOVUPS          (AX)(R15*1), Y0                         // d0, column 5
 	MOVQ             inputTile_src+88(R14), AX
-	VMOVUPS          (AX)(BX*1), Y1                          // d1, column 5
+	VMOVUPS          (AX)(R15*1), Y1                         // d1, column 5
 	MOVQ             inputTile_src+136(R14), AX
-	VMOVUPS          (AX)(BX*1), Y2                          // d2, column 5
+	VMOVUPS          (AX)(R15*1), Y2                         // d2, column 5
 	MOVQ             inputTile_src+184(R14), AX
-	VMOVUPS          (AX)(BX*1), Y3                          // d3, column 5
+	VMOVUPS          (AX)(R15*1), Y3                         // d3, column 5
 	MOVQ             inputTile_src+232(R14), AX
-	VMOVUPS          (AX)(BX*1), Y4                          // d4, column 5
+	VMOVUPS          (AX)(R15*1), Y4                         // d4, column 5
 	MOVQ             inputTile_src+280(R14), AX
-	VMOVUPS          (AX)(BX*1), Y5                          // d5, column 5
+	VMOVUPS          (AX)(R15*1), Y5                         // d5, column 5
 	VMOVAPS          Y4, Y6
 	VFNMADD231PS     const<>+128(SB), Y2, Y6                 // p0 = d4 - AAplusBB d2 + AABB d0
 	VFMADD231PS      const<>+96(SB), Y0, Y6                  // p0 = d4 - AAplusBB d2 + AABB d0
@@ -984,6 +990,8 @@ outputF4_loop:
 	VFMADD231PS      const<>+64(SB), Y0, Y2                  // y3 = m5 + AAA s + BBB t
 	VFMADD231PS      const<>+224(SB), Y1, Y2                 // y3 = m5 + AAA s + BBB t
 	VMOVAPS          Y2, 736(R13)                            // y3
+	MOVQ             outputTile_shift(R14), R12
+	ADDQ             BX, R12
 	VMOVAPS          0(R13), Y0                              // m0, row 0
 	VMOVAPS          32(R13), Y1                             // m1, row 0
 	VMOVAPS          64(R13), Y2                             // m2, row 0
@@ -999,7 +1007,7 @@ outputF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y8, Y15, Y8
 	MOVQ             outputTile_dst+0(R14), AX
-	VMOVUPS          Y8, (AX)(BX*1)                          // y0
+	VMOVUPS          Y8, (AX)(R12*1)                         // y0
 	VMULPS           const<>+32(SB), Y6, Y0
 	VFMADD231PS      const<>+192(SB), Y7, Y0                 // y2 = AA s + BB t
 	VMOVUPS          (DI)(BX*1), Y15
@@ -1007,7 +1015,7 @@ outputF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y0, Y15, Y0
 	MOVQ             outputTile_dst+16(R14), AX
-	VMOVUPS          Y0, (AX)(BX*1)                          // y2
+	VMOVUPS          Y0, (AX)(R12*1)                         // y2
 	VSUBPS           Y2, Y1, Y0                              // s = m1 - m2
 	VSUBPS           Y4, Y3, Y1                              // t = m3 - m4
 	VMULPS           const<>+0(SB), Y0, Y2
@@ -1017,7 +1025,7 @@ outputF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y2, Y15, Y2
 	MOVQ             outputTile_dst+8(R14), AX
-	VMOVUPS          Y2, (AX)(BX*1)                          // y1
+	VMOVUPS          Y2, (AX)(R12*1)                         // y1
 	VMOVAPS          Y5, Y2
 	VFMADD231PS      const<>+64(SB), Y0, Y2                  // y3 = m5 + AAA s + BBB t
 	VFMADD231PS      const<>+224(SB), Y1, Y2                 // y3 = m5 + AAA s + BBB t
@@ -1026,7 +1034,7 @@ outputF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y2, Y15, Y2
 	MOVQ             outputTile_dst+24(R14), AX
-	VMOVUPS          Y2, (AX)(BX*1)                          // y3
+	VMOVUPS          Y2, (AX)(R12*1)                         // y3
 	VMOVAPS          192(R13), Y0                            // m0, row 1
 	VMOVAPS          224(R13), Y1                            // m1, row 1
 	VMOVAPS          256(R13), Y2                            // m2, row 1
@@ -1042,7 +1050,7 @@ outputF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y8, Y15, Y8
 	MOVQ             outputTile_dst+32(R14), AX
-	VMOVUPS          Y8, (AX)(BX*1)                          // y0
+	VMOVUPS          Y8, (AX)(R12*1)                         // y0
 	VMULPS           const<>+32(SB), Y6, Y0
 	VFMADD231PS      const<>+192(SB), Y7, Y0                 // y2 = AA s + BB t
 	VMOVUPS          (DI)(BX*1), Y15
@@ -1050,7 +1058,7 @@ outputF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y0, Y15, Y0
 	MOVQ             outputTile_dst+48(R14), AX
-	VMOVUPS          Y0, (AX)(BX*1)                          // y2
+	VMOVUPS          Y0, (AX)(R12*1)                         // y2
 	VSUBPS           Y2, Y1, Y0                              // s = m1 - m2
 	VSUBPS           Y4, Y3, Y1                              // t = m3 - m4
 	VMULPS           const<>+0(SB), Y0, Y2
@@ -1060,7 +1068,7 @@ outputF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y2, Y15, Y2
 	MOVQ             outputTile_dst+40(R14), AX
-	VMOVUPS          Y2, (AX)(BX*1)                          // y1
+	VMOVUPS          Y2, (AX)(R12*1)                         // y1
 	VMOVAPS          Y5, Y2
 	VFMADD231PS      const<>+64(SB), Y0, Y2                  // y3 = m5 + AAA s + BBB t
 	VFMADD231PS      const<>+224(SB), Y1, Y2                 // y3 = m5 + AAA s + BBB t
@@ -1069,7 +1077,7 @@ outputF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y2, Y15, Y2
 	MOVQ             outputTile_dst+56(R14), AX
-	VMOVUPS          Y2, (AX)(BX*1)                          // y3
+	VMOVUPS          Y2, (AX)(R12*1)                         // y3
 	VMOVAPS          384(R13), Y0                            // m0, row 2
 	VMOVAPS          416(R13), Y1                            // m1, row 2
 	VMOVAPS          448(R13), Y2                            // m2, row 2
@@ -1085,7 +1093,7 @@ outputF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y8, Y15, Y8
 	MOVQ             outputTile_dst+64(R14), AX
-	VMOVUPS          Y8, (AX)(BX*1)                          // y0
+	VMOVUPS          Y8, (AX)(R12*1)                         // y0
 	VMULPS           const<>+32(SB), Y6, Y0
 	VFMADD231PS      const<>+192(SB), Y7, Y0                 // y2 = AA s + BB t
 	VMOVUPS          (DI)(BX*1), Y15
@@ -1093,7 +1101,7 @@ outputF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y0, Y15, Y0
 	MOVQ             outputTile_dst+80(R14), AX
-	VMOVUPS          Y0, (AX)(BX*1)                          // y2
+	VMOVUPS          Y0, (AX)(R12*1)                         // y2
 	VSUBPS           Y2, Y1, Y0                              // s = m1 - m2
 	VSUBPS           Y4, Y3, Y1                              // t = m3 - m4
 	VMULPS           const<>+0(SB), Y0, Y2
@@ -1103,7 +1111,7 @@ outputF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y2, Y15, Y2
 	MOVQ             outputTile_dst+72(R14), AX
-	VMOVUPS          Y2, (AX)(BX*1)                          // y1
+	VMOVUPS          Y2, (AX)(R12*1)                         // y1
 	VMOVAPS          Y5, Y2
 	VFMADD231PS      const<>+64(SB), Y0, Y2                  // y3 = m5 + AAA s + BBB t
 	VFMADD231PS      const<>+224(SB), Y1, Y2                 // y3 = m5 + AAA s + BBB t
@@ -1112,7 +1120,7 @@ outputF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y2, Y15, Y2
 	MOVQ             outputTile_dst+88(R14), AX
-	VMOVUPS          Y2, (AX)(BX*1)                          // y3
+	VMOVUPS          Y2, (AX)(R12*1)                         // y3
 	VMOVAPS          576(R13), Y0                            // m0, row 3
 	VMOVAPS          608(R13), Y1                            // m1, row 3
 	VMOVAPS          640(R13), Y2                            // m2, row 3
@@ -1128,7 +1136,7 @@ outputF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y8, Y15, Y8
 	MOVQ             outputTile_dst+96(R14), AX
-	VMOVUPS          Y8, (AX)(BX*1)                          // y0
+	VMOVUPS          Y8, (AX)(R12*1)                         // y0
 	VMULPS           const<>+32(SB), Y6, Y0
 	VFMADD231PS      const<>+192(SB), Y7, Y0                 // y2 = AA s + BB t
 	VMOVUPS          (DI)(BX*1), Y15
@@ -1136,7 +1144,7 @@ outputF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y0, Y15, Y0
 	MOVQ             outputTile_dst+112(R14), AX
-	VMOVUPS          Y0, (AX)(BX*1)                          // y2
+	VMOVUPS          Y0, (AX)(R12*1)                         // y2
 	VSUBPS           Y2, Y1, Y0                              // s = m1 - m2
 	VSUBPS           Y4, Y3, Y1                              // t = m3 - m4
 	VMULPS           const<>+0(SB), Y0, Y2
@@ -1146,7 +1154,7 @@ outputF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y2, Y15, Y2
 	MOVQ             outputTile_dst+104(R14), AX
-	VMOVUPS          Y2, (AX)(BX*1)                          // y1
+	VMOVUPS          Y2, (AX)(R12*1)                         // y1
 	VMOVAPS          Y5, Y2
 	VFMADD231PS      const<>+64(SB), Y0, Y2                  // y3 = m5 + AAA s + BBB t
 	VFMADD231PS      const<>+224(SB), Y1, Y2                 // y3 = m5 + AAA s + BBB t
@@ -1155,7 +1163,7 @@ outputF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y2, Y15, Y2
 	MOVQ             outputTile_dst+120(R14), AX
-	VMOVUPS          Y2, (AX)(BX*1)                          // y3
+	VMOVUPS          Y2, (AX)(R12*1)                         // y3
 	CMPQ             BX, CX
 	JEQ              outputF4_end
 	ADDQ             $32, BX
@@ -1185,12 +1193,14 @@ TEXT ·inputUpF2AVX2(SB), NOSPLIT, $0-8
 	XORL             BX, BX
 	MOVQ             inputTile_dst(R14), DI
 inputUpF2_loop:
+	MOVQ             inputTile_shift(R14), R15
+	ADDQ             BX, R15
 	MOVQ             inputTile_src+0(R14), AX
-	VMOVUPS          (AX)(BX*1), Y0                          // d0, column 0
+	VMOVUPS          (AX)(R15*1), Y0                         // d0, column 0
 	MOVQ             inputTile_src+24(R14), AX
-	VMOVUPS          (AX)(BX*1), Y1                          // d1, column 0
+	VMOVUPS          (AX)(R15*1), Y1                         // d1, column 0
 	MOVQ             inputTile_src+48(R14), AX
-	VMOVUPS          (AX)(BX*1), Y2                          // d2, column 0
+	VMOVUPS          (AX)(R15*1), Y2                         // d2, column 0
 	VSUBPS           Y1, Y0, Y3                              // p0 = d0 - d1
 	VMOVAPS          Y3, 0(R13)                              // p0
 	VMOVAPS          Y1, Y0
@@ -1198,11 +1208,11 @@ inputUpF2_loop:
 	VSUBPS           Y1, Y2, Y0                              // p2 = d2 - d1
 	VMOVAPS          Y0, 192(R13)                            // p2
 	MOVQ             inputTile_src+8(R14), AX
-	VMOVUPS          (AX)(BX*1), Y0                          // d0, column 1
+	VMOVUPS          (AX)(R15*1), Y0                         // d0, column 1
 	MOVQ             inputTile_src+32(R14), AX
-	VMOVUPS          (AX)(BX*1), Y1                          // d1, column 1
+	VMOVUPS          (AX)(R15*1), Y1                         // d1, column 1
 	MOVQ             inputTile_src+56(R14), AX
-	VMOVUPS          (AX)(BX*1), Y2                          // d2, column 1
+	VMOVUPS          (AX)(R15*1), Y2                         // d2, column 1
 	VSUBPS           Y1, Y0, Y3                              // p0 = d0 - d1
 	VMOVAPS          Y3, 32(R13)                             // p0
 	VMOVAPS          Y1, Y0
@@ -1210,11 +1220,11 @@ inputUpF2_loop:
 	VSUBPS           Y1, Y2, Y0                              // p2 = d2 - d1
 	VMOVAPS          Y0, 224(R13)                            // p2
 	MOVQ             inputTile_src+16(R14), AX
-	VMOVUPS          (AX)(BX*1), Y0                          // d0, column 2
+	VMOVUPS          (AX)(R15*1), Y0                         // d0, column 2
 	MOVQ             inputTile_src+40(R14), AX
-	VMOVUPS          (AX)(BX*1), Y1                          // d1, column 2
+	VMOVUPS          (AX)(R15*1), Y1                         // d1, column 2
 	MOVQ             inputTile_src+64(R14), AX
-	VMOVUPS          (AX)(BX*1), Y2                          // d2, column 2
+	VMOVUPS          (AX)(R15*1), Y2                         // d2, column 2
 	VSUBPS           Y1, Y0, Y3                              // p0 = d0 - d1
 	VMOVAPS          Y3, 64(R13)                             // p0
 	VMOVAPS          Y1, Y0
@@ -1307,6 +1317,8 @@ outputUpF2_loop:
 	VMOVAPS          Y3, 64(R13)                             // y0
 	VADDPS           Y2, Y1, Y0                              // y1 = m1 + m2
 	VMOVAPS          Y0, 160(R13)                            // y1
+	MOVQ             outputTile_shift(R14), R12
+	ADDQ             BX, R12
 	VMOVAPS          0(R13), Y0                              // m0, row 0
 	VMOVAPS          32(R13), Y1                             // m1, row 0
 	VMOVAPS          64(R13), Y2                             // m2, row 0
@@ -1316,14 +1328,14 @@ outputUpF2_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y3, Y15, Y3
 	MOVQ             outputTile_dst+0(R14), AX
-	VMOVUPS          Y3, (AX)(BX*1)                          // y0
+	VMOVUPS          Y3, (AX)(R12*1)                         // y0
 	VADDPS           Y2, Y1, Y0                              // y1 = m1 + m2
 	VMOVUPS          (DI)(BX*1), Y15
 	VFMADD213PS      (R15)(BX*1), Y15, Y0                    // scale·y + offset
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y0, Y15, Y0
 	MOVQ             outputTile_dst+8(R14), AX
-	VMOVUPS          Y0, (AX)(BX*1)                          // y1
+	VMOVUPS          Y0, (AX)(R12*1)                         // y1
 	VMOVAPS          96(R13), Y0                             // m0, row 1
 	VMOVAPS          128(R13), Y1                            // m1, row 1
 	VMOVAPS          160(R13), Y2                            // m2, row 1
@@ -1333,14 +1345,14 @@ outputUpF2_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y3, Y15, Y3
 	MOVQ             outputTile_dst+16(R14), AX
-	VMOVUPS          Y3, (AX)(BX*1)                          // y0
+	VMOVUPS          Y3, (AX)(R12*1)                         // y0
 	VADDPS           Y2, Y1, Y0                              // y1 = m1 + m2
 	VMOVUPS          (DI)(BX*1), Y15
 	VFMADD213PS      (R15)(BX*1), Y15, Y0                    // scale·y + offset
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y0, Y15, Y0
 	MOVQ             outputTile_dst+24(R14), AX
-	VMOVUPS          Y0, (AX)(BX*1)                          // y1
+	VMOVUPS          Y0, (AX)(R12*1)                         // y1
 	CMPQ             BX, CX
 	JEQ              outputUpF2_end
 	ADDQ             $32, BX
@@ -1370,18 +1382,20 @@ TEXT ·inputUpF4AVX2(SB), NOSPLIT, $0-8
 	XORL             BX, BX
 	MOVQ             inputTile_dst(R14), DI
 inputUpF4_loop:
+	MOVQ             inputTile_shift(R14), R15
+	ADDQ             BX, R15
 	MOVQ             inputTile_src+0(R14), AX
-	VMOVUPS          (AX)(BX*1), Y0                          // d0, column 0
+	VMOVUPS          (AX)(R15*1), Y0                         // d0, column 0
 	MOVQ             inputTile_src+48(R14), AX
-	VMOVUPS          (AX)(BX*1), Y1                          // d1, column 0
+	VMOVUPS          (AX)(R15*1), Y1                         // d1, column 0
 	MOVQ             inputTile_src+96(R14), AX
-	VMOVUPS          (AX)(BX*1), Y2                          // d2, column 0
+	VMOVUPS          (AX)(R15*1), Y2                         // d2, column 0
 	MOVQ             inputTile_src+144(R14), AX
-	VMOVUPS          (AX)(BX*1), Y3                          // d3, column 0
+	VMOVUPS          (AX)(R15*1), Y3                         // d3, column 0
 	MOVQ             inputTile_src+192(R14), AX
-	VMOVUPS          (AX)(BX*1), Y4                          // d4, column 0
+	VMOVUPS          (AX)(R15*1), Y4                         // d4, column 0
 	MOVQ             inputTile_src+240(R14), AX
-	VMOVUPS          (AX)(BX*1), Y5                          // d5, column 0
+	VMOVUPS          (AX)(R15*1), Y5                         // d5, column 0
 	VMOVAPS          Y1, Y6
 	VFNMADD231PS     const<>+160(SB), Y0, Y6                 // f0 = d1 - B d0
 	VMOVAPS          Y2, Y0
@@ -1423,17 +1437,17 @@ inputUpF4_loop:
 	VFNMADD231PS     const<>+32(SB), Y7, Y0                  // p9 = f4 - AA f2
 	VMOVAPS          Y0, 1728(R13)                           // p9
 	MOVQ             inputTile_src+8(R14), AX
-	VMOVUPS          (AX)(BX*1), Y0                          // d0, column 1
+	VMOVUPS          (AX)(R15*1), Y0                         // d0, column 1
 	MOVQ             inputTile_src+56(R14), AX
-	VMOVUPS          (AX)(BX*1), Y1                          // d1, column 1
+	VMOVUPS          (AX)(R15*1), Y1                         // d1, column 1
 	MOVQ             inputTile_src+104(R14), AX
-	VMOVUPS          (AX)(BX*1), Y2                          // d2, column 1
+	VMOVUPS          (AX)(R15*1), Y2                         // d2, column 1
 	MOVQ             inputTile_src+152(R14), AX
-	VMOVUPS          (AX)(BX*1), Y3                          // d3, column 1
+	VMOVUPS          (AX)(R15*1), Y3                         // d3, column 1
 	MOVQ             inputTile_src+200(R14), AX
-	VMOVUPS          (AX)(BX*1), Y4                          // d4, column 1
+	VMOVUPS          (AX)(R15*1), Y4                         // d4, column 1
 	MOVQ             inputTile_src+248(R14), AX
-	VMOVUPS          (AX)(BX*1), Y5                          // d5, column 1
+	VMOVUPS          (AX)(R15*1), Y5                         // d5, column 1
 	VMOVAPS          Y1, Y6
 	VFNMADD231PS     const<>+160(SB), Y0, Y6                 // f0 = d1 - B d0
 	VMOVAPS          Y2, Y0
@@ -1475,17 +1489,17 @@ inputUpF4_loop:
 	VFNMADD231PS     const<>+32(SB), Y7, Y0                  // p9 = f4 - AA f2
 	VMOVAPS          Y0, 1760(R13)                           // p9
 	MOVQ             inputTile_src+16(R14), AX
-	VMOVUPS          (AX)(BX*1), Y0                          // d0, column 2
+	VMOVUPS          (AX)(R15*1), Y0                         // d0, column 2
 	MOVQ             inputTile_src+64(R14), AX
-	VMOVUPS          (AX)(BX*1), Y1                          // d1, column 2
+	VMOVUPS          (AX)(R15*1), Y1                         // d1, column 2
 	MOVQ             inputTile_src+112(R14), AX
-	VMOVUPS          (AX)(BX*1), Y2                          // d2, column 2
+	VMOVUPS          (AX)(R15*1), Y2                         // d2, column 2
 	MOVQ             inputTile_src+160(R14), AX
-	VMOVUPS          (AX)(BX*1), Y3                          // d3, column 2
+	VMOVUPS          (AX)(R15*1), Y3                         // d3, column 2
 	MOVQ             inputTile_src+208(R14), AX
-	VMOVUPS          (AX)(BX*1), Y4                          // d4, column 2
+	VMOVUPS          (AX)(R15*1), Y4                         // d4, column 2
 	MOVQ             inputTile_src+256(R14), AX
-	VMOVUPS          (AX)(BX*1), Y5                          // d5, column 2
+	VMOVUPS          (AX)(R15*1), Y5                         // d5, column 2
 	VMOVAPS          Y1, Y6
 	VFNMADD231PS     const<>+160(SB), Y0, Y6                 // f0 = d1 - B d0
 	VMOVAPS          Y2, Y0
@@ -1527,17 +1541,17 @@ inputUpF4_loop:
 	VFNMADD231PS     const<>+32(SB), Y7, Y0                  // p9 = f4 - AA f2
 	VMOVAPS          Y0, 1792(R13)                           // p9
 	MOVQ             inputTile_src+24(R14), AX
-	VMOVUPS          (AX)(BX*1), Y0                          // d0, column 3
+	VMOVUPS          (AX)(R15*1), Y0                         // d0, column 3
 	MOVQ             inputTile_src+72(R14), AX
-	VMOVUPS          (AX)(BX*1), Y1                          // d1, column 3
+	VMOVUPS          (AX)(R15*1), Y1                         // d1, column 3
 	MOVQ             inputTile_src+120(R14), AX
-	VMOVUPS          (AX)(BX*1), Y2                          // d2, column 3
+	VMOVUPS          (AX)(R15*1), Y2                         // d2, column 3
 	MOVQ             inputTile_src+168(R14), AX
-	VMOVUPS          (AX)(BX*1), Y3                          // d3, column 3
+	VMOVUPS          (AX)(R15*1), Y3                         // d3, column 3
 	MOVQ             inputTile_src+216(R14), AX
-	VMOVUPS          (AX)(BX*1), Y4                          // d4, column 3
+	VMOVUPS          (AX)(R15*1), Y4                         // d4, column 3
 	MOVQ             inputTile_src+264(R14), AX
-	VMOVUPS          (AX)(BX*1), Y5                          // d5, column 3
+	VMOVUPS          (AX)(R15*1), Y5                         // d5, column 3
 	VMOVAPS          Y1, Y6
 	VFNMADD231PS     const<>+160(SB), Y0, Y6                 // f0 = d1 - B d0
 	VMOVAPS          Y2, Y0
@@ -1579,17 +1593,17 @@ inputUpF4_loop:
 	VFNMADD231PS     const<>+32(SB), Y7, Y0                  // p9 = f4 - AA f2
 	VMOVAPS          Y0, 1824(R13)                           // p9
 	MOVQ             inputTile_src+32(R14), AX
-	VMOVUPS          (AX)(BX*1), Y0                          // d0, column 4
+	VMOVUPS          (AX)(R15*1), Y0                         // d0, column 4
 	MOVQ             inputTile_src+80(R14), AX
-	VMOVUPS          (AX)(BX*1), Y1                          // d1, column 4
+	VMOVUPS          (AX)(R15*1), Y1                         // d1, column 4
 	MOVQ             inputTile_src+128(R14), AX
-	VMOVUPS          (AX)(BX*1), Y2                          // d2, column 4
+	VMOVUPS          (AX)(R15*1), Y2                         // d2, column 4
 	MOVQ             inputTile_src+176(R14), AX
-	VMOVUPS          (AX)(BX*1), Y3                          // d3, column 4
+	VMOVUPS          (AX)(R15*1), Y3                         // d3, column 4
 	MOVQ             inputTile_src+224(R14), AX
-	VMOVUPS          (AX)(BX*1), Y4                          // d4, column 4
+	VMOVUPS          (AX)(R15*1), Y4                         // d4, column 4
 	MOVQ             inputTile_src+272(R14), AX
-	VMOVUPS          (AX)(BX*1), Y5                          // d5, column 4
+	VMOVUPS          (AX)(R15*1), Y5                         // d5, column 4
 	VMOVAPS          Y1, Y6
 	VFNMADD231PS     const<>+160(SB), Y0, Y6                 // f0 = d1 - B d0
 	VMOVAPS          Y2, Y0
@@ -1631,17 +1645,17 @@ inputUpF4_loop:
 	VFNMADD231PS     const<>+32(SB), Y7, Y0                  // p9 = f4 - AA f2
 	VMOVAPS          Y0, 1856(R13)                           // p9
 	MOVQ             inputTile_src+40(R14), AX
-	VMOVUPS          (AX)(BX*1), Y0                          // d0, column 5
+	VMOVUPS          (AX)(R15*1), Y0                         // d0, column 5
 	MOVQ             inputTile_src+88(R14), AX
-	VMOVUPS          (AX)(BX*1), Y1                          // d1, column 5
+	VMOVUPS          (AX)(R15*1), Y1                         // d1, column 5
 	MOVQ             inputTile_src+136(R14), AX
-	VMOVUPS          (AX)(BX*1), Y2                          // d2, column 5
+	VMOVUPS          (AX)(R15*1), Y2                         // d2, column 5
 	MOVQ             inputTile_src+184(R14), AX
-	VMOVUPS          (AX)(BX*1), Y3                          // d3, column 5
+	VMOVUPS          (AX)(R15*1), Y3                         // d3, column 5
 	MOVQ             inputTile_src+232(R14), AX
-	VMOVUPS          (AX)(BX*1), Y4                          // d4, column 5
+	VMOVUPS          (AX)(R15*1), Y4                         // d4, column 5
 	MOVQ             inputTile_src+280(R14), AX
-	VMOVUPS          (AX)(BX*1), Y5                          // d5, column 5
+	VMOVUPS          (AX)(R15*1), Y5                         // d5, column 5
 	VMOVAPS          Y1, Y6
 	VFNMADD231PS     const<>+160(SB), Y0, Y6                 // f0 = d1 - B d0
 	VMOVAPS          Y2, Y0
@@ -2594,6 +2608,8 @@ outputUpF4_loop:
 	VFMADD231PS      const<>+64(SB), Y0, Y1                  // y7 = m9 + AAA s + BBB m8
 	VFMADD231PS      const<>+224(SB), Y8, Y1                 // y7 = m9 + AAA s + BBB m8
 	VMOVAPS          Y1, 2528(R13)                           // y7
+	MOVQ             outputTile_shift(R14), R12
+	ADDQ             BX, R12
 	VMOVAPS          0(R13), Y0                              // m0, row 0
 	VMOVAPS          32(R13), Y1                             // m1, row 0
 	VMOVAPS          64(R13), Y2                             // m2, row 0
@@ -2612,7 +2628,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y11, Y15, Y11
 	MOVQ             outputTile_dst+0(R14), AX
-	VMOVUPS          Y11, (AX)(BX*1)                         // y0
+	VMOVUPS          Y11, (AX)(R12*1)                        // y0
 	VMULPS           const<>+32(SB), Y10, Y0
 	VFMADD231PS      const<>+192(SB), Y3, Y0                 // y4 = AA s + BB m3
 	VMOVUPS          (DI)(BX*1), Y15
@@ -2620,7 +2636,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y0, Y15, Y0
 	MOVQ             outputTile_dst+32(R14), AX
-	VMOVUPS          Y0, (AX)(BX*1)                          // y4
+	VMOVUPS          Y0, (AX)(R12*1)                         // y4
 	VSUBPS           Y2, Y1, Y0                              // s = m1 - m2
 	VMULPS           const<>+0(SB), Y0, Y1
 	VFMADD231PS      const<>+160(SB), Y3, Y1                 // y2 = A s + B m3
@@ -2629,7 +2645,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y1, Y15, Y1
 	MOVQ             outputTile_dst+16(R14), AX
-	VMOVUPS          Y1, (AX)(BX*1)                          // y2
+	VMOVUPS          Y1, (AX)(R12*1)                         // y2
 	VMOVAPS          Y4, Y1
 	VFMADD231PS      const<>+64(SB), Y0, Y1                  // y6 = m4 + AAA s + BBB m3
 	VFMADD231PS      const<>+224(SB), Y3, Y1                 // y6 = m4 + AAA s + BBB m3
@@ -2638,7 +2654,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y1, Y15, Y1
 	MOVQ             outputTile_dst+48(R14), AX
-	VMOVUPS          Y1, (AX)(BX*1)                          // y6
+	VMOVUPS          Y1, (AX)(R12*1)                         // y6
 	VADDPS           Y7, Y6, Y0                              // s = m6 + m7
 	VADDPS           Y0, Y5, Y1                              // y1 = m5 + s + m8
 	VADDPS           Y8, Y1, Y1                              // y1 = m5 + s + m8
@@ -2647,7 +2663,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y1, Y15, Y1
 	MOVQ             outputTile_dst+8(R14), AX
-	VMOVUPS          Y1, (AX)(BX*1)                          // y1
+	VMOVUPS          Y1, (AX)(R12*1)                         // y1
 	VMULPS           const<>+32(SB), Y0, Y1
 	VFMADD231PS      const<>+192(SB), Y8, Y1                 // y5 = AA s + BB m8
 	VMOVUPS          (DI)(BX*1), Y15
@@ -2655,7 +2671,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y1, Y15, Y1
 	MOVQ             outputTile_dst+40(R14), AX
-	VMOVUPS          Y1, (AX)(BX*1)                          // y5
+	VMOVUPS          Y1, (AX)(R12*1)                         // y5
 	VSUBPS           Y7, Y6, Y0                              // s = m6 - m7
 	VMULPS           const<>+0(SB), Y0, Y1
 	VFMADD231PS      const<>+160(SB), Y8, Y1                 // y3 = A s + B m8
@@ -2664,7 +2680,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y1, Y15, Y1
 	MOVQ             outputTile_dst+24(R14), AX
-	VMOVUPS          Y1, (AX)(BX*1)                          // y3
+	VMOVUPS          Y1, (AX)(R12*1)                         // y3
 	VMOVAPS          Y9, Y1
 	VFMADD231PS      const<>+64(SB), Y0, Y1                  // y7 = m9 + AAA s + BBB m8
 	VFMADD231PS      const<>+224(SB), Y8, Y1                 // y7 = m9 + AAA s + BBB m8
@@ -2673,7 +2689,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y1, Y15, Y1
 	MOVQ             outputTile_dst+56(R14), AX
-	VMOVUPS          Y1, (AX)(BX*1)                          // y7
+	VMOVUPS          Y1, (AX)(R12*1)                         // y7
 	VMOVAPS          320(R13), Y0                            // m0, row 1
 	VMOVAPS          352(R13), Y1                            // m1, row 1
 	VMOVAPS          384(R13), Y2                            // m2, row 1
@@ -2692,7 +2708,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y11, Y15, Y11
 	MOVQ             outputTile_dst+64(R14), AX
-	VMOVUPS          Y11, (AX)(BX*1)                         // y0
+	VMOVUPS          Y11, (AX)(R12*1)                        // y0
 	VMULPS           const<>+32(SB), Y10, Y0
 	VFMADD231PS      const<>+192(SB), Y3, Y0                 // y4 = AA s + BB m3
 	VMOVUPS          (DI)(BX*1), Y15
@@ -2700,7 +2716,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y0, Y15, Y0
 	MOVQ             outputTile_dst+96(R14), AX
-	VMOVUPS          Y0, (AX)(BX*1)                          // y4
+	VMOVUPS          Y0, (AX)(R12*1)                         // y4
 	VSUBPS           Y2, Y1, Y0                              // s = m1 - m2
 	VMULPS           const<>+0(SB), Y0, Y1
 	VFMADD231PS      const<>+160(SB), Y3, Y1                 // y2 = A s + B m3
@@ -2709,7 +2725,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y1, Y15, Y1
 	MOVQ             outputTile_dst+80(R14), AX
-	VMOVUPS          Y1, (AX)(BX*1)                          // y2
+	VMOVUPS          Y1, (AX)(R12*1)                         // y2
 	VMOVAPS          Y4, Y1
 	VFMADD231PS      const<>+64(SB), Y0, Y1                  // y6 = m4 + AAA s + BBB m3
 	VFMADD231PS      const<>+224(SB), Y3, Y1                 // y6 = m4 + AAA s + BBB m3
@@ -2718,7 +2734,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y1, Y15, Y1
 	MOVQ             outputTile_dst+112(R14), AX
-	VMOVUPS          Y1, (AX)(BX*1)                          // y6
+	VMOVUPS          Y1, (AX)(R12*1)                         // y6
 	VADDPS           Y7, Y6, Y0                              // s = m6 + m7
 	VADDPS           Y0, Y5, Y1                              // y1 = m5 + s + m8
 	VADDPS           Y8, Y1, Y1                              // y1 = m5 + s + m8
@@ -2727,7 +2743,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y1, Y15, Y1
 	MOVQ             outputTile_dst+72(R14), AX
-	VMOVUPS          Y1, (AX)(BX*1)                          // y1
+	VMOVUPS          Y1, (AX)(R12*1)                         // y1
 	VMULPS           const<>+32(SB), Y0, Y1
 	VFMADD231PS      const<>+192(SB), Y8, Y1                 // y5 = AA s + BB m8
 	VMOVUPS          (DI)(BX*1), Y15
@@ -2735,7 +2751,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y1, Y15, Y1
 	MOVQ             outputTile_dst+104(R14), AX
-	VMOVUPS          Y1, (AX)(BX*1)                          // y5
+	VMOVUPS          Y1, (AX)(R12*1)                         // y5
 	VSUBPS           Y7, Y6, Y0                              // s = m6 - m7
 	VMULPS           const<>+0(SB), Y0, Y1
 	VFMADD231PS      const<>+160(SB), Y8, Y1                 // y3 = A s + B m8
@@ -2744,7 +2760,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y1, Y15, Y1
 	MOVQ             outputTile_dst+88(R14), AX
-	VMOVUPS          Y1, (AX)(BX*1)                          // y3
+	VMOVUPS          Y1, (AX)(R12*1)                         // y3
 	VMOVAPS          Y9, Y1
 	VFMADD231PS      const<>+64(SB), Y0, Y1                  // y7 = m9 + AAA s + BBB m8
 	VFMADD231PS      const<>+224(SB), Y8, Y1                 // y7 = m9 + AAA s + BBB m8
@@ -2753,7 +2769,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y1, Y15, Y1
 	MOVQ             outputTile_dst+120(R14), AX
-	VMOVUPS          Y1, (AX)(BX*1)                          // y7
+	VMOVUPS          Y1, (AX)(R12*1)                         // y7
 	VMOVAPS          640(R13), Y0                            // m0, row 2
 	VMOVAPS          672(R13), Y1                            // m1, row 2
 	VMOVAPS          704(R13), Y2                            // m2, row 2
@@ -2772,7 +2788,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y11, Y15, Y11
 	MOVQ             outputTile_dst+128(R14), AX
-	VMOVUPS          Y11, (AX)(BX*1)                         // y0
+	VMOVUPS          Y11, (AX)(R12*1)                        // y0
 	VMULPS           const<>+32(SB), Y10, Y0
 	VFMADD231PS      const<>+192(SB), Y3, Y0                 // y4 = AA s + BB m3
 	VMOVUPS          (DI)(BX*1), Y15
@@ -2780,7 +2796,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y0, Y15, Y0
 	MOVQ             outputTile_dst+160(R14), AX
-	VMOVUPS          Y0, (AX)(BX*1)                          // y4
+	VMOVUPS          Y0, (AX)(R12*1)                         // y4
 	VSUBPS           Y2, Y1, Y0                              // s = m1 - m2
 	VMULPS           const<>+0(SB), Y0, Y1
 	VFMADD231PS      const<>+160(SB), Y3, Y1                 // y2 = A s + B m3
@@ -2789,7 +2805,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y1, Y15, Y1
 	MOVQ             outputTile_dst+144(R14), AX
-	VMOVUPS          Y1, (AX)(BX*1)                          // y2
+	VMOVUPS          Y1, (AX)(R12*1)                         // y2
 	VMOVAPS          Y4, Y1
 	VFMADD231PS      const<>+64(SB), Y0, Y1                  // y6 = m4 + AAA s + BBB m3
 	VFMADD231PS      const<>+224(SB), Y3, Y1                 // y6 = m4 + AAA s + BBB m3
@@ -2798,7 +2814,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y1, Y15, Y1
 	MOVQ             outputTile_dst+176(R14), AX
-	VMOVUPS          Y1, (AX)(BX*1)                          // y6
+	VMOVUPS          Y1, (AX)(R12*1)                         // y6
 	VADDPS           Y7, Y6, Y0                              // s = m6 + m7
 	VADDPS           Y0, Y5, Y1                              // y1 = m5 + s + m8
 	VADDPS           Y8, Y1, Y1                              // y1 = m5 + s + m8
@@ -2807,7 +2823,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y1, Y15, Y1
 	MOVQ             outputTile_dst+136(R14), AX
-	VMOVUPS          Y1, (AX)(BX*1)                          // y1
+	VMOVUPS          Y1, (AX)(R12*1)                         // y1
 	VMULPS           const<>+32(SB), Y0, Y1
 	VFMADD231PS      const<>+192(SB), Y8, Y1                 // y5 = AA s + BB m8
 	VMOVUPS          (DI)(BX*1), Y15
@@ -2815,7 +2831,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y1, Y15, Y1
 	MOVQ             outputTile_dst+168(R14), AX
-	VMOVUPS          Y1, (AX)(BX*1)                          // y5
+	VMOVUPS          Y1, (AX)(R12*1)                         // y5
 	VSUBPS           Y7, Y6, Y0                              // s = m6 - m7
 	VMULPS           const<>+0(SB), Y0, Y1
 	VFMADD231PS      const<>+160(SB), Y8, Y1                 // y3 = A s + B m8
@@ -2824,7 +2840,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y1, Y15, Y1
 	MOVQ             outputTile_dst+152(R14), AX
-	VMOVUPS          Y1, (AX)(BX*1)                          // y3
+	VMOVUPS          Y1, (AX)(R12*1)                         // y3
 	VMOVAPS          Y9, Y1
 	VFMADD231PS      const<>+64(SB), Y0, Y1                  // y7 = m9 + AAA s + BBB m8
 	VFMADD231PS      const<>+224(SB), Y8, Y1                 // y7 = m9 + AAA s + BBB m8
@@ -2833,7 +2849,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y1, Y15, Y1
 	MOVQ             outputTile_dst+184(R14), AX
-	VMOVUPS          Y1, (AX)(BX*1)                          // y7
+	VMOVUPS          Y1, (AX)(R12*1)                         // y7
 	VMOVAPS          960(R13), Y0                            // m0, row 3
 	VMOVAPS          992(R13), Y1                            // m1, row 3
 	VMOVAPS          1024(R13), Y2                           // m2, row 3
@@ -2852,7 +2868,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y11, Y15, Y11
 	MOVQ             outputTile_dst+192(R14), AX
-	VMOVUPS          Y11, (AX)(BX*1)                         // y0
+	VMOVUPS          Y11, (AX)(R12*1)                        // y0
 	VMULPS           const<>+32(SB), Y10, Y0
 	VFMADD231PS      const<>+192(SB), Y3, Y0                 // y4 = AA s + BB m3
 	VMOVUPS          (DI)(BX*1), Y15
@@ -2860,7 +2876,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y0, Y15, Y0
 	MOVQ             outputTile_dst+224(R14), AX
-	VMOVUPS          Y0, (AX)(BX*1)                          // y4
+	VMOVUPS          Y0, (AX)(R12*1)                         // y4
 	VSUBPS           Y2, Y1, Y0                              // s = m1 - m2
 	VMULPS           const<>+0(SB), Y0, Y1
 	VFMADD231PS      const<>+160(SB), Y3, Y1                 // y2 = A s + B m3
@@ -2869,7 +2885,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y1, Y15, Y1
 	MOVQ             outputTile_dst+208(R14), AX
-	VMOVUPS          Y1, (AX)(BX*1)                          // y2
+	VMOVUPS          Y1, (AX)(R12*1)                         // y2
 	VMOVAPS          Y4, Y1
 	VFMADD231PS      const<>+64(SB), Y0, Y1                  // y6 = m4 + AAA s + BBB m3
 	VFMADD231PS      const<>+224(SB), Y3, Y1                 // y6 = m4 + AAA s + BBB m3
@@ -2878,7 +2894,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y1, Y15, Y1
 	MOVQ             outputTile_dst+240(R14), AX
-	VMOVUPS          Y1, (AX)(BX*1)                          // y6
+	VMOVUPS          Y1, (AX)(R12*1)                         // y6
 	VADDPS           Y7, Y6, Y0                              // s = m6 + m7
 	VADDPS           Y0, Y5, Y1                              // y1 = m5 + s + m8
 	VADDPS           Y8, Y1, Y1                              // y1 = m5 + s + m8
@@ -2887,7 +2903,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y1, Y15, Y1
 	MOVQ             outputTile_dst+200(R14), AX
-	VMOVUPS          Y1, (AX)(BX*1)                          // y1
+	VMOVUPS          Y1, (AX)(R12*1)                         // y1
 	VMULPS           const<>+32(SB), Y0, Y1
 	VFMADD231PS      const<>+192(SB), Y8, Y1                 // y5 = AA s + BB m8
 	VMOVUPS          (DI)(BX*1), Y15
@@ -2895,7 +2911,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y1, Y15, Y1
 	MOVQ             outputTile_dst+232(R14), AX
-	VMOVUPS          Y1, (AX)(BX*1)                          // y5
+	VMOVUPS          Y1, (AX)(R12*1)                         // y5
 	VSUBPS           Y7, Y6, Y0                              // s = m6 - m7
 	VMULPS           const<>+0(SB), Y0, Y1
 	VFMADD231PS      const<>+160(SB), Y8, Y1                 // y3 = A s + B m8
@@ -2904,7 +2920,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y1, Y15, Y1
 	MOVQ             outputTile_dst+216(R14), AX
-	VMOVUPS          Y1, (AX)(BX*1)                          // y3
+	VMOVUPS          Y1, (AX)(R12*1)                         // y3
 	VMOVAPS          Y9, Y1
 	VFMADD231PS      const<>+64(SB), Y0, Y1                  // y7 = m9 + AAA s + BBB m8
 	VFMADD231PS      const<>+224(SB), Y8, Y1                 // y7 = m9 + AAA s + BBB m8
@@ -2913,7 +2929,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y1, Y15, Y1
 	MOVQ             outputTile_dst+248(R14), AX
-	VMOVUPS          Y1, (AX)(BX*1)                          // y7
+	VMOVUPS          Y1, (AX)(R12*1)                         // y7
 	VMOVAPS          1280(R13), Y0                           // m0, row 4
 	VMOVAPS          1312(R13), Y1                           // m1, row 4
 	VMOVAPS          1344(R13), Y2                           // m2, row 4
@@ -2932,7 +2948,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y11, Y15, Y11
 	MOVQ             outputTile_dst+256(R14), AX
-	VMOVUPS          Y11, (AX)(BX*1)                         // y0
+	VMOVUPS          Y11, (AX)(R12*1)                        // y0
 	VMULPS           const<>+32(SB), Y10, Y0
 	VFMADD231PS      const<>+192(SB), Y3, Y0                 // y4 = AA s + BB m3
 	VMOVUPS          (DI)(BX*1), Y15
@@ -2940,7 +2956,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y0, Y15, Y0
 	MOVQ             outputTile_dst+288(R14), AX
-	VMOVUPS          Y0, (AX)(BX*1)                          // y4
+	VMOVUPS          Y0, (AX)(R12*1)                         // y4
 	VSUBPS           Y2, Y1, Y0                              // s = m1 - m2
 	VMULPS           const<>+0(SB), Y0, Y1
 	VFMADD231PS      const<>+160(SB), Y3, Y1                 // y2 = A s + B m3
@@ -2949,7 +2965,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y1, Y15, Y1
 	MOVQ             outputTile_dst+272(R14), AX
-	VMOVUPS          Y1, (AX)(BX*1)                          // y2
+	VMOVUPS          Y1, (AX)(R12*1)                         // y2
 	VMOVAPS          Y4, Y1
 	VFMADD231PS      const<>+64(SB), Y0, Y1                  // y6 = m4 + AAA s + BBB m3
 	VFMADD231PS      const<>+224(SB), Y3, Y1                 // y6 = m4 + AAA s + BBB m3
@@ -2958,7 +2974,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y1, Y15, Y1
 	MOVQ             outputTile_dst+304(R14), AX
-	VMOVUPS          Y1, (AX)(BX*1)                          // y6
+	VMOVUPS          Y1, (AX)(R12*1)                         // y6
 	VADDPS           Y7, Y6, Y0                              // s = m6 + m7
 	VADDPS           Y0, Y5, Y1                              // y1 = m5 + s + m8
 	VADDPS           Y8, Y1, Y1                              // y1 = m5 + s + m8
@@ -2967,7 +2983,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y1, Y15, Y1
 	MOVQ             outputTile_dst+264(R14), AX
-	VMOVUPS          Y1, (AX)(BX*1)                          // y1
+	VMOVUPS          Y1, (AX)(R12*1)                         // y1
 	VMULPS           const<>+32(SB), Y0, Y1
 	VFMADD231PS      const<>+192(SB), Y8, Y1                 // y5 = AA s + BB m8
 	VMOVUPS          (DI)(BX*1), Y15
@@ -2975,7 +2991,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y1, Y15, Y1
 	MOVQ             outputTile_dst+296(R14), AX
-	VMOVUPS          Y1, (AX)(BX*1)                          // y5
+	VMOVUPS          Y1, (AX)(R12*1)                         // y5
 	VSUBPS           Y7, Y6, Y0                              // s = m6 - m7
 	VMULPS           const<>+0(SB), Y0, Y1
 	VFMADD231PS      const<>+160(SB), Y8, Y1                 // y3 = A s + B m8
@@ -2984,7 +3000,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y1, Y15, Y1
 	MOVQ             outputTile_dst+280(R14), AX
-	VMOVUPS          Y1, (AX)(BX*1)                          // y3
+	VMOVUPS          Y1, (AX)(R12*1)                         // y3
 	VMOVAPS          Y9, Y1
 	VFMADD231PS      const<>+64(SB), Y0, Y1                  // y7 = m9 + AAA s + BBB m8
 	VFMADD231PS      const<>+224(SB), Y8, Y1                 // y7 = m9 + AAA s + BBB m8
@@ -2993,7 +3009,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y1, Y15, Y1
 	MOVQ             outputTile_dst+312(R14), AX
-	VMOVUPS          Y1, (AX)(BX*1)                          // y7
+	VMOVUPS          Y1, (AX)(R12*1)                         // y7
 	VMOVAPS          1600(R13), Y0                           // m0, row 5
 	VMOVAPS          1632(R13), Y1                           // m1, row 5
 	VMOVAPS          1664(R13), Y2                           // m2, row 5
@@ -3012,7 +3028,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y11, Y15, Y11
 	MOVQ             outputTile_dst+320(R14), AX
-	VMOVUPS          Y11, (AX)(BX*1)                         // y0
+	VMOVUPS          Y11, (AX)(R12*1)                        // y0
 	VMULPS           const<>+32(SB), Y10, Y0
 	VFMADD231PS      const<>+192(SB), Y3, Y0                 // y4 = AA s + BB m3
 	VMOVUPS          (DI)(BX*1), Y15
@@ -3020,7 +3036,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y0, Y15, Y0
 	MOVQ             outputTile_dst+352(R14), AX
-	VMOVUPS          Y0, (AX)(BX*1)                          // y4
+	VMOVUPS          Y0, (AX)(R12*1)                         // y4
 	VSUBPS           Y2, Y1, Y0                              // s = m1 - m2
 	VMULPS           const<>+0(SB), Y0, Y1
 	VFMADD231PS      const<>+160(SB), Y3, Y1                 // y2 = A s + B m3
@@ -3029,7 +3045,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y1, Y15, Y1
 	MOVQ             outputTile_dst+336(R14), AX
-	VMOVUPS          Y1, (AX)(BX*1)                          // y2
+	VMOVUPS          Y1, (AX)(R12*1)                         // y2
 	VMOVAPS          Y4, Y1
 	VFMADD231PS      const<>+64(SB), Y0, Y1                  // y6 = m4 + AAA s + BBB m3
 	VFMADD231PS      const<>+224(SB), Y3, Y1                 // y6 = m4 + AAA s + BBB m3
@@ -3038,7 +3054,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y1, Y15, Y1
 	MOVQ             outputTile_dst+368(R14), AX
-	VMOVUPS          Y1, (AX)(BX*1)                          // y6
+	VMOVUPS          Y1, (AX)(R12*1)                         // y6
 	VADDPS           Y7, Y6, Y0                              // s = m6 + m7
 	VADDPS           Y0, Y5, Y1                              // y1 = m5 + s + m8
 	VADDPS           Y8, Y1, Y1                              // y1 = m5 + s + m8
@@ -3047,7 +3063,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y1, Y15, Y1
 	MOVQ             outputTile_dst+328(R14), AX
-	VMOVUPS          Y1, (AX)(BX*1)                          // y1
+	VMOVUPS          Y1, (AX)(R12*1)                         // y1
 	VMULPS           const<>+32(SB), Y0, Y1
 	VFMADD231PS      const<>+192(SB), Y8, Y1                 // y5 = AA s + BB m8
 	VMOVUPS          (DI)(BX*1), Y15
@@ -3055,7 +3071,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y1, Y15, Y1
 	MOVQ             outputTile_dst+360(R14), AX
-	VMOVUPS          Y1, (AX)(BX*1)                          // y5
+	VMOVUPS          Y1, (AX)(R12*1)                         // y5
 	VSUBPS           Y7, Y6, Y0                              // s = m6 - m7
 	VMULPS           const<>+0(SB), Y0, Y1
 	VFMADD231PS      const<>+160(SB), Y8, Y1                 // y3 = A s + B m8
@@ -3064,7 +3080,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y1, Y15, Y1
 	MOVQ             outputTile_dst+344(R14), AX
-	VMOVUPS          Y1, (AX)(BX*1)                          // y3
+	VMOVUPS          Y1, (AX)(R12*1)                         // y3
 	VMOVAPS          Y9, Y1
 	VFMADD231PS      const<>+64(SB), Y0, Y1                  // y7 = m9 + AAA s + BBB m8
 	VFMADD231PS      const<>+224(SB), Y8, Y1                 // y7 = m9 + AAA s + BBB m8
@@ -3073,7 +3089,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y1, Y15, Y1
 	MOVQ             outputTile_dst+376(R14), AX
-	VMOVUPS          Y1, (AX)(BX*1)                          // y7
+	VMOVUPS          Y1, (AX)(R12*1)                         // y7
 	VMOVAPS          1920(R13), Y0                           // m0, row 6
 	VMOVAPS          1952(R13), Y1                           // m1, row 6
 	VMOVAPS          1984(R13), Y2                           // m2, row 6
@@ -3092,7 +3108,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y11, Y15, Y11
 	MOVQ             outputTile_dst+384(R14), AX
-	VMOVUPS          Y11, (AX)(BX*1)                         // y0
+	VMOVUPS          Y11, (AX)(R12*1)                        // y0
 	VMULPS           const<>+32(SB), Y10, Y0
 	VFMADD231PS      const<>+192(SB), Y3, Y0                 // y4 = AA s + BB m3
 	VMOVUPS          (DI)(BX*1), Y15
@@ -3100,7 +3116,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y0, Y15, Y0
 	MOVQ             outputTile_dst+416(R14), AX
-	VMOVUPS          Y0, (AX)(BX*1)                          // y4
+	VMOVUPS          Y0, (AX)(R12*1)                         // y4
 	VSUBPS           Y2, Y1, Y0                              // s = m1 - m2
 	VMULPS           const<>+0(SB), Y0, Y1
 	VFMADD231PS      const<>+160(SB), Y3, Y1                 // y2 = A s + B m3
@@ -3109,7 +3125,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y1, Y15, Y1
 	MOVQ             outputTile_dst+400(R14), AX
-	VMOVUPS          Y1, (AX)(BX*1)                          // y2
+	VMOVUPS          Y1, (AX)(R12*1)                         // y2
 	VMOVAPS          Y4, Y1
 	VFMADD231PS      const<>+64(SB), Y0, Y1                  // y6 = m4 + AAA s + BBB m3
 	VFMADD231PS      const<>+224(SB), Y3, Y1                 // y6 = m4 + AAA s + BBB m3
@@ -3118,7 +3134,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y1, Y15, Y1
 	MOVQ             outputTile_dst+432(R14), AX
-	VMOVUPS          Y1, (AX)(BX*1)                          // y6
+	VMOVUPS          Y1, (AX)(R12*1)                         // y6
 	VADDPS           Y7, Y6, Y0                              // s = m6 + m7
 	VADDPS           Y0, Y5, Y1                              // y1 = m5 + s + m8
 	VADDPS           Y8, Y1, Y1                              // y1 = m5 + s + m8
@@ -3127,7 +3143,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y1, Y15, Y1
 	MOVQ             outputTile_dst+392(R14), AX
-	VMOVUPS          Y1, (AX)(BX*1)                          // y1
+	VMOVUPS          Y1, (AX)(R12*1)                         // y1
 	VMULPS           const<>+32(SB), Y0, Y1
 	VFMADD231PS      const<>+192(SB), Y8, Y1                 // y5 = AA s + BB m8
 	VMOVUPS          (DI)(BX*1), Y15
@@ -3135,7 +3151,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y1, Y15, Y1
 	MOVQ             outputTile_dst+424(R14), AX
-	VMOVUPS          Y1, (AX)(BX*1)                          // y5
+	VMOVUPS          Y1, (AX)(R12*1)                         // y5
 	VSUBPS           Y7, Y6, Y0                              // s = m6 - m7
 	VMULPS           const<>+0(SB), Y0, Y1
 	VFMADD231PS      const<>+160(SB), Y8, Y1                 // y3 = A s + B m8
@@ -3144,7 +3160,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y1, Y15, Y1
 	MOVQ             outputTile_dst+408(R14), AX
-	VMOVUPS          Y1, (AX)(BX*1)                          // y3
+	VMOVUPS          Y1, (AX)(R12*1)                         // y3
 	VMOVAPS          Y9, Y1
 	VFMADD231PS      const<>+64(SB), Y0, Y1                  // y7 = m9 + AAA s + BBB m8
 	VFMADD231PS      const<>+224(SB), Y8, Y1                 // y7 = m9 + AAA s + BBB m8
@@ -3153,7 +3169,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y1, Y15, Y1
 	MOVQ             outputTile_dst+440(R14), AX
-	VMOVUPS          Y1, (AX)(BX*1)                          // y7
+	VMOVUPS          Y1, (AX)(R12*1)                         // y7
 	VMOVAPS          2240(R13), Y0                           // m0, row 7
 	VMOVAPS          2272(R13), Y1                           // m1, row 7
 	VMOVAPS          2304(R13), Y2                           // m2, row 7
@@ -3172,7 +3188,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y11, Y15, Y11
 	MOVQ             outputTile_dst+448(R14), AX
-	VMOVUPS          Y11, (AX)(BX*1)                         // y0
+	VMOVUPS          Y11, (AX)(R12*1)                        // y0
 	VMULPS           const<>+32(SB), Y10, Y0
 	VFMADD231PS      const<>+192(SB), Y3, Y0                 // y4 = AA s + BB m3
 	VMOVUPS          (DI)(BX*1), Y15
@@ -3180,7 +3196,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y0, Y15, Y0
 	MOVQ             outputTile_dst+480(R14), AX
-	VMOVUPS          Y0, (AX)(BX*1)                          // y4
+	VMOVUPS          Y0, (AX)(R12*1)                         // y4
 	VSUBPS           Y2, Y1, Y0                              // s = m1 - m2
 	VMULPS           const<>+0(SB), Y0, Y1
 	VFMADD231PS      const<>+160(SB), Y3, Y1                 // y2 = A s + B m3
@@ -3189,7 +3205,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y1, Y15, Y1
 	MOVQ             outputTile_dst+464(R14), AX
-	VMOVUPS          Y1, (AX)(BX*1)                          // y2
+	VMOVUPS          Y1, (AX)(R12*1)                         // y2
 	VMOVAPS          Y4, Y1
 	VFMADD231PS      const<>+64(SB), Y0, Y1                  // y6 = m4 + AAA s + BBB m3
 	VFMADD231PS      const<>+224(SB), Y3, Y1                 // y6 = m4 + AAA s + BBB m3
@@ -3198,7 +3214,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y1, Y15, Y1
 	MOVQ             outputTile_dst+496(R14), AX
-	VMOVUPS          Y1, (AX)(BX*1)                          // y6
+	VMOVUPS          Y1, (AX)(R12*1)                         // y6
 	VADDPS           Y7, Y6, Y0                              // s = m6 + m7
 	VADDPS           Y0, Y5, Y1                              // y1 = m5 + s + m8
 	VADDPS           Y8, Y1, Y1                              // y1 = m5 + s + m8
@@ -3207,7 +3223,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y1, Y15, Y1
 	MOVQ             outputTile_dst+456(R14), AX
-	VMOVUPS          Y1, (AX)(BX*1)                          // y1
+	VMOVUPS          Y1, (AX)(R12*1)                         // y1
 	VMULPS           const<>+32(SB), Y0, Y1
 	VFMADD231PS      const<>+192(SB), Y8, Y1                 // y5 = AA s + BB m8
 	VMOVUPS          (DI)(BX*1), Y15
@@ -3215,7 +3231,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y1, Y15, Y1
 	MOVQ             outputTile_dst+488(R14), AX
-	VMOVUPS          Y1, (AX)(BX*1)                          // y5
+	VMOVUPS          Y1, (AX)(R12*1)                         // y5
 	VSUBPS           Y7, Y6, Y0                              // s = m6 - m7
 	VMULPS           const<>+0(SB), Y0, Y1
 	VFMADD231PS      const<>+160(SB), Y8, Y1                 // y3 = A s + B m8
@@ -3224,7 +3240,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y1, Y15, Y1
 	MOVQ             outputTile_dst+472(R14), AX
-	VMOVUPS          Y1, (AX)(BX*1)                          // y3
+	VMOVUPS          Y1, (AX)(R12*1)                         // y3
 	VMOVAPS          Y9, Y1
 	VFMADD231PS      const<>+64(SB), Y0, Y1                  // y7 = m9 + AAA s + BBB m8
 	VFMADD231PS      const<>+224(SB), Y8, Y1                 // y7 = m9 + AAA s + BBB m8
@@ -3233,7 +3249,7 @@ outputUpF4_loop:
 	VBROADCASTSS     outputTile_low(R14), Y15
 	VMAXPS           Y1, Y15, Y1
 	MOVQ             outputTile_dst+504(R14), AX
-	VMOVUPS          Y1, (AX)(BX*1)                          // y7
+	VMOVUPS          Y1, (AX)(R12*1)                         // y7
 	CMPQ             BX, CX
 	JEQ              outputUpF4_end
 	ADDQ             $32, BX

@@ -11,7 +11,7 @@
 // 	R14 the tile   BX channel·4   CX (cols - lanes)·4   R13 tmp, aligned
 // 	SI, R8-R11     1, 3, 5, 7 and 9 strides between points (input) or between rows of points (output)
 // 	R12            a row of points (input)   DX the row or column
-// 	AX             a pixel
+// 	AX             a pixel of the first tile of a run; R15 (input) or R12 (output) is BX and how far the tile is from that
 
 DATA const<>+0(SB)/4, $0x3f400000 // A = 0.75
 DATA const<>+4(SB)/4, $0x3f100000 // AA = 0.5625
@@ -41,14 +41,16 @@ TEXT ·inputF2AVX512(SB), NOSPLIT, $0-8
 	XORL             BX, BX
 	MOVQ             inputTile_dst(R14), DI
 inputF2_loop:
+	MOVQ             inputTile_shift(R14), R15
+	ADDQ             BX, R15
 	MOVQ             inputTile_src+0(R14), AX
-	VMOVUPS          (AX)(BX*1), Z0                          // d0, column 0
+	VMOVUPS          (AX)(R15*1), Z0                         // d0, column 0
 	MOVQ             inputTile_src+32(R14), AX
-	VMOVUPS          (AX)(BX*1), Z1                          // d1, column 0
+	VMOVUPS          (AX)(R15*1), Z1                         // d1, column 0
 	MOVQ             inputTile_src+64(R14), AX
-	VMOVUPS          (AX)(BX*1), Z2                          // d2, column 0
+	VMOVUPS          (AX)(R15*1), Z2                         // d2, column 0
 	MOVQ             inputTile_src+96(R14), AX
-	VMOVUPS          (AX)(BX*1), Z3                          // d3, column 0
+	VMOVUPS          (AX)(R15*1), Z3                         // d3, column 0
 	VSUBPS           Z0, Z2, Z4                              // p0 = d2 - d0
 	VMOVAPS          Z4, 0(R13)                              // p0
 	VADDPS           Z2, Z1, Z0                              // p1 = d1 + d2
@@ -58,13 +60,13 @@ inputF2_loop:
 	VSUBPS           Z1, Z3, Z0                              // p3 = d3 - d1
 	VMOVAPS          Z0, 768(R13)                            // p3
 	MOVQ             inputTile_src+8(R14), AX
-	VMOVUPS          (AX)(BX*1), Z0                          // d0, column 1
+	VMOVUPS          (AX)(R15*1), Z0                         // d0, column 1
 	MOVQ             inputTile_src+40(R14), AX
-	VMOVUPS          (AX)(BX*1), Z1                          // d1, column 1
+	VMOVUPS          (AX)(R15*1), Z1                         // d1, column 1
 	MOVQ             inputTile_src+72(R14), AX
-	VMOVUPS          (AX)(BX*1), Z2                          // d2, column 1
+	VMOVUPS          (AX)(R15*1), Z2                         // d2, column 1
 	MOVQ             inputTile_src+104(R14), AX
-	VMOVUPS          (AX)(BX*1), Z3                          // d3, column 1
+	VMOVUPS          (AX)(R15*1), Z3                         // d3, column 1
 	VSUBPS           Z0, Z2, Z4                              // p0 = d2 - d0
 	VMOVAPS          Z4, 64(R13)                             // p0
 	VADDPS           Z2, Z1, Z0                              // p1 = d1 + d2
@@ -74,13 +76,13 @@ inputF2_loop:
 	VSUBPS           Z1, Z3, Z0                              // p3 = d3 - d1
 	VMOVAPS          Z0, 832(R13)                            // p3
 	MOVQ             inputTile_src+16(R14), AX
-	VMOVUPS          (AX)(BX*1), Z0                          // d0, column 2
+	VMOVUPS          (AX)(R15*1), Z0                         // d0, column 2
 	MOVQ             inputTile_src+48(R14), AX
-	VMOVUPS          (AX)(BX*1), Z1                          // d1, column 2
+	VMOVUPS          (AX)(R15*1), Z1                         // d1, column 2
 	MOVQ             inputTile_src+80(R14), AX
-	VMOVUPS          (AX)(BX*1), Z2                          // d2, column 2
+	VMOVUPS          (AX)(R15*1), Z2                         // d2, column 2
 	MOVQ             inputTile_src+112(R14), AX
-	VMOVUPS          (AX)(BX*1), Z3                          // d3, column 2
+	VMOVUPS          (AX)(R15*1), Z3                         // d3, column 2
 	VSUBPS           Z0, Z2, Z4                              // p0 = d2 - d0
 	VMOVAPS          Z4, 128(R13)                            // p0
 	VADDPS           Z2, Z1, Z0                              // p1 = d1 + d2
@@ -90,13 +92,13 @@ inputF2_loop:
 	VSUBPS           Z1, Z3, Z0                              // p3 = d3 - d1
 	VMOVAPS          Z0, 896(R13)                            // p3
 	MOVQ             inputTile_src+24(R14), AX
-	VMOVUPS          (AX)(BX*1), Z0                          // d0, column 3
+	VMOVUPS          (AX)(R15*1), Z0                         // d0, column 3
 	MOVQ             inputTile_src+56(R14), AX
-	VMOVUPS          (AX)(BX*1), Z1                          // d1, column 3
+	VMOVUPS          (AX)(R15*1), Z1                         // d1, column 3
 	MOVQ             inputTile_src+88(R14), AX
-	VMOVUPS          (AX)(BX*1), Z2                          // d2, column 3
+	VMOVUPS          (AX)(R15*1), Z2                         // d2, column 3
 	MOVQ             inputTile_src+120(R14), AX
-	VMOVUPS          (AX)(BX*1), Z3                          // d3, column 3
+	VMOVUPS          (AX)(R15*1), Z3                         // d3, column 3
 	VSUBPS           Z0, Z2, Z4                              // p0 = d2 - d0
 	VMOVAPS          Z4, 192(R13)                            // p0
 	VADDPS           Z2, Z1, Z0                              // p1 = d1 + d2
@@ -236,6 +238,8 @@ outputF2_loop:
 	VMOVAPS          Z1, 448(R13)                            // y1
 	VMOVUPS          (DI)(BX*1), Z29                         // scale
 	VMOVUPS          (R15)(BX*1), Z30                        // offset
+	MOVQ             outputTile_shift(R14), R12
+	ADDQ             BX, R12
 	VMOVAPS          0(R13), Z0                              // m0, row 0
 	VMOVAPS          64(R13), Z1                             // m1, row 0
 	VMOVAPS          128(R13), Z2                            // m2, row 0
@@ -245,13 +249,13 @@ outputF2_loop:
 	VFMADD213PS      Z30, Z29, Z5                            // scale·y + offset
 	VMAXPS           Z5, Z31, Z5
 	MOVQ             outputTile_dst+0(R14), AX
-	VMOVUPS          Z5, (AX)(BX*1)                          // y0
+	VMOVUPS          Z5, (AX)(R12*1)                         // y0
 	VSUBPS           Z2, Z1, Z0                              // t = m1 - m2
 	VADDPS           Z3, Z0, Z1                              // y1 = t + m3
 	VFMADD213PS      Z30, Z29, Z1                            // scale·y + offset
 	VMAXPS           Z1, Z31, Z1
 	MOVQ             outputTile_dst+8(R14), AX
-	VMOVUPS          Z1, (AX)(BX*1)                          // y1
+	VMOVUPS          Z1, (AX)(R12*1)                         // y1
 	VMOVAPS          256(R13), Z0                            // m0, row 1
 	VMOVAPS          320(R13), Z1                            // m1, row 1
 	VMOVAPS          384(R13), Z2                            // m2, row 1
@@ -261,13 +265,13 @@ outputF2_loop:
 	VFMADD213PS      Z30, Z29, Z5                            // scale·y + offset
 	VMAXPS           Z5, Z31, Z5
 	MOVQ             outputTile_dst+16(R14), AX
-	VMOVUPS          Z5, (AX)(BX*1)                          // y0
+	VMOVUPS          Z5, (AX)(R12*1)                         // y0
 	VSUBPS           Z2, Z1, Z0                              // t = m1 - m2
 	VADDPS           Z3, Z0, Z1                              // y1 = t + m3
 	VFMADD213PS      Z30, Z29, Z1                            // scale·y + offset
 	VMAXPS           Z1, Z31, Z1
 	MOVQ             outputTile_dst+24(R14), AX
-	VMOVUPS          Z1, (AX)(BX*1)                          // y1
+	VMOVUPS          Z1, (AX)(R12*1)                         // y1
 	CMPQ             BX, CX
 	JEQ              outputF2_end
 	ADDQ             $64, BX
@@ -297,18 +301,20 @@ TEXT ·inputF4AVX512(SB), NOSPLIT, $0-8
 	XORL             BX, BX
 	MOVQ             inputTile_dst(R14), DI
 inputF4_loop:
+	MOVQ             inputTile_shift(R14), R15
+	ADDQ             BX, R15
 	MOVQ             inputTile_src+0(R14), AX
-	VMOVUPS          (AX)(BX*1), Z0                          // d0, column 0
+	VMOVUPS          (AX)(R15*1), Z0                         // d0, column 0
 	MOVQ             inputTile_src+48(R14), AX
-	VMOVUPS          (AX)(BX*1), Z1                          // d1, column 0
+	VMOVUPS          (AX)(R15*1), Z1                         // d1, column 0
 	MOVQ             inputTile_src+96(R14), AX
-	VMOVUPS          (AX)(BX*1), Z2                          // d2, column 0
+	VMOVUPS          (AX)(R15*1), Z2                         // d2, column 0
 	MOVQ             inputTile_src+144(R14), AX
-	VMOVUPS          (AX)(BX*1), Z3                          // d3, column 0
+	VMOVUPS          (AX)(R15*1), Z3                         // d3, column 0
 	MOVQ             inputTile_src+192(R14), AX
-	VMOVUPS          (AX)(BX*1), Z4                          // d4, column 0
+	VMOVUPS          (AX)(R15*1), Z4                         // d4, column 0
 	MOVQ             inputTile_src+240(R14), AX
-	VMOVUPS          (AX)(BX*1), Z5                          // d5, column 0
+	VMOVUPS          (AX)(R15*1), Z5                         // d5, column 0
 	VMOVAPS          Z4, Z6
 	VFNMADD231PS.BCST const<>+16(SB), Z2, Z6                 // p0 = d4 - AAplusBB d2 + AABB d0
 	VFMADD231PS.BCST const<>+12(SB), Z0, Z6                  // p0 = d4 - AAplusBB d2 + AABB d0
@@ -338,17 +344,17 @@ inputF4_loop:
 	VFNMADD231PS.BCST const<>+20(SB), Z2, Z1                 // p4 = e - B o
 	VMOVAPS          Z1, 1536(R13)                           // p4
 	MOVQ             inputTile_src+8(R14), AX
-	VMOVUPS          (AX)(BX*1), Z0                          // d0, column 1
+	VMOVUPS          (AX)(R15*1), Z0                         // d0, column 1
 	MOVQ             inputTile_src+56(R14), AX
-	VMOVUPS          (AX)(BX*1), Z1                          // d1, column 1
+	VMOVUPS          (AX)(R15*1), Z1                         // d1, column 1
 	MOVQ             inputTile_src+104(R14), AX
-	VMOVUPS          (AX)(BX*1), Z2                          // d2, column 1
+	VMOVUPS          (AX)(R15*1), Z2                         // d2, column 1
 	MOVQ             inputTile_src+152(R14), AX
-	VMOVUPS          (AX)(BX*1), Z3                          // d3, column 1
+	VMOVUPS          (AX)(R15*1), Z3                         // d3, column 1
 	MOVQ             inputTile_src+200(R14), AX
-	VMOVUPS          (AX)(BX*1), Z4                          // d4, column 1
+	VMOVUPS          (AX)(R15*1), Z4                         // d4, column 1
 	MOVQ             inputTile_src+248(R14), AX
-	VMOVUPS          (AX)(BX*1), Z5                          // d5, column 1
+	VMOVUPS          (AX)(R15*1), Z5                         // d5, column 1
 	VMOVAPS          Z4, Z6
 	VFNMADD231PS.BCST const<>+16(SB), Z2, Z6                 // p0 = d4 - AAplusBB d2 + AABB d0
 	VFMADD231PS.BCST const<>+12(SB), Z0, Z6                  // p0 = d4 - AAplusBB d2 + AABB d0
@@ -378,17 +384,17 @@ inputF4_loop:
 	VFNMADD231PS.BCST const<>+20(SB), Z2, Z1                 // p4 = e - B o
 	VMOVAPS          Z1, 1600(R13)                           // p4
 	MOVQ             inputTile_src+16(R14), AX
-	VMOVUPS          (AX)(BX*1), Z0                          // d0, column 2
+	VMOVUPS          (AX)(R15*1), Z0                         // d0, column 2
 	MOVQ             inputTile_src+64(R14), AX
-	VMOVUPS          (AX)(BX*1), Z1                          // d1, column 2
+	VMOVUPS          (AX)(R15*1), Z1                         // d1, column 2
 	MOVQ             inputTile_src+112(R14), AX
-	VMOVUPS          (AX)(BX*1), Z2                          // d2, column 2
+	VMOVUPS          (AX)(R15*1), Z2                         // d2, column 2
 	MOVQ             inputTile_src+160(R14), AX
-	VMOVUPS          (AX)(BX*1), Z3                          // d3, column 2
+	VMOVUPS          (AX)(R15*1), Z3                         // d3, column 2
 	MOVQ             inputTile_src+208(R14), AX
-	VMOVUPS          (AX)(BX*1), Z4                          // d4, column 2
+	VMOVUPS          (AX)(R15*1), Z4                         // d4, column 2
 	MOVQ             inputTile_src+256(R14), AX
-	VMOVUPS          (AX)(BX*1), Z5                          // d5, column 2
+	VMOVUPS          (AX)(R15*1), Z5                         // d5, column 2
 	VMOVAPS          Z4, Z6
 	VFNMADD231PS.BCST const<>+16(SB), Z2, Z6                 // p0 = d4 - AAplusBB d2 + AABB d0
 	VFMADD231PS.BCST const<>+12(SB), Z0, Z6                  // p0 = d4 - AAplusBB d2 + AABB d0
@@ -418,17 +424,17 @@ inputF4_loop:
 	VFNMADD231PS.BCST const<>+20(SB), Z2, Z1                 // p4 = e - B o
 	VMOVAPS          Z1, 1664(R13)                           // p4
 	MOVQ             inputTile_src+24(R14), AX
-	VMOVUPS          (AX)(BX*1), Z0                          // d0, column 3
+	VMOVUPS          (AX)(R15*1), Z0                         // d0, column 3
 	MOVQ             inputTile_src+72(R14), AX
-	VMOVUPS          (AX)(BX*1), Z1                          // d1, column 3
+	VMOVUPS          (AX)(R15*1), Z1                         // d1, column 3
 	MOVQ             inputTile_src+120(R14), AX
-	VMOVUPS          (AX)(BX*1), Z2                          // d2, column 3
+	VMOVUPS          (AX)(R15*1), Z2                         // d2, column 3
 	MOVQ             inputTile_src+168(R14), AX
-	VMOVUPS          (AX)(BX*1), Z3                          // d3, column 3
+	VMOVUPS          (AX)(R15*1), Z3                         // d3, column 3
 	MOVQ             inputTile_src+216(R14), AX
-	VMOVUPS          (AX)(BX*1), Z4                          // d4, column 3
+	VMOVUPS          (AX)(R15*1), Z4                         // d4, column 3
 	MOVQ             inputTile_src+264(R14), AX
-	VMOVUPS          (AX)(BX*1), Z5                          // d5, column 3
+	VMOVUPS          (AX)(R15*1), Z5                         // d5, column 3
 	VMOVAPS          Z4, Z6
 	VFNMADD231PS.BCST const<>+16(SB), Z2, Z6                 // p0 = d4 - AAplusBB d2 + AABB d0
 	VFMADD231PS.BCST const<>+12(SB), Z0, Z6                  // p0 = d4 - AAplusBB d2 + AABB d0
@@ -458,17 +464,17 @@ inputF4_loop:
 	VFNMADD231PS.BCST const<>+20(SB), Z2, Z1                 // p4 = e - B o
 	VMOVAPS          Z1, 1728(R13)                           // p4
 	MOVQ             inputTile_src+32(R14), AX
-	VMOVUPS          (AX)(BX*1), Z0                          // d0, column 4
+	VMOVUPS          (AX)(R15*1), Z0                         // d0, column 4
 	MOVQ             inputTile_src+80(R14), AX
-	VMOVUPS          (AX)(BX*1), Z1                          // d1, column 4
+	VMOVUPS          (AX)(R15*1), Z1                         // d1, column 4
 	MOVQ             inputTile_src+128(R14), AX
-	VMOVUPS          (AX)(BX*1), Z2                          // d2, column 4
+	VMOVUPS          (AX)(R15*1), Z2                         // d2, column 4
 	MOVQ             inputTile_src+176(R14), AX
-	VMOVUPS          (AX)(BX*1), Z3                          // d3, column 4
+	VMOVUPS          (AX)(R15*1), Z3                         // d3, column 4
 	MOVQ             inputTile_src+224(R14), AX
-	VMOVUPS          (AX)(BX*1), Z4                          // d4, column 4
+	VMOVUPS          (AX)(R15*1), Z4                         // d4, column 4
 	MOVQ             inputTile_src+272(R14), AX
-	VMOVUPS          (AX)(BX*1), Z5                          // d5, column 4
+	VMOVUPS          (AX)(R15*1), Z5                         // d5, column 4
 	VMOVAPS          Z4, Z6
 	VFNMADD231PS.BCST const<>+16(SB), Z2, Z6                 // p0 = d4 - AAplusBB d2 + AABB d0
 	VFMADD231PS.BCST const<>+12(SB), Z0, Z6                  // p0 = d4 - AAplusBB d2 + AABB d0
@@ -498,17 +504,17 @@ inputF4_loop:
 	VFNMADD231PS.BCST const<>+20(SB), Z2, Z1                 // p4 = e - B o
 	VMOVAPS          Z1, 1792(R13)                           // p4
 	MOVQ             inputTile_src+40(R14), AX
-	VMOVUPS          (AX)(BX*1), Z0                          // d0, column 5
+	VMOVUPS          (AX)(R15*1), Z0                         // d0, column 5
 	MOVQ             inputTile_src+88(R14), AX
-	VMOVUPS          (AX)(BX*1), Z1                          // d1, column 5
+	VMOVUPS          (AX)(R15*1), Z1                         // d1, column 5
 	MOVQ             inputTile_src+136(R14), AX
-	VMOVUPS          (AX)(BX*1), Z2                          // d2, column 5
+	VMOVUPS          (AX)(R15*1), Z2                         // d2, column 5
 	MOVQ             inputTile_src+184(R14), AX
-	VMOVUPS          (AX)(BX*1), Z3                          // d3, column 5
+	VMOVUPS          (AX)(R15*1), Z3                         // d3, column 5
 	MOVQ             inputTile_src+232(R14), AX
-	VMOVUPS          (AX)(BX*1), Z4                          // d4, column 5
+	VMOVUPS          (AX)(R15*1), Z4                         // d4, column 5
 	MOVQ             inputTile_src+280(R14), AX
-	VMOVUPS          (AX)(BX*1), Z5                          // d5, column 5
+	VMOVUPS          (AX)(R15*1), Z5                         // d5, column 5
 	VMOVAPS          Z4, Z6
 	VFNMADD231PS.BCST const<>+16(SB), Z2, Z6                 // p0 = d4 - AAplusBB d2 + AABB d0
 	VFMADD231PS.BCST const<>+12(SB), Z0, Z6                  // p0 = d4 - AAplusBB d2 + AABB d0
@@ -926,6 +932,8 @@ outputF4_loop:
 	VMOVAPS          Z2, 1472(R13)                           // y3
 	VMOVUPS          (DI)(BX*1), Z29                         // scale
 	VMOVUPS          (R15)(BX*1), Z30                        // offset
+	MOVQ             outputTile_shift(R14), R12
+	ADDQ             BX, R12
 	VMOVAPS          0(R13), Z0                              // m0, row 0
 	VMOVAPS          64(R13), Z1                             // m1, row 0
 	VMOVAPS          128(R13), Z2                            // m2, row 0
@@ -939,13 +947,13 @@ outputF4_loop:
 	VFMADD213PS      Z30, Z29, Z8                            // scale·y + offset
 	VMAXPS           Z8, Z31, Z8
 	MOVQ             outputTile_dst+0(R14), AX
-	VMOVUPS          Z8, (AX)(BX*1)                          // y0
+	VMOVUPS          Z8, (AX)(R12*1)                         // y0
 	VMULPS.BCST      const<>+4(SB), Z6, Z0
 	VFMADD231PS.BCST const<>+24(SB), Z7, Z0                  // y2 = AA s + BB t
 	VFMADD213PS      Z30, Z29, Z0                            // scale·y + offset
 	VMAXPS           Z0, Z31, Z0
 	MOVQ             outputTile_dst+16(R14), AX
-	VMOVUPS          Z0, (AX)(BX*1)                          // y2
+	VMOVUPS          Z0, (AX)(R12*1)                         // y2
 	VSUBPS           Z2, Z1, Z0                              // s = m1 - m2
 	VSUBPS           Z4, Z3, Z1                              // t = m3 - m4
 	VMULPS.BCST      const<>+0(SB), Z0, Z2
@@ -953,14 +961,14 @@ outputF4_loop:
 	VFMADD213PS      Z30, Z29, Z2                            // scale·y + offset
 	VMAXPS           Z2, Z31, Z2
 	MOVQ             outputTile_dst+8(R14), AX
-	VMOVUPS          Z2, (AX)(BX*1)                          // y1
+	VMOVUPS          Z2, (AX)(R12*1)                         // y1
 	VMOVAPS          Z5, Z2
 	VFMADD231PS.BCST const<>+8(SB), Z0, Z2                   // y3 = m5 + AAA s + BBB t
 	VFMADD231PS.BCST const<>+28(SB), Z1, Z2                  // y3 = m5 + AAA s + BBB t
 	VFMADD213PS      Z30, Z29, Z2                            // scale·y + offset
 	VMAXPS           Z2, Z31, Z2
 	MOVQ             outputTile_dst+24(R14), AX
-	VMOVUPS          Z2, (AX)(BX*1)                          // y3
+	VMOVUPS          Z2, (AX)(R12*1)                         // y3
 	VMOVAPS          384(R13), Z0                            // m0, row 1
 	VMOVAPS          448(R13), Z1                            // m1, row 1
 	VMOVAPS          512(R13), Z2                            // m2, row 1
@@ -974,13 +982,13 @@ outputF4_loop:
 	VFMADD213PS      Z30, Z29, Z8                            // scale·y + offset
 	VMAXPS           Z8, Z31, Z8
 	MOVQ             outputTile_dst+32(R14), AX
-	VMOVUPS          Z8, (AX)(BX*1)                          // y0
+	VMOVUPS          Z8, (AX)(R12*1)                         // y0
 	VMULPS.BCST      const<>+4(SB), Z6, Z0
 	VFMADD231PS.BCST const<>+24(SB), Z7, Z0                  // y2 = AA s + BB t
 	VFMADD213PS      Z30, Z29, Z0                            // scale·y + offset
 	VMAXPS           Z0, Z31, Z0
 	MOVQ             outputTile_dst+48(R14), AX
-	VMOVUPS          Z0, (AX)(BX*1)                          // y2
+	VMOVUPS          Z0, (AX)(R12*1)                         // y2
 	VSUBPS           Z2, Z1, Z0                              // s = m1 - m2
 	VSUBPS           Z4, Z3, Z1                              // t = m3 - m4
 	VMULPS.BCST      const<>+0(SB), Z0, Z2
@@ -988,14 +996,14 @@ outputF4_loop:
 	VFMADD213PS      Z30, Z29, Z2                            // scale·y + offset
 	VMAXPS           Z2, Z31, Z2
 	MOVQ             outputTile_dst+40(R14), AX
-	VMOVUPS          Z2, (AX)(BX*1)                          // y1
+	VMOVUPS          Z2, (AX)(R12*1)                         // y1
 	VMOVAPS          Z5, Z2
 	VFMADD231PS.BCST const<>+8(SB), Z0, Z2                   // y3 = m5 + AAA s + BBB t
 	VFMADD231PS.BCST const<>+28(SB), Z1, Z2                  // y3 = m5 + AAA s + BBB t
 	VFMADD213PS      Z30, Z29, Z2                            // scale·y + offset
 	VMAXPS           Z2, Z31, Z2
 	MOVQ             outputTile_dst+56(R14), AX
-	VMOVUPS          Z2, (AX)(BX*1)                          // y3
+	VMOVUPS          Z2, (AX)(R12*1)                         // y3
 	VMOVAPS          768(R13), Z0                            // m0, row 2
 	VMOVAPS          832(R13), Z1                            // m1, row 2
 	VMOVAPS          896(R13), Z2                            // m2, row 2
@@ -1009,13 +1017,13 @@ outputF4_loop:
 	VFMADD213PS      Z30, Z29, Z8                            // scale·y + offset
 	VMAXPS           Z8, Z31, Z8
 	MOVQ             outputTile_dst+64(R14), AX
-	VMOVUPS          Z8, (AX)(BX*1)                          // y0
+	VMOVUPS          Z8, (AX)(R12*1)                         // y0
 	VMULPS.BCST      const<>+4(SB), Z6, Z0
 	VFMADD231PS.BCST const<>+24(SB), Z7, Z0                  // y2 = AA s + BB t
 	VFMADD213PS      Z30, Z29, Z0                            // scale·y + offset
 	VMAXPS           Z0, Z31, Z0
 	MOVQ             outputTile_dst+80(R14), AX
-	VMOVUPS          Z0, (AX)(BX*1)                          // y2
+	VMOVUPS          Z0, (AX)(R12*1)                         // y2
 	VSUBPS           Z2, Z1, Z0                              // s = m1 - m2
 	VSUBPS           Z4, Z3, Z1                              // t = m3 - m4
 	VMULPS.BCST      const<>+0(SB), Z0, Z2
@@ -1023,14 +1031,14 @@ outputF4_loop:
 	VFMADD213PS      Z30, Z29, Z2                            // scale·y + offset
 	VMAXPS           Z2, Z31, Z2
 	MOVQ             outputTile_dst+72(R14), AX
-	VMOVUPS          Z2, (AX)(BX*1)                          // y1
+	VMOVUPS          Z2, (AX)(R12*1)                         // y1
 	VMOVAPS          Z5, Z2
 	VFMADD231PS.BCST const<>+8(SB), Z0, Z2                   // y3 = m5 + AAA s + BBB t
 	VFMADD231PS.BCST const<>+28(SB), Z1, Z2                  // y3 = m5 + AAA s + BBB t
 	VFMADD213PS      Z30, Z29, Z2                            // scale·y + offset
 	VMAXPS           Z2, Z31, Z2
 	MOVQ             outputTile_dst+88(R14), AX
-	VMOVUPS          Z2, (AX)(BX*1)                          // y3
+	VMOVUPS          Z2, (AX)(R12*1)                         // y3
 	VMOVAPS          1152(R13), Z0                           // m0, row 3
 	VMOVAPS          1216(R13), Z1                           // m1, row 3
 	VMOVAPS          1280(R13), Z2                           // m2, row 3
@@ -1044,13 +1052,13 @@ outputF4_loop:
 	VFMADD213PS      Z30, Z29, Z8                            // scale·y + offset
 	VMAXPS           Z8, Z31, Z8
 	MOVQ             outputTile_dst+96(R14), AX
-	VMOVUPS          Z8, (AX)(BX*1)                          // y0
+	VMOVUPS          Z8, (AX)(R12*1)                         // y0
 	VMULPS.BCST      const<>+4(SB), Z6, Z0
 	VFMADD231PS.BCST const<>+24(SB), Z7, Z0                  // y2 = AA s + BB t
 	VFMADD213PS      Z30, Z29, Z0                            // scale·y + offset
 	VMAXPS           Z0, Z31, Z0
 	MOVQ             outputTile_dst+112(R14), AX
-	VMOVUPS          Z0, (AX)(BX*1)                          // y2
+	VMOVUPS          Z0, (AX)(R12*1)                         // y2
 	VSUBPS           Z2, Z1, Z0                              // s = m1 - m2
 	VSUBPS           Z4, Z3, Z1                              // t = m3 - m4
 	VMULPS.BCST      const<>+0(SB), Z0, Z2
@@ -1058,14 +1066,14 @@ outputF4_loop:
 	VFMADD213PS      Z30, Z29, Z2                            // scale·y + offset
 	VMAXPS           Z2, Z31, Z2
 	MOVQ             outputTile_dst+104(R14), AX
-	VMOVUPS          Z2, (AX)(BX*1)                          // y1
+	VMOVUPS          Z2, (AX)(R12*1)                         // y1
 	VMOVAPS          Z5, Z2
 	VFMADD231PS.BCST const<>+8(SB), Z0, Z2                   // y3 = m5 + AAA s + BBB t
 	VFMADD231PS.BCST const<>+28(SB), Z1, Z2                  // y3 = m5 + AAA s + BBB t
 	VFMADD213PS      Z30, Z29, Z2                            // scale·y + offset
 	VMAXPS           Z2, Z31, Z2
 	MOVQ             outputTile_dst+120(R14), AX
-	VMOVUPS          Z2, (AX)(BX*1)                          // y3
+	VMOVUPS          Z2, (AX)(R12*1)                         // y3
 	CMPQ             BX, CX
 	JEQ              outputF4_end
 	ADDQ             $64, BX
@@ -1095,12 +1103,14 @@ TEXT ·inputUpF2AVX512(SB), NOSPLIT, $0-8
 	XORL             BX, BX
 	MOVQ             inputTile_dst(R14), DI
 inputUpF2_loop:
+	MOVQ             inputTile_shift(R14), R15
+	ADDQ             BX, R15
 	MOVQ             inputTile_src+0(R14), AX
-	VMOVUPS          (AX)(BX*1), Z0                          // d0, column 0
+	VMOVUPS          (AX)(R15*1), Z0                         // d0, column 0
 	MOVQ             inputTile_src+24(R14), AX
-	VMOVUPS          (AX)(BX*1), Z1                          // d1, column 0
+	VMOVUPS          (AX)(R15*1), Z1                         // d1, column 0
 	MOVQ             inputTile_src+48(R14), AX
-	VMOVUPS          (AX)(BX*1), Z2                          // d2, column 0
+	VMOVUPS          (AX)(R15*1), Z2                         // d2, column 0
 	VSUBPS           Z1, Z0, Z3                              // p0 = d0 - d1
 	VMOVAPS          Z3, 0(R13)                              // p0
 	VMOVAPS          Z1, Z0
@@ -1108,11 +1118,11 @@ inputUpF2_loop:
 	VSUBPS           Z1, Z2, Z0                              // p2 = d2 - d1
 	VMOVAPS          Z0, 384(R13)                            // p2
 	MOVQ             inputTile_src+8(R14), AX
-	VMOVUPS          (AX)(BX*1), Z0                          // d0, column 1
+	VMOVUPS          (AX)(R15*1), Z0                         // d0, column 1
 	MOVQ             inputTile_src+32(R14), AX
-	VMOVUPS          (AX)(BX*1), Z1                          // d1, column 1
+	VMOVUPS          (AX)(R15*1), Z1                         // d1, column 1
 	MOVQ             inputTile_src+56(R14), AX
-	VMOVUPS          (AX)(BX*1), Z2                          // d2, column 1
+	VMOVUPS          (AX)(R15*1), Z2                         // d2, column 1
 	VSUBPS           Z1, Z0, Z3                              // p0 = d0 - d1
 	VMOVAPS          Z3, 64(R13)                             // p0
 	VMOVAPS          Z1, Z0
@@ -1120,11 +1130,11 @@ inputUpF2_loop:
 	VSUBPS           Z1, Z2, Z0                              // p2 = d2 - d1
 	VMOVAPS          Z0, 448(R13)                            // p2
 	MOVQ             inputTile_src+16(R14), AX
-	VMOVUPS          (AX)(BX*1), Z0                          // d0, column 2
+	VMOVUPS          (AX)(R15*1), Z0                         // d0, column 2
 	MOVQ             inputTile_src+40(R14), AX
-	VMOVUPS          (AX)(BX*1), Z1                          // d1, column 2
+	VMOVUPS          (AX)(R15*1), Z1                         // d1, column 2
 	MOVQ             inputTile_src+64(R14), AX
-	VMOVUPS          (AX)(BX*1), Z2                          // d2, column 2
+	VMOVUPS          (AX)(R15*1), Z2                         // d2, column 2
 	VSUBPS           Z1, Z0, Z3                              // p0 = d0 - d1
 	VMOVAPS          Z3, 128(R13)                            // p0
 	VMOVAPS          Z1, Z0
@@ -1220,6 +1230,8 @@ outputUpF2_loop:
 	VMOVAPS          Z0, 320(R13)                            // y1
 	VMOVUPS          (DI)(BX*1), Z29                         // scale
 	VMOVUPS          (R15)(BX*1), Z30                        // offset
+	MOVQ             outputTile_shift(R14), R12
+	ADDQ             BX, R12
 	VMOVAPS          0(R13), Z0                              // m0, row 0
 	VMOVAPS          64(R13), Z1                             // m1, row 0
 	VMOVAPS          128(R13), Z2                            // m2, row 0
@@ -1227,12 +1239,12 @@ outputUpF2_loop:
 	VFMADD213PS      Z30, Z29, Z3                            // scale·y + offset
 	VMAXPS           Z3, Z31, Z3
 	MOVQ             outputTile_dst+0(R14), AX
-	VMOVUPS          Z3, (AX)(BX*1)                          // y0
+	VMOVUPS          Z3, (AX)(R12*1)                         // y0
 	VADDPS           Z2, Z1, Z0                              // y1 = m1 + m2
 	VFMADD213PS      Z30, Z29, Z0                            // scale·y + offset
 	VMAXPS           Z0, Z31, Z0
 	MOVQ             outputTile_dst+8(R14), AX
-	VMOVUPS          Z0, (AX)(BX*1)                          // y1
+	VMOVUPS          Z0, (AX)(R12*1)                         // y1
 	VMOVAPS          192(R13), Z0                            // m0, row 1
 	VMOVAPS          256(R13), Z1                            // m1, row 1
 	VMOVAPS          320(R13), Z2                            // m2, row 1
@@ -1240,12 +1252,12 @@ outputUpF2_loop:
 	VFMADD213PS      Z30, Z29, Z3                            // scale·y + offset
 	VMAXPS           Z3, Z31, Z3
 	MOVQ             outputTile_dst+16(R14), AX
-	VMOVUPS          Z3, (AX)(BX*1)                          // y0
+	VMOVUPS          Z3, (AX)(R12*1)                         // y0
 	VADDPS           Z2, Z1, Z0                              // y1 = m1 + m2
 	VFMADD213PS      Z30, Z29, Z0                            // scale·y + offset
 	VMAXPS           Z0, Z31, Z0
 	MOVQ             outputTile_dst+24(R14), AX
-	VMOVUPS          Z0, (AX)(BX*1)                          // y1
+	VMOVUPS          Z0, (AX)(R12*1)                         // y1
 	CMPQ             BX, CX
 	JEQ              outputUpF2_end
 	ADDQ             $64, BX
@@ -1275,18 +1287,20 @@ TEXT ·inputUpF4AVX512(SB), NOSPLIT, $0-8
 	XORL             BX, BX
 	MOVQ             inputTile_dst(R14), DI
 inputUpF4_loop:
+	MOVQ             inputTile_shift(R14), R15
+	ADDQ             BX, R15
 	MOVQ             inputTile_src+0(R14), AX
-	VMOVUPS          (AX)(BX*1), Z0                          // d0, column 0
+	VMOVUPS          (AX)(R15*1), Z0                         // d0, column 0
 	MOVQ             inputTile_src+48(R14), AX
-	VMOVUPS          (AX)(BX*1), Z1                          // d1, column 0
+	VMOVUPS          (AX)(R15*1), Z1                         // d1, column 0
 	MOVQ             inputTile_src+96(R14), AX
-	VMOVUPS          (AX)(BX*1), Z2                          // d2, column 0
+	VMOVUPS          (AX)(R15*1), Z2                         // d2, column 0
 	MOVQ             inputTile_src+144(R14), AX
-	VMOVUPS          (AX)(BX*1), Z3                          // d3, column 0
+	VMOVUPS          (AX)(R15*1), Z3                         // d3, column 0
 	MOVQ             inputTile_src+192(R14), AX
-	VMOVUPS          (AX)(BX*1), Z4                          // d4, column 0
+	VMOVUPS          (AX)(R15*1), Z4                         // d4, column 0
 	MOVQ             inputTile_src+240(R14), AX
-	VMOVUPS          (AX)(BX*1), Z5                          // d5, column 0
+	VMOVUPS          (AX)(R15*1), Z5                         // d5, column 0
 	VMOVAPS          Z1, Z6
 	VFNMADD231PS.BCST const<>+20(SB), Z0, Z6                 // f0 = d1 - B d0
 	VMOVAPS          Z2, Z0
@@ -1328,17 +1342,17 @@ inputUpF4_loop:
 	VFNMADD231PS.BCST const<>+4(SB), Z7, Z0                  // p9 = f4 - AA f2
 	VMOVAPS          Z0, 3456(R13)                           // p9
 	MOVQ             inputTile_src+8(R14), AX
-	VMOVUPS          (AX)(BX*1), Z0                          // d0, column 1
+	VMOVUPS          (AX)(R15*1), Z0                         // d0, column 1
 	MOVQ             inputTile_src+56(R14), AX
-	VMOVUPS          (AX)(BX*1), Z1                          // d1, column 1
+	VMOVUPS          (AX)(R15*1), Z1                         // d1, column 1
 	MOVQ             inputTile_src+104(R14), AX
-	VMOVUPS          (AX)(BX*1), Z2                          // d2, column 1
+	VMOVUPS          (AX)(R15*1), Z2                         // d2, column 1
 	MOVQ             inputTile_src+152(R14), AX
-	VMOVUPS          (AX)(BX*1), Z3                          // d3, column 1
+	VMOVUPS          (AX)(R15*1), Z3                         // d3, column 1
 	MOVQ             inputTile_src+200(R14), AX
-	VMOVUPS          (AX)(BX*1), Z4                          // d4, column 1
+	VMOVUPS          (AX)(R15*1), Z4                         // d4, column 1
 	MOVQ             inputTile_src+248(R14), AX
-	VMOVUPS          (AX)(BX*1), Z5                          // d5, column 1
+	VMOVUPS          (AX)(R15*1), Z5                         // d5, column 1
 	VMOVAPS          Z1, Z6
 	VFNMADD231PS.BCST const<>+20(SB), Z0, Z6                 // f0 = d1 - B d0
 	VMOVAPS          Z2, Z0
@@ -1380,17 +1394,17 @@ inputUpF4_loop:
 	VFNMADD231PS.BCST const<>+4(SB), Z7, Z0                  // p9 = f4 - AA f2
 	VMOVAPS          Z0, 3520(R13)                           // p9
 	MOVQ             inputTile_src+16(R14), AX
-	VMOVUPS          (AX)(BX*1), Z0                          // d0, column 2
+	VMOVUPS          (AX)(R15*1), Z0                         // d0, column 2
 	MOVQ             inputTile_src+64(R14), AX
-	VMOVUPS          (AX)(BX*1), Z1                          // d1, column 2
+	VMOVUPS          (AX)(R15*1), Z1                         // d1, column 2
 	MOVQ             inputTile_src+112(R14), AX
-	VMOVUPS          (AX)(BX*1), Z2                          // d2, column 2
+	VMOVUPS          (AX)(R15*1), Z2                         // d2, column 2
 	MOVQ             inputTile_src+160(R14), AX
-	VMOVUPS          (AX)(BX*1), Z3                          // d3, column 2
+	VMOVUPS          (AX)(R15*1), Z3                         // d3, column 2
 	MOVQ             inputTile_src+208(R14), AX
-	VMOVUPS          (AX)(BX*1), Z4                          // d4, column 2
+	VMOVUPS          (AX)(R15*1), Z4                         // d4, column 2
 	MOVQ             inputTile_src+256(R14), AX
-	VMOVUPS          (AX)(BX*1), Z5                          // d5, column 2
+	VMOVUPS          (AX)(R15*1), Z5                         // d5, column 2
 	VMOVAPS          Z1, Z6
 	VFNMADD231PS.BCST const<>+20(SB), Z0, Z6                 // f0 = d1 - B d0
 	VMOVAPS          Z2, Z0
@@ -1432,17 +1446,17 @@ inputUpF4_loop:
 	VFNMADD231PS.BCST const<>+4(SB), Z7, Z0                  // p9 = f4 - AA f2
 	VMOVAPS          Z0, 3584(R13)                           // p9
 	MOVQ             inputTile_src+24(R14), AX
-	VMOVUPS          (AX)(BX*1), Z0                          // d0, column 3
+	VMOVUPS          (AX)(R15*1), Z0                         // d0, column 3
 	MOVQ             inputTile_src+72(R14), AX
-	VMOVUPS          (AX)(BX*1), Z1                          // d1, column 3
+	VMOVUPS          (AX)(R15*1), Z1                         // d1, column 3
 	MOVQ             inputTile_src+120(R14), AX
-	VMOVUPS          (AX)(BX*1), Z2                          // d2, column 3
+	VMOVUPS          (AX)(R15*1), Z2                         // d2, column 3
 	MOVQ             inputTile_src+168(R14), AX
-	VMOVUPS          (AX)(BX*1), Z3                          // d3, column 3
+	VMOVUPS          (AX)(R15*1), Z3                         // d3, column 3
 	MOVQ             inputTile_src+216(R14), AX
-	VMOVUPS          (AX)(BX*1), Z4                          // d4, column 3
+	VMOVUPS          (AX)(R15*1), Z4                         // d4, column 3
 	MOVQ             inputTile_src+264(R14), AX
-	VMOVUPS          (AX)(BX*1), Z5                          // d5, column 3
+	VMOVUPS          (AX)(R15*1), Z5                         // d5, column 3
 	VMOVAPS          Z1, Z6
 	VFNMADD231PS.BCST const<>+20(SB), Z0, Z6                 // f0 = d1 - B d0
 	VMOVAPS          Z2, Z0
@@ -1484,17 +1498,17 @@ inputUpF4_loop:
 	VFNMADD231PS.BCST const<>+4(SB), Z7, Z0                  // p9 = f4 - AA f2
 	VMOVAPS          Z0, 3648(R13)                           // p9
 	MOVQ             inputTile_src+32(R14), AX
-	VMOVUPS          (AX)(BX*1), Z0                          // d0, column 4
+	VMOVUPS          (AX)(R15*1), Z0                         // d0, column 4
 	MOVQ             inputTile_src+80(R14), AX
-	VMOVUPS          (AX)(BX*1), Z1                          // d1, column 4
+	VMOVUPS          (AX)(R15*1), Z1                         // d1, column 4
 	MOVQ             inputTile_src+128(R14), AX
-	VMOVUPS          (AX)(BX*1), Z2                          // d2, column 4
+	VMOVUPS          (AX)(R15*1), Z2                         // d2, column 4
 	MOVQ             inputTile_src+176(R14), AX
-	VMOVUPS          (AX)(BX*1), Z3                          // d3, column 4
+	VMOVUPS          (AX)(R15*1), Z3                         // d3, column 4
 	MOVQ             inputTile_src+224(R14), AX
-	VMOVUPS          (AX)(BX*1), Z4                          // d4, column 4
+	VMOVUPS          (AX)(R15*1), Z4                         // d4, column 4
 	MOVQ             inputTile_src+272(R14), AX
-	VMOVUPS          (AX)(BX*1), Z5                          // d5, column 4
+	VMOVUPS          (AX)(R15*1), Z5                         // d5, column 4
 	VMOVAPS          Z1, Z6
 	VFNMADD231PS.BCST const<>+20(SB), Z0, Z6                 // f0 = d1 - B d0
 	VMOVAPS          Z2, Z0
@@ -1536,17 +1550,17 @@ inputUpF4_loop:
 	VFNMADD231PS.BCST const<>+4(SB), Z7, Z0                  // p9 = f4 - AA f2
 	VMOVAPS          Z0, 3712(R13)                           // p9
 	MOVQ             inputTile_src+40(R14), AX
-	VMOVUPS          (AX)(BX*1), Z0                          // d0, column 5
+	VMOVUPS          (AX)(R15*1), Z0                         // d0, column 5
 	MOVQ             inputTile_src+88(R14), AX
-	VMOVUPS          (AX)(BX*1), Z1                          // d1, column 5
+	VMOVUPS          (AX)(R15*1), Z1                         // d1, column 5
 	MOVQ             inputTile_src+136(R14), AX
-	VMOVUPS          (AX)(BX*1), Z2                          // d2, column 5
+	VMOVUPS          (AX)(R15*1), Z2                         // d2, column 5
 	MOVQ             inputTile_src+184(R14), AX
-	VMOVUPS          (AX)(BX*1), Z3                          // d3, column 5
+	VMOVUPS          (AX)(R15*1), Z3                         // d3, column 5
 	MOVQ             inputTile_src+232(R14), AX
-	VMOVUPS          (AX)(BX*1), Z4                          // d4, column 5
+	VMOVUPS          (AX)(R15*1), Z4                         // d4, column 5
 	MOVQ             inputTile_src+280(R14), AX
-	VMOVUPS          (AX)(BX*1), Z5                          // d5, column 5
+	VMOVUPS          (AX)(R15*1), Z5                         // d5, column 5
 	VMOVAPS          Z1, Z6
 	VFNMADD231PS.BCST const<>+20(SB), Z0, Z6                 // f0 = d1 - B d0
 	VMOVAPS          Z2, Z0
@@ -2502,6 +2516,8 @@ outputUpF4_loop:
 	VMOVAPS          Z1, 5056(R13)                           // y7
 	VMOVUPS          (DI)(BX*1), Z29                         // scale
 	VMOVUPS          (R15)(BX*1), Z30                        // offset
+	MOVQ             outputTile_shift(R14), R12
+	ADDQ             BX, R12
 	VMOVAPS          0(R13), Z0                              // m0, row 0
 	VMOVAPS          64(R13), Z1                             // m1, row 0
 	VMOVAPS          128(R13), Z2                            // m2, row 0
@@ -2518,54 +2534,54 @@ outputUpF4_loop:
 	VFMADD213PS      Z30, Z29, Z11                           // scale·y + offset
 	VMAXPS           Z11, Z31, Z11
 	MOVQ             outputTile_dst+0(R14), AX
-	VMOVUPS          Z11, (AX)(BX*1)                         // y0
+	VMOVUPS          Z11, (AX)(R12*1)                        // y0
 	VMULPS.BCST      const<>+4(SB), Z10, Z0
 	VFMADD231PS.BCST const<>+24(SB), Z3, Z0                  // y4 = AA s + BB m3
 	VFMADD213PS      Z30, Z29, Z0                            // scale·y + offset
 	VMAXPS           Z0, Z31, Z0
 	MOVQ             outputTile_dst+32(R14), AX
-	VMOVUPS          Z0, (AX)(BX*1)                          // y4
+	VMOVUPS          Z0, (AX)(R12*1)                         // y4
 	VSUBPS           Z2, Z1, Z0                              // s = m1 - m2
 	VMULPS.BCST      const<>+0(SB), Z0, Z1
 	VFMADD231PS.BCST const<>+20(SB), Z3, Z1                  // y2 = A s + B m3
 	VFMADD213PS      Z30, Z29, Z1                            // scale·y + offset
 	VMAXPS           Z1, Z31, Z1
 	MOVQ             outputTile_dst+16(R14), AX
-	VMOVUPS          Z1, (AX)(BX*1)                          // y2
+	VMOVUPS          Z1, (AX)(R12*1)                         // y2
 	VMOVAPS          Z4, Z1
 	VFMADD231PS.BCST const<>+8(SB), Z0, Z1                   // y6 = m4 + AAA s + BBB m3
 	VFMADD231PS.BCST const<>+28(SB), Z3, Z1                  // y6 = m4 + AAA s + BBB m3
 	VFMADD213PS      Z30, Z29, Z1                            // scale·y + offset
 	VMAXPS           Z1, Z31, Z1
 	MOVQ             outputTile_dst+48(R14), AX
-	VMOVUPS          Z1, (AX)(BX*1)                          // y6
+	VMOVUPS          Z1, (AX)(R12*1)                         // y6
 	VADDPS           Z7, Z6, Z0                              // s = m6 + m7
 	VADDPS           Z0, Z5, Z1                              // y1 = m5 + s + m8
 	VADDPS           Z8, Z1, Z1                              // y1 = m5 + s + m8
 	VFMADD213PS      Z30, Z29, Z1                            // scale·y + offset
 	VMAXPS           Z1, Z31, Z1
 	MOVQ             outputTile_dst+8(R14), AX
-	VMOVUPS          Z1, (AX)(BX*1)                          // y1
+	VMOVUPS          Z1, (AX)(R12*1)                         // y1
 	VMULPS.BCST      const<>+4(SB), Z0, Z1
 	VFMADD231PS.BCST const<>+24(SB), Z8, Z1                  // y5 = AA s + BB m8
 	VFMADD213PS      Z30, Z29, Z1                            // scale·y + offset
 	VMAXPS           Z1, Z31, Z1
 	MOVQ             outputTile_dst+40(R14), AX
-	VMOVUPS          Z1, (AX)(BX*1)                          // y5
+	VMOVUPS          Z1, (AX)(R12*1)                         // y5
 	VSUBPS           Z7, Z6, Z0                              // s = m6 - m7
 	VMULPS.BCST      const<>+0(SB), Z0, Z1
 	VFMADD231PS.BCST const<>+20(SB), Z8, Z1                  // y3 = A s + B m8
 	VFMADD213PS      Z30, Z29, Z1                            // scale·y + offset
 	VMAXPS           Z1, Z31, Z1
 	MOVQ             outputTile_dst+24(R14), AX
-	VMOVUPS          Z1, (AX)(BX*1)                          // y3
+	VMOVUPS          Z1, (AX)(R12*1)                         // y3
 	VMOVAPS          Z9, Z1
 	VFMADD231PS.BCST const<>+8(SB), Z0, Z1                   // y7 = m9 + AAA s + BBB m8
 	VFMADD231PS.BCST const<>+28(SB), Z8, Z1                  // y7 = m9 + AAA s + BBB m8
 	VFMADD213PS      Z30, Z29, Z1                            // scale·y + offset
 	VMAXPS           Z1, Z31, Z1
 	MOVQ             outputTile_dst+56(R14), AX
-	VMOVUPS          Z1, (AX)(BX*1)                          // y7
+	VMOVUPS          Z1, (AX)(R12*1)                         // y7
 	VMOVAPS          640(R13), Z0                            // m0, row 1
 	VMOVAPS          704(R13), Z1                            // m1, row 1
 	VMOVAPS          768(R13), Z2                            // m2, row 1
@@ -2582,54 +2598,54 @@ outputUpF4_loop:
 	VFMADD213PS      Z30, Z29, Z11                           // scale·y + offset
 	VMAXPS           Z11, Z31, Z11
 	MOVQ             outputTile_dst+64(R14), AX
-	VMOVUPS          Z11, (AX)(BX*1)                         // y0
+	VMOVUPS          Z11, (AX)(R12*1)                        // y0
 	VMULPS.BCST      const<>+4(SB), Z10, Z0
 	VFMADD231PS.BCST const<>+24(SB), Z3, Z0                  // y4 = AA s + BB m3
 	VFMADD213PS      Z30, Z29, Z0                            // scale·y + offset
 	VMAXPS           Z0, Z31, Z0
 	MOVQ             outputTile_dst+96(R14), AX
-	VMOVUPS          Z0, (AX)(BX*1)                          // y4
+	VMOVUPS          Z0, (AX)(R12*1)                         // y4
 	VSUBPS           Z2, Z1, Z0                              // s = m1 - m2
 	VMULPS.BCST      const<>+0(SB), Z0, Z1
 	VFMADD231PS.BCST const<>+20(SB), Z3, Z1                  // y2 = A s + B m3
 	VFMADD213PS      Z30, Z29, Z1                            // scale·y + offset
 	VMAXPS           Z1, Z31, Z1
 	MOVQ             outputTile_dst+80(R14), AX
-	VMOVUPS          Z1, (AX)(BX*1)                          // y2
+	VMOVUPS          Z1, (AX)(R12*1)                         // y2
 	VMOVAPS          Z4, Z1
 	VFMADD231PS.BCST const<>+8(SB), Z0, Z1                   // y6 = m4 + AAA s + BBB m3
 	VFMADD231PS.BCST const<>+28(SB), Z3, Z1                  // y6 = m4 + AAA s + BBB m3
 	VFMADD213PS      Z30, Z29, Z1                            // scale·y + offset
 	VMAXPS           Z1, Z31, Z1
 	MOVQ             outputTile_dst+112(R14), AX
-	VMOVUPS          Z1, (AX)(BX*1)                          // y6
+	VMOVUPS          Z1, (AX)(R12*1)                         // y6
 	VADDPS           Z7, Z6, Z0                              // s = m6 + m7
 	VADDPS           Z0, Z5, Z1                              // y1 = m5 + s + m8
 	VADDPS           Z8, Z1, Z1                              // y1 = m5 + s + m8
 	VFMADD213PS      Z30, Z29, Z1                            // scale·y + offset
 	VMAXPS           Z1, Z31, Z1
 	MOVQ             outputTile_dst+72(R14), AX
-	VMOVUPS          Z1, (AX)(BX*1)                          // y1
+	VMOVUPS          Z1, (AX)(R12*1)                         // y1
 	VMULPS.BCST      const<>+4(SB), Z0, Z1
 	VFMADD231PS.BCST const<>+24(SB), Z8, Z1                  // y5 = AA s + BB m8
 	VFMADD213PS      Z30, Z29, Z1                            // scale·y + offset
 	VMAXPS           Z1, Z31, Z1
 	MOVQ             outputTile_dst+104(R14), AX
-	VMOVUPS          Z1, (AX)(BX*1)                          // y5
+	VMOVUPS          Z1, (AX)(R12*1)                         // y5
 	VSUBPS           Z7, Z6, Z0                              // s = m6 - m7
 	VMULPS.BCST      const<>+0(SB), Z0, Z1
 	VFMADD231PS.BCST const<>+20(SB), Z8, Z1                  // y3 = A s + B m8
 	VFMADD213PS      Z30, Z29, Z1                            // scale·y + offset
 	VMAXPS           Z1, Z31, Z1
 	MOVQ             outputTile_dst+88(R14), AX
-	VMOVUPS          Z1, (AX)(BX*1)                          // y3
+	VMOVUPS          Z1, (AX)(R12*1)                         // y3
 	VMOVAPS          Z9, Z1
 	VFMADD231PS.BCST const<>+8(SB), Z0, Z1                   // y7 = m9 + AAA s + BBB m8
 	VFMADD231PS.BCST const<>+28(SB), Z8, Z1                  // y7 = m9 + AAA s + BBB m8
 	VFMADD213PS      Z30, Z29, Z1                            // scale·y + offset
 	VMAXPS           Z1, Z31, Z1
 	MOVQ             outputTile_dst+120(R14), AX
-	VMOVUPS          Z1, (AX)(BX*1)                          // y7
+	VMOVUPS          Z1, (AX)(R12*1)                         // y7
 	VMOVAPS          1280(R13), Z0                           // m0, row 2
 	VMOVAPS          1344(R13), Z1                           // m1, row 2
 	VMOVAPS          1408(R13), Z2                           // m2, row 2
@@ -2646,54 +2662,54 @@ outputUpF4_loop:
 	VFMADD213PS      Z30, Z29, Z11                           // scale·y + offset
 	VMAXPS           Z11, Z31, Z11
 	MOVQ             outputTile_dst+128(R14), AX
-	VMOVUPS          Z11, (AX)(BX*1)                         // y0
+	VMOVUPS          Z11, (AX)(R12*1)                        // y0
 	VMULPS.BCST      const<>+4(SB), Z10, Z0
 	VFMADD231PS.BCST const<>+24(SB), Z3, Z0                  // y4 = AA s + BB m3
 	VFMADD213PS      Z30, Z29, Z0                            // scale·y + offset
 	VMAXPS           Z0, Z31, Z0
 	MOVQ             outputTile_dst+160(R14), AX
-	VMOVUPS          Z0, (AX)(BX*1)                          // y4
+	VMOVUPS          Z0, (AX)(R12*1)                         // y4
 	VSUBPS           Z2, Z1, Z0                              // s = m1 - m2
 	VMULPS.BCST      const<>+0(SB), Z0, Z1
 	VFMADD231PS.BCST const<>+20(SB), Z3, Z1                  // y2 = A s + B m3
 	VFMADD213PS      Z30, Z29, Z1                            // scale·y + offset
 	VMAXPS           Z1, Z31, Z1
 	MOVQ             outputTile_dst+144(R14), AX
-	VMOVUPS          Z1, (AX)(BX*1)                          // y2
+	VMOVUPS          Z1, (AX)(R12*1)                         // y2
 	VMOVAPS          Z4, Z1
 	VFMADD231PS.BCST const<>+8(SB), Z0, Z1                   // y6 = m4 + AAA s + BBB m3
 	VFMADD231PS.BCST const<>+28(SB), Z3, Z1                  // y6 = m4 + AAA s + BBB m3
 	VFMADD213PS      Z30, Z29, Z1                            // scale·y + offset
 	VMAXPS           Z1, Z31, Z1
 	MOVQ             outputTile_dst+176(R14), AX
-	VMOVUPS          Z1, (AX)(BX*1)                          // y6
+	VMOVUPS          Z1, (AX)(R12*1)                         // y6
 	VADDPS           Z7, Z6, Z0                              // s = m6 + m7
 	VADDPS           Z0, Z5, Z1                              // y1 = m5 + s + m8
 	VADDPS           Z8, Z1, Z1                              // y1 = m5 + s + m8
 	VFMADD213PS      Z30, Z29, Z1                            // scale·y + offset
 	VMAXPS           Z1, Z31, Z1
 	MOVQ             outputTile_dst+136(R14), AX
-	VMOVUPS          Z1, (AX)(BX*1)                          // y1
+	VMOVUPS          Z1, (AX)(R12*1)                         // y1
 	VMULPS.BCST      const<>+4(SB), Z0, Z1
 	VFMADD231PS.BCST const<>+24(SB), Z8, Z1                  // y5 = AA s + BB m8
 	VFMADD213PS      Z30, Z29, Z1                            // scale·y + offset
 	VMAXPS           Z1, Z31, Z1
 	MOVQ             outputTile_dst+168(R14), AX
-	VMOVUPS          Z1, (AX)(BX*1)                          // y5
+	VMOVUPS          Z1, (AX)(R12*1)                         // y5
 	VSUBPS           Z7, Z6, Z0                              // s = m6 - m7
 	VMULPS.BCST      const<>+0(SB), Z0, Z1
 	VFMADD231PS.BCST const<>+20(SB), Z8, Z1                  // y3 = A s + B m8
 	VFMADD213PS      Z30, Z29, Z1                            // scale·y + offset
 	VMAXPS           Z1, Z31, Z1
 	MOVQ             outputTile_dst+152(R14), AX
-	VMOVUPS          Z1, (AX)(BX*1)                          // y3
+	VMOVUPS          Z1, (AX)(R12*1)                         // y3
 	VMOVAPS          Z9, Z1
 	VFMADD231PS.BCST const<>+8(SB), Z0, Z1                   // y7 = m9 + AAA s + BBB m8
 	VFMADD231PS.BCST const<>+28(SB), Z8, Z1                  // y7 = m9 + AAA s + BBB m8
 	VFMADD213PS      Z30, Z29, Z1                            // scale·y + offset
 	VMAXPS           Z1, Z31, Z1
 	MOVQ             outputTile_dst+184(R14), AX
-	VMOVUPS          Z1, (AX)(BX*1)                          // y7
+	VMOVUPS          Z1, (AX)(R12*1)                         // y7
 	VMOVAPS          1920(R13), Z0                           // m0, row 3
 	VMOVAPS          1984(R13), Z1                           // m1, row 3
 	VMOVAPS          2048(R13), Z2                           // m2, row 3
@@ -2710,54 +2726,54 @@ outputUpF4_loop:
 	VFMADD213PS      Z30, Z29, Z11                           // scale·y + offset
 	VMAXPS           Z11, Z31, Z11
 	MOVQ             outputTile_dst+192(R14), AX
-	VMOVUPS          Z11, (AX)(BX*1)                         // y0
+	VMOVUPS          Z11, (AX)(R12*1)                        // y0
 	VMULPS.BCST      const<>+4(SB), Z10, Z0
 	VFMADD231PS.BCST const<>+24(SB), Z3, Z0                  // y4 = AA s + BB m3
 	VFMADD213PS      Z30, Z29, Z0                            // scale·y + offset
 	VMAXPS           Z0, Z31, Z0
 	MOVQ             outputTile_dst+224(R14), AX
-	VMOVUPS          Z0, (AX)(BX*1)                          // y4
+	VMOVUPS          Z0, (AX)(R12*1)                         // y4
 	VSUBPS           Z2, Z1, Z0                              // s = m1 - m2
 	VMULPS.BCST      const<>+0(SB), Z0, Z1
 	VFMADD231PS.BCST const<>+20(SB), Z3, Z1                  // y2 = A s + B m3
 	VFMADD213PS      Z30, Z29, Z1                            // scale·y + offset
 	VMAXPS           Z1, Z31, Z1
 	MOVQ             outputTile_dst+208(R14), AX
-	VMOVUPS          Z1, (AX)(BX*1)                          // y2
+	VMOVUPS          Z1, (AX)(R12*1)                         // y2
 	VMOVAPS          Z4, Z1
 	VFMADD231PS.BCST const<>+8(SB), Z0, Z1                   // y6 = m4 + AAA s + BBB m3
 	VFMADD231PS.BCST const<>+28(SB), Z3, Z1                  // y6 = m4 + AAA s + BBB m3
 	VFMADD213PS      Z30, Z29, Z1                            // scale·y + offset
 	VMAXPS           Z1, Z31, Z1
 	MOVQ             outputTile_dst+240(R14), AX
-	VMOVUPS          Z1, (AX)(BX*1)                          // y6
+	VMOVUPS          Z1, (AX)(R12*1)                         // y6
 	VADDPS           Z7, Z6, Z0                              // s = m6 + m7
 	VADDPS           Z0, Z5, Z1                              // y1 = m5 + s + m8
 	VADDPS           Z8, Z1, Z1                              // y1 = m5 + s + m8
 	VFMADD213PS      Z30, Z29, Z1                            // scale·y + offset
 	VMAXPS           Z1, Z31, Z1
 	MOVQ             outputTile_dst+200(R14), AX
-	VMOVUPS          Z1, (AX)(BX*1)                          // y1
+	VMOVUPS          Z1, (AX)(R12*1)                         // y1
 	VMULPS.BCST      const<>+4(SB), Z0, Z1
 	VFMADD231PS.BCST const<>+24(SB), Z8, Z1                  // y5 = AA s + BB m8
 	VFMADD213PS      Z30, Z29, Z1                            // scale·y + offset
 	VMAXPS           Z1, Z31, Z1
 	MOVQ             outputTile_dst+232(R14), AX
-	VMOVUPS          Z1, (AX)(BX*1)                          // y5
+	VMOVUPS          Z1, (AX)(R12*1)                         // y5
 	VSUBPS           Z7, Z6, Z0                              // s = m6 - m7
 	VMULPS.BCST      const<>+0(SB), Z0, Z1
 	VFMADD231PS.BCST const<>+20(SB), Z8, Z1                  // y3 = A s + B m8
 	VFMADD213PS      Z30, Z29, Z1                            // scale·y + offset
 	VMAXPS           Z1, Z31, Z1
 	MOVQ             outputTile_dst+216(R14), AX
-	VMOVUPS          Z1, (AX)(BX*1)                          // y3
+	VMOVUPS          Z1, (AX)(R12*1)                         // y3
 	VMOVAPS          Z9, Z1
 	VFMADD231PS.BCST const<>+8(SB), Z0, Z1                   // y7 = m9 + AAA s + BBB m8
 	VFMADD231PS.BCST const<>+28(SB), Z8, Z1                  // y7 = m9 + AAA s + BBB m8
 	VFMADD213PS      Z30, Z29, Z1                            // scale·y + offset
 	VMAXPS           Z1, Z31, Z1
 	MOVQ             outputTile_dst+248(R14), AX
-	VMOVUPS          Z1, (AX)(BX*1)                          // y7
+	VMOVUPS          Z1, (AX)(R12*1)                         // y7
 	VMOVAPS          2560(R13), Z0                           // m0, row 4
 	VMOVAPS          2624(R13), Z1                           // m1, row 4
 	VMOVAPS          2688(R13), Z2                           // m2, row 4
@@ -2774,54 +2790,54 @@ outputUpF4_loop:
 	VFMADD213PS      Z30, Z29, Z11                           // scale·y + offset
 	VMAXPS           Z11, Z31, Z11
 	MOVQ             outputTile_dst+256(R14), AX
-	VMOVUPS          Z11, (AX)(BX*1)                         // y0
+	VMOVUPS          Z11, (AX)(R12*1)                        // y0
 	VMULPS.BCST      const<>+4(SB), Z10, Z0
 	VFMADD231PS.BCST const<>+24(SB), Z3, Z0                  // y4 = AA s + BB m3
 	VFMADD213PS      Z30, Z29, Z0                            // scale·y + offset
 	VMAXPS           Z0, Z31, Z0
 	MOVQ             outputTile_dst+288(R14), AX
-	VMOVUPS          Z0, (AX)(BX*1)                          // y4
+	VMOVUPS          Z0, (AX)(R12*1)                         // y4
 	VSUBPS           Z2, Z1, Z0                              // s = m1 - m2
 	VMULPS.BCST      const<>+0(SB), Z0, Z1
 	VFMADD231PS.BCST const<>+20(SB), Z3, Z1                  // y2 = A s + B m3
 	VFMADD213PS      Z30, Z29, Z1                            // scale·y + offset
 	VMAXPS           Z1, Z31, Z1
 	MOVQ             outputTile_dst+272(R14), AX
-	VMOVUPS          Z1, (AX)(BX*1)                          // y2
+	VMOVUPS          Z1, (AX)(R12*1)                         // y2
 	VMOVAPS          Z4, Z1
 	VFMADD231PS.BCST const<>+8(SB), Z0, Z1                   // y6 = m4 + AAA s + BBB m3
 	VFMADD231PS.BCST const<>+28(SB), Z3, Z1                  // y6 = m4 + AAA s + BBB m3
 	VFMADD213PS      Z30, Z29, Z1                            // scale·y + offset
 	VMAXPS           Z1, Z31, Z1
 	MOVQ             outputTile_dst+304(R14), AX
-	VMOVUPS          Z1, (AX)(BX*1)                          // y6
+	VMOVUPS          Z1, (AX)(R12*1)                         // y6
 	VADDPS           Z7, Z6, Z0                              // s = m6 + m7
 	VADDPS           Z0, Z5, Z1                              // y1 = m5 + s + m8
 	VADDPS           Z8, Z1, Z1                              // y1 = m5 + s + m8
 	VFMADD213PS      Z30, Z29, Z1                            // scale·y + offset
 	VMAXPS           Z1, Z31, Z1
 	MOVQ             outputTile_dst+264(R14), AX
-	VMOVUPS          Z1, (AX)(BX*1)                          // y1
+	VMOVUPS          Z1, (AX)(R12*1)                         // y1
 	VMULPS.BCST      const<>+4(SB), Z0, Z1
 	VFMADD231PS.BCST const<>+24(SB), Z8, Z1                  // y5 = AA s + BB m8
 	VFMADD213PS      Z30, Z29, Z1                            // scale·y + offset
 	VMAXPS           Z1, Z31, Z1
 	MOVQ             outputTile_dst+296(R14), AX
-	VMOVUPS          Z1, (AX)(BX*1)                          // y5
+	VMOVUPS          Z1, (AX)(R12*1)                         // y5
 	VSUBPS           Z7, Z6, Z0                              // s = m6 - m7
 	VMULPS.BCST      const<>+0(SB), Z0, Z1
 	VFMADD231PS.BCST const<>+20(SB), Z8, Z1                  // y3 = A s + B m8
 	VFMADD213PS      Z30, Z29, Z1                            // scale·y + offset
 	VMAXPS           Z1, Z31, Z1
 	MOVQ             outputTile_dst+280(R14), AX
-	VMOVUPS          Z1, (AX)(BX*1)                          // y3
+	VMOVUPS          Z1, (AX)(R12*1)                         // y3
 	VMOVAPS          Z9, Z1
 	VFMADD231PS.BCST const<>+8(SB), Z0, Z1                   // y7 = m9 + AAA s + BBB m8
 	VFMADD231PS.BCST const<>+28(SB), Z8, Z1                  // y7 = m9 + AAA s + BBB m8
 	VFMADD213PS      Z30, Z29, Z1                            // scale·y + offset
 	VMAXPS           Z1, Z31, Z1
 	MOVQ             outputTile_dst+312(R14), AX
-	VMOVUPS          Z1, (AX)(BX*1)                          // y7
+	VMOVUPS          Z1, (AX)(R12*1)                         // y7
 	VMOVAPS          3200(R13), Z0                           // m0, row 5
 	VMOVAPS          3264(R13), Z1                           // m1, row 5
 	VMOVAPS          3328(R13), Z2                           // m2, row 5
@@ -2838,54 +2854,54 @@ outputUpF4_loop:
 	VFMADD213PS      Z30, Z29, Z11                           // scale·y + offset
 	VMAXPS           Z11, Z31, Z11
 	MOVQ             outputTile_dst+320(R14), AX
-	VMOVUPS          Z11, (AX)(BX*1)                         // y0
+	VMOVUPS          Z11, (AX)(R12*1)                        // y0
 	VMULPS.BCST      const<>+4(SB), Z10, Z0
 	VFMADD231PS.BCST const<>+24(SB), Z3, Z0                  // y4 = AA s + BB m3
 	VFMADD213PS      Z30, Z29, Z0                            // scale·y + offset
 	VMAXPS           Z0, Z31, Z0
 	MOVQ             outputTile_dst+352(R14), AX
-	VMOVUPS          Z0, (AX)(BX*1)                          // y4
+	VMOVUPS          Z0, (AX)(R12*1)                         // y4
 	VSUBPS           Z2, Z1, Z0                              // s = m1 - m2
 	VMULPS.BCST      const<>+0(SB), Z0, Z1
 	VFMADD231PS.BCST const<>+20(SB), Z3, Z1                  // y2 = A s + B m3
 	VFMADD213PS      Z30, Z29, Z1                            // scale·y + offset
 	VMAXPS           Z1, Z31, Z1
 	MOVQ             outputTile_dst+336(R14), AX
-	VMOVUPS          Z1, (AX)(BX*1)                          // y2
+	VMOVUPS          Z1, (AX)(R12*1)                         // y2
 	VMOVAPS          Z4, Z1
 	VFMADD231PS.BCST const<>+8(SB), Z0, Z1                   // y6 = m4 + AAA s + BBB m3
 	VFMADD231PS.BCST const<>+28(SB), Z3, Z1                  // y6 = m4 + AAA s + BBB m3
 	VFMADD213PS      Z30, Z29, Z1                            // scale·y + offset
 	VMAXPS           Z1, Z31, Z1
 	MOVQ             outputTile_dst+368(R14), AX
-	VMOVUPS          Z1, (AX)(BX*1)                          // y6
+	VMOVUPS          Z1, (AX)(R12*1)                         // y6
 	VADDPS           Z7, Z6, Z0                              // s = m6 + m7
 	VADDPS           Z0, Z5, Z1                              // y1 = m5 + s + m8
 	VADDPS           Z8, Z1, Z1                              // y1 = m5 + s + m8
 	VFMADD213PS      Z30, Z29, Z1                            // scale·y + offset
 	VMAXPS           Z1, Z31, Z1
 	MOVQ             outputTile_dst+328(R14), AX
-	VMOVUPS          Z1, (AX)(BX*1)                          // y1
+	VMOVUPS          Z1, (AX)(R12*1)                         // y1
 	VMULPS.BCST      const<>+4(SB), Z0, Z1
 	VFMADD231PS.BCST const<>+24(SB), Z8, Z1                  // y5 = AA s + BB m8
 	VFMADD213PS      Z30, Z29, Z1                            // scale·y + offset
 	VMAXPS           Z1, Z31, Z1
 	MOVQ             outputTile_dst+360(R14), AX
-	VMOVUPS          Z1, (AX)(BX*1)                          // y5
+	VMOVUPS          Z1, (AX)(R12*1)                         // y5
 	VSUBPS           Z7, Z6, Z0                              // s = m6 - m7
 	VMULPS.BCST      const<>+0(SB), Z0, Z1
 	VFMADD231PS.BCST const<>+20(SB), Z8, Z1                  // y3 = A s + B m8
 	VFMADD213PS      Z30, Z29, Z1                            // scale·y + offset
 	VMAXPS           Z1, Z31, Z1
 	MOVQ             outputTile_dst+344(R14), AX
-	VMOVUPS          Z1, (AX)(BX*1)                          // y3
+	VMOVUPS          Z1, (AX)(R12*1)                         // y3
 	VMOVAPS          Z9, Z1
 	VFMADD231PS.BCST const<>+8(SB), Z0, Z1                   // y7 = m9 + AAA s + BBB m8
 	VFMADD231PS.BCST const<>+28(SB), Z8, Z1                  // y7 = m9 + AAA s + BBB m8
 	VFMADD213PS      Z30, Z29, Z1                            // scale·y + offset
 	VMAXPS           Z1, Z31, Z1
 	MOVQ             outputTile_dst+376(R14), AX
-	VMOVUPS          Z1, (AX)(BX*1)                          // y7
+	VMOVUPS          Z1, (AX)(R12*1)                         // y7
 	VMOVAPS          3840(R13), Z0                           // m0, row 6
 	VMOVAPS          3904(R13), Z1                           // m1, row 6
 	VMOVAPS          3968(R13), Z2                           // m2, row 6
@@ -2902,54 +2918,54 @@ outputUpF4_loop:
 	VFMADD213PS      Z30, Z29, Z11                           // scale·y + offset
 	VMAXPS           Z11, Z31, Z11
 	MOVQ             outputTile_dst+384(R14), AX
-	VMOVUPS          Z11, (AX)(BX*1)                         // y0
+	VMOVUPS          Z11, (AX)(R12*1)                        // y0
 	VMULPS.BCST      const<>+4(SB), Z10, Z0
 	VFMADD231PS.BCST const<>+24(SB), Z3, Z0                  // y4 = AA s + BB m3
 	VFMADD213PS      Z30, Z29, Z0                            // scale·y + offset
 	VMAXPS           Z0, Z31, Z0
 	MOVQ             outputTile_dst+416(R14), AX
-	VMOVUPS          Z0, (AX)(BX*1)                          // y4
+	VMOVUPS          Z0, (AX)(R12*1)                         // y4
 	VSUBPS           Z2, Z1, Z0                              // s = m1 - m2
 	VMULPS.BCST      const<>+0(SB), Z0, Z1
 	VFMADD231PS.BCST const<>+20(SB), Z3, Z1                  // y2 = A s + B m3
 	VFMADD213PS      Z30, Z29, Z1                            // scale·y + offset
 	VMAXPS           Z1, Z31, Z1
 	MOVQ             outputTile_dst+400(R14), AX
-	VMOVUPS          Z1, (AX)(BX*1)                          // y2
+	VMOVUPS          Z1, (AX)(R12*1)                         // y2
 	VMOVAPS          Z4, Z1
 	VFMADD231PS.BCST const<>+8(SB), Z0, Z1                   // y6 = m4 + AAA s + BBB m3
 	VFMADD231PS.BCST const<>+28(SB), Z3, Z1                  // y6 = m4 + AAA s + BBB m3
 	VFMADD213PS      Z30, Z29, Z1                            // scale·y + offset
 	VMAXPS           Z1, Z31, Z1
 	MOVQ             outputTile_dst+432(R14), AX
-	VMOVUPS          Z1, (AX)(BX*1)                          // y6
+	VMOVUPS          Z1, (AX)(R12*1)                         // y6
 	VADDPS           Z7, Z6, Z0                              // s = m6 + m7
 	VADDPS           Z0, Z5, Z1                              // y1 = m5 + s + m8
 	VADDPS           Z8, Z1, Z1                              // y1 = m5 + s + m8
 	VFMADD213PS      Z30, Z29, Z1                            // scale·y + offset
 	VMAXPS           Z1, Z31, Z1
 	MOVQ             outputTile_dst+392(R14), AX
-	VMOVUPS          Z1, (AX)(BX*1)                          // y1
+	VMOVUPS          Z1, (AX)(R12*1)                         // y1
 	VMULPS.BCST      const<>+4(SB), Z0, Z1
 	VFMADD231PS.BCST const<>+24(SB), Z8, Z1                  // y5 = AA s + BB m8
 	VFMADD213PS      Z30, Z29, Z1                            // scale·y + offset
 	VMAXPS           Z1, Z31, Z1
 	MOVQ             outputTile_dst+424(R14), AX
-	VMOVUPS          Z1, (AX)(BX*1)                          // y5
+	VMOVUPS          Z1, (AX)(R12*1)                         // y5
 	VSUBPS           Z7, Z6, Z0                              // s = m6 - m7
 	VMULPS.BCST      const<>+0(SB), Z0, Z1
 	VFMADD231PS.BCST const<>+20(SB), Z8, Z1                  // y3 = A s + B m8
 	VFMADD213PS      Z30, Z29, Z1                            // scale·y + offset
 	VMAXPS           Z1, Z31, Z1
 	MOVQ             outputTile_dst+408(R14), AX
-	VMOVUPS          Z1, (AX)(BX*1)                          // y3
+	VMOVUPS          Z1, (AX)(R12*1)                         // y3
 	VMOVAPS          Z9, Z1
 	VFMADD231PS.BCST const<>+8(SB), Z0, Z1                   // y7 = m9 + AAA s + BBB m8
 	VFMADD231PS.BCST const<>+28(SB), Z8, Z1                  // y7 = m9 + AAA s + BBB m8
 	VFMADD213PS      Z30, Z29, Z1                            // scale·y + offset
 	VMAXPS           Z1, Z31, Z1
 	MOVQ             outputTile_dst+440(R14), AX
-	VMOVUPS          Z1, (AX)(BX*1)                          // y7
+	VMOVUPS          Z1, (AX)(R12*1)                         // y7
 	VMOVAPS          4480(R13), Z0                           // m0, row 7
 	VMOVAPS          4544(R13), Z1                           // m1, row 7
 	VMOVAPS          4608(R13), Z2                           // m2, row 7
@@ -2966,54 +2982,54 @@ outputUpF4_loop:
 	VFMADD213PS      Z30, Z29, Z11                           // scale·y + offset
 	VMAXPS           Z11, Z31, Z11
 	MOVQ             outputTile_dst+448(R14), AX
-	VMOVUPS          Z11, (AX)(BX*1)                         // y0
+	VMOVUPS          Z11, (AX)(R12*1)                        // y0
 	VMULPS.BCST      const<>+4(SB), Z10, Z0
 	VFMADD231PS.BCST const<>+24(SB), Z3, Z0                  // y4 = AA s + BB m3
 	VFMADD213PS      Z30, Z29, Z0                            // scale·y + offset
 	VMAXPS           Z0, Z31, Z0
 	MOVQ             outputTile_dst+480(R14), AX
-	VMOVUPS          Z0, (AX)(BX*1)                          // y4
+	VMOVUPS          Z0, (AX)(R12*1)                         // y4
 	VSUBPS           Z2, Z1, Z0                              // s = m1 - m2
 	VMULPS.BCST      const<>+0(SB), Z0, Z1
 	VFMADD231PS.BCST const<>+20(SB), Z3, Z1                  // y2 = A s + B m3
 	VFMADD213PS      Z30, Z29, Z1                            // scale·y + offset
 	VMAXPS           Z1, Z31, Z1
 	MOVQ             outputTile_dst+464(R14), AX
-	VMOVUPS          Z1, (AX)(BX*1)                          // y2
+	VMOVUPS          Z1, (AX)(R12*1)                         // y2
 	VMOVAPS          Z4, Z1
 	VFMADD231PS.BCST const<>+8(SB), Z0, Z1                   // y6 = m4 + AAA s + BBB m3
 	VFMADD231PS.BCST const<>+28(SB), Z3, Z1                  // y6 = m4 + AAA s + BBB m3
 	VFMADD213PS      Z30, Z29, Z1                            // scale·y + offset
 	VMAXPS           Z1, Z31, Z1
 	MOVQ             outputTile_dst+496(R14), AX
-	VMOVUPS          Z1, (AX)(BX*1)                          // y6
+	VMOVUPS          Z1, (AX)(R12*1)                         // y6
 	VADDPS           Z7, Z6, Z0                              // s = m6 + m7
 	VADDPS           Z0, Z5, Z1                              // y1 = m5 + s + m8
 	VADDPS           Z8, Z1, Z1                              // y1 = m5 + s + m8
 	VFMADD213PS      Z30, Z29, Z1                            // scale·y + offset
 	VMAXPS           Z1, Z31, Z1
 	MOVQ             outputTile_dst+456(R14), AX
-	VMOVUPS          Z1, (AX)(BX*1)                          // y1
+	VMOVUPS          Z1, (AX)(R12*1)                         // y1
 	VMULPS.BCST      const<>+4(SB), Z0, Z1
 	VFMADD231PS.BCST const<>+24(SB), Z8, Z1                  // y5 = AA s + BB m8
 	VFMADD213PS      Z30, Z29, Z1                            // scale·y + offset
 	VMAXPS           Z1, Z31, Z1
 	MOVQ             outputTile_dst+488(R14), AX
-	VMOVUPS          Z1, (AX)(BX*1)                          // y5
+	VMOVUPS          Z1, (AX)(R12*1)                         // y5
 	VSUBPS           Z7, Z6, Z0                              // s = m6 - m7
 	VMULPS.BCST      const<>+0(SB), Z0, Z1
 	VFMADD231PS.BCST const<>+20(SB), Z8, Z1                  // y3 = A s + B m8
 	VFMADD213PS      Z30, Z29, Z1                            // scale·y + offset
 	VMAXPS           Z1, Z31, Z1
 	MOVQ             outputTile_dst+472(R14), AX
-	VMOVUPS          Z1, (AX)(BX*1)                          // y3
+	VMOVUPS          Z1, (AX)(R12*1)                         // y3
 	VMOVAPS          Z9, Z1
 	VFMADD231PS.BCST const<>+8(SB), Z0, Z1                   // y7 = m9 + AAA s + BBB m8
 	VFMADD231PS.BCST const<>+28(SB), Z8, Z1                  // y7 = m9 + AAA s + BBB m8
 	VFMADD213PS      Z30, Z29, Z1                            // scale·y + offset
 	VMAXPS           Z1, Z31, Z1
 	MOVQ             outputTile_dst+504(R14), AX
-	VMOVUPS          Z1, (AX)(BX*1)                          // y7
+	VMOVUPS          Z1, (AX)(R12*1)                         // y7
 	CMPQ             BX, CX
 	JEQ              outputUpF4_end
 	ADDQ             $64, BX

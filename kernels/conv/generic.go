@@ -1,7 +1,16 @@
 package conv
 
-// inputGeneric is Input for one tile in plain Go: V = B·d·Bᵀ.
-func (s Scheme) inputGeneric(dst []float32, ld int, win *window) {
+// inputGeneric is Input for a run of tiles in plain Go.
+func (s Scheme) inputGeneric(dst []float32, ld int, win *window, run int) {
+	for k := range run {
+		w := *win
+		w.x0 += k * schemes[s].step
+		s.inputTileGeneric(dst[k*win.c:], ld, &w)
+	}
+}
+
+// inputTileGeneric is V = B·d·Bᵀ.
+func (s Scheme) inputTileGeneric(dst []float32, ld int, win *window) {
 	b := schemes[s].b
 	points, in := len(b), len(b[0])
 	for c := range win.c {
@@ -26,8 +35,17 @@ func (s Scheme) inputGeneric(dst []float32, ld int, win *window) {
 	}
 }
 
-// outputGeneric is Output for one tile in plain Go: y = A·M·Aᵀ.
-func (s Scheme) outputGeneric(dst *patch, m []float32, ld int) {
+// outputGeneric is Output for a run of tiles in plain Go.
+func (s Scheme) outputGeneric(dst *patch, m []float32, ld, ldm, run int) {
+	for k := range run {
+		p := *dst
+		p.x += k * s.Tile()
+		s.outputTileGeneric(&p, m[k*ldm:], ld)
+	}
+}
+
+// outputTileGeneric is y = A·M·Aᵀ.
+func (s Scheme) outputTileGeneric(dst *patch, m []float32, ld int) {
 	a := schemes[s].a
 	out, points := len(a), len(a[0])
 	for c := range dst.cols {

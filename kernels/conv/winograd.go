@@ -203,10 +203,14 @@ func (s Scheme) Input(dst []float32, ld int, x []float32, h, w, c, t0, t1 int) {
 	var r room
 	k := &schemes[s]
 	down, across := (h+k.step-1)/k.step, (w+k.step-1)/k.step
-	for t := t0; t < t1; t++ {
+	for t, run := t0, 0; t < t1; t += run {
 		image, y, at := split(t, down, across)
 		win := window{x: x[image*h*w*c:][:h*w*c], h: h, w: w, c: c, y: y*k.step - 1, x0: at*k.step - 1}
-		s.input(dst[(t-t0)*c:], ld, &win, &r)
+		run = 1
+		if in := len(k.b[0]); win.x0 >= 0 && win.y >= 0 && win.y+in <= h && win.x0+in <= w {
+			run = min(t1-t, (w-in-win.x0)/k.step+1) // tiles that see no border
+		}
+		s.input(dst[(t-t0)*c:], ld, &win, run, &r)
 	}
 }
 
@@ -243,9 +247,13 @@ func (s Scheme) Output(dst []float32, ldd int, m []float32, ld, ldm, h, w, t0, t
 	down, across := (h+k.step-1)/k.step, (w+k.step-1)/k.step
 	side := len(k.a)
 	var r room
-	for t := t0; t < t1; t++ {
+	for t, run := t0, 0; t < t1; t += run {
 		image, y, at := split(t, down, across)
 		p := patch{dst: dst[image*h*w*up*up*ldd:][:h*w*up*up*ldd], h: h * up, w: w * up, ldd: ldd, y: y * side, x: at * side, low: f.Low}
+		run = 1
+		if p.y+side <= p.h && p.x+side <= p.w {
+			run = min(t1-t, (p.w-p.x)/side) // tiles that are not cut
+		}
 		for j := j0; j < j1; j += maxCols {
 			p.j, p.cols = j, min(maxCols, j1-j)
 			p.scale, p.offset = ones[:], none[:]
@@ -255,7 +263,7 @@ func (s Scheme) Output(dst []float32, ldd int, m []float32, ld, ldm, h, w, t0, t
 			if f.Offset != nil {
 				p.offset = f.Offset[image*f.Ld+j:]
 			}
-			s.output(&p, m[(t-t0)*ldm+j-j0:], ld, &r)
+			s.output(&p, m[(t-t0)*ldm+j-j0:], ld, ldm, run, &r)
 		}
 	}
 }

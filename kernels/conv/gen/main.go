@@ -17,7 +17,7 @@ of that. The lines of a transform, with constants in capitals, are in gen.
 	R14 the tile   BX channel·4   CX (cols - lanes)·4   R13 tmp, aligned
 	SI, R8-R11     1, 3, 5, 7 and 9 strides between points (input) or between rows of points (output)
 	R12            a row of points (input)   DX the row or column
-	AX             a pixel
+	AX             a pixel of the first tile of a run; R15 (input) or R12 (output) is BX and how far the tile is from that
 `
 
 // The points of interpolation are 0, ±A, ±B and infinity; AA is A², and so on.
@@ -154,10 +154,12 @@ func (v vector) input(s scheme) {
 	v.begin("inputTile", s.points)
 	v.Op("", "MOVQ", "inputTile_dst(R14)", "DI")
 	v.Label(label + "_loop")
+	v.Op("", "MOVQ", "inputTile_shift(R14)", "R15")
+	v.Op("", "ADDQ", "BX", "R15")
 	for j := range s.in {
 		v.transform(s.b, "d", "p", s.in, func(i int, r string) {
 			v.Op("", "MOVQ", fmt.Sprintf("inputTile_src+%d(R14)", 8*(i*s.in+j)), "AX")
-			v.Op(fmt.Sprintf("d%d, column %d", i, j), "VMOVUPS", "(AX)(BX*1)", r)
+			v.Op(fmt.Sprintf("d%d, column %d", i, j), "VMOVUPS", "(AX)(R15*1)", r)
 		}, func(p int, r string) {
 			v.Op(fmt.Sprintf("p%d", p), "VMOVAPS", r, v.tmp(p*s.in+j))
 		})
@@ -202,13 +204,15 @@ func (v vector) output(s scheme) {
 		v.Op("scale", "VMOVUPS", "(DI)(BX*1)", v.r(29))
 		v.Op("offset", "VMOVUPS", "(R15)(BX*1)", v.r(30))
 	}
+	v.Op("", "MOVQ", "outputTile_shift(R14)", "R12")
+	v.Op("", "ADDQ", "BX", "R12")
 	for o := range s.out {
 		v.transform(s.a, "m", "y", s.points, func(q int, r string) {
 			v.Op(fmt.Sprintf("m%d, row %d", q, o), "VMOVAPS", v.tmp(o*s.points+q), r)
 		}, func(j int, r string) {
 			v.finish(r)
 			v.Op("", "MOVQ", fmt.Sprintf("outputTile_dst+%d(R14)", 8*(o*s.out+j)), "AX")
-			v.Op(fmt.Sprintf("y%d", j), "VMOVUPS", r, "(AX)(BX*1)")
+			v.Op(fmt.Sprintf("y%d", j), "VMOVUPS", r, "(AX)(R12*1)")
 		})
 	}
 	v.end(label)
