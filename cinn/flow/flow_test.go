@@ -304,6 +304,42 @@ func TestGradientsAreThoseOfTheOracle(t *testing.T) {
 	})
 }
 
+// The columns of a Gradient that a smaller batch leaves unused still hold the batch before: here one of NaN.
+func TestABatchLeavesNothingBehind(t *testing.T) {
+	each(t, func(t *testing.T, c Config) {
+		const rows, m = 20, 7
+		dev := tensor.CPU(2)
+		defer dev.Close()
+		step := func(before bool) (z, class float64, values []float32) {
+			f := trained(t, c)
+			g, err := f.NewGradient(dev, rows, Regularisation{Dropout: 0.2}, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if before {
+				running := make([][]float32, len(f.buffers))
+				for i, b := range f.buffers {
+					running[i] = slices.Clone(b.data)
+				}
+				x := tensor.New(rows, c.dims())
+				for i := range x.Data {
+					x.Data[i] = float32(math.NaN())
+				}
+				g.Step(x, normal(rows, c.Cond, 3), 1)
+				for i, b := range f.buffers {
+					copy(b.data, running[i])
+				}
+			}
+			z, class = g.Step(normal(m, c.dims(), 1), normal(m, c.Cond, 2), 2)
+			return z, class, g.Values()
+		}
+		z, class, values := step(false)
+		if z2, class2, values2 := step(true); z2 != z || class2 != class || !slices.Equal(values2, values) {
+			t.Errorf("loss %v + %v after another batch, %v + %v alone", z2, class2, z, class)
+		}
+	})
+}
+
 func TestDropoutGradientsBelongToTheMasksDrawn(t *testing.T) {
 	c := small["class"]
 	f := trained(t, c)
