@@ -264,8 +264,8 @@ func BenchmarkTransforms(b *testing.B) {
 	cputest.EachForm(b, func(b *testing.B) {
 		for _, s := range allSchemes {
 			for _, c := range []int{24, 64, 256} {
-				h := 16 * s.Tile() / schemes[s].up()
-				w := 1 * s.Tile() / schemes[s].up()
+				h := 4 * schemes[s].step
+				w := h
 				x, n := make([]float32, h*w*c), s.Tiles(h, w)
 				ld := n*c + 16
 				v, up := make([]float32, s.Points()*ld), schemes[s].up()
