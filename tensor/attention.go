@@ -25,6 +25,9 @@ func (d *Device) Attention(dst, qkv Tensor, starts []int32, heads int) {
 		len(starts) == 0 || int(starts[len(starts)-1]-starts[0]) != dst.Rows {
 		panic("tensor: Attention shapes differ")
 	}
+	if dst.Rows == 0 {
+		return
+	}
 	j := &d.attention
 	*j = attentionJob{dev: d, dst: dst, qkv: qkv, starts: starts, heads: heads}
 	blocks := (dst.Rows + attention.Queries - 1) / attention.Queries

@@ -19,7 +19,7 @@ func packed(lengths []int) []int32 {
 // that it gets by itself.
 func TestAttentionOfASequenceIsItsOwn(t *testing.T) {
 	const heads, c = 3, 48
-	for _, lengths := range [][]int{{1}, {8}, {64}, {65}, {5, 1, 130, 2, 70}, slices.Repeat([]int{9}, 40), {300}} {
+	for _, lengths := range [][]int{{}, {1}, {8}, {64}, {65}, {5, 1, 130, 2, 70}, slices.Repeat([]int{9}, 40), {300}} {
 		starts := packed(lengths)
 		tokens := int(starts[len(starts)-1])
 		qkv, want := random(tokens, 3*c, 7), New(tokens, c)
