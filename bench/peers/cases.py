@@ -53,8 +53,6 @@ def all(env, minilm):
                 subprocess.run([python, HERE / "weights.py", what, data / what], check=True)
         return prepare
 
-    yield from matmuls(ours, onednn, numbers, random)
-    yield from convolutions(ours, onednn, env / "winograd", numbers, random)
     if minilm:
         yield from berts("minilm", pathlib.Path(minilm), lambda: None, ours, python, data)
     yield from berts("base", data / "bert-base", weights("bert-base"), ours, python, data)
@@ -64,6 +62,8 @@ def all(env, minilm):
                    [contestant(ours, "biggan", precision=p, **words) for p in ("f32", "bf16")],
                    0.25, {"f32": 1e-4, "bf16": 0.03}, {"f32": "f32", "bf16": "f32"}, weights(f"biggan-{size}"))
     yield from flows(ours, python, data / "flow.safetensors", numbers, random)
+    yield from convolutions(ours, onednn, env / "winograd", numbers, random)
+    yield from matmuls(ours, onednn, numbers, random)
 
 
 def matmuls(ours, onednn, numbers, prepare):

@@ -20,7 +20,8 @@ import numpy as np
 import cases
 
 LOST = 1.15     # of the control loop's least time: a thread did not have a core for itself
-BUSY = 0.05     # of a round's time that others may take
+BUSY = 0.05     # of a round's time that others may take,
+TICKS = 5       # and this much more, since the kernel counts in ticks, and a round may be short
 PAUSE = 0.02    # seconds for a contestant's threads to fall asleep
 ATTEMPTS = 3    # times the rounds that are wanted
 
@@ -97,7 +98,7 @@ def measure(case, contestants, control, rounds, anyhow):
             answers[i] = contestants[i].ask("run", case.seconds)
             clean = control.alone() and clean
         others = busy() - all_before - sum(c.ticks() for c in (*contestants, control.contestant)) + own_before
-        if not anyhow and (not clean or others > BUSY * tick * (time.monotonic() - begin) + 3):
+        if not anyhow and (not clean or others > BUSY * tick * (time.monotonic() - begin) + TICKS):
             dropped += 1
             continue
         for i, a in answers.items():
