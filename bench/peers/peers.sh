@@ -22,19 +22,24 @@ TEXT
 	exit "$1"
 }
 
-env='' minilm=''
-for arg; do
-	case $arg in
+env='' minilm='' left=$#
+while [ "$left" -gt 0 ]; do # what is not for us goes to the driver
+	case $1 in
 	-h | -help | --help | help) usage 0 ;;
+	-env | -minilm)
+		[ "$left" -gt 1 ] || usage 2
+		if [ "$1" = -env ]; then env=$2; else minilm=$2; fi
+		shift 2
+		left=$((left - 2))
+		;;
+	*)
+		set -- "$@" "$1"
+		shift
+		left=$((left - 1))
+		;;
 	esac
 done
-[ $# -gt 1 ] && [ "$1" = -env ] || usage 2
-env=$2
-shift 2
-if [ $# -gt 1 ] && [ "$1" = -minilm ]; then
-	minilm=$2
-	shift 2
-fi
+[ -n "$env" ] || usage 2
 mkdir -p "$env"
 env=$(cd "$env" && pwd)
 case $env/ in
