@@ -64,23 +64,25 @@ func TestTheSameRequestDrawsTheSameBytesForAnyNumberOfWorkers(t *testing.T) {
 		{Prompt: "w1 hearts", Seed: 1 << 63, Temperature: 0.5, Guidance: 3},
 		{Prompt: "red heart", Seed: 2, Snap: true},
 	}
-	var want [][]uint8
-	for _, workers := range []int{1, 2, 7} {
-		m, s := open(t, path, workers)
-		for i, r := range requests {
-			got := draw(t, s, m.Bounds(), r)
-			if workers == 1 {
-				want = append(want, got)
-				if i > 0 && slices.Equal(got, want[0]) {
-					t.Errorf("%+v draws what %+v draws", r, requests[0])
+	for _, precision := range precisions {
+		var want [][]uint8
+		for _, workers := range []int{1, 2, 7} {
+			m, s := openIn(t, path, cinn.Options{Workers: workers, Precision: precision})
+			for i, r := range requests {
+				got := draw(t, s, m.Bounds(), r)
+				if workers == 1 {
+					want = append(want, got)
+					if i > 0 && slices.Equal(got, want[0]) {
+						t.Errorf("%+v draws what %+v draws", r, requests[0])
+					}
+				} else if !slices.Equal(got, want[i]) {
+					t.Errorf("%v, %+v: other bytes with %d workers", precision, r, workers)
 				}
-			} else if !slices.Equal(got, want[i]) {
-				t.Errorf("%+v: other bytes with %d workers", r, workers)
 			}
-		}
-		// What was drawn before does not matter.
-		if !slices.Equal(draw(t, s, m.Bounds(), requests[0]), want[0]) {
-			t.Errorf("%d workers: other bytes the second time", workers)
+			// What was drawn before does not matter.
+			if !slices.Equal(draw(t, s, m.Bounds(), requests[0]), want[0]) {
+				t.Errorf("%v, %d workers: other bytes the second time", precision, workers)
+			}
 		}
 	}
 }
