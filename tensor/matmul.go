@@ -48,22 +48,24 @@ func (d *Device) GroupedMatMul(dst, x Tensor, w []Weight, e matmul.Epilogue) {
 	j := &d.matmul
 	workers := d.pool.Workers()
 	*j = matmulJob{dst: dst, x: x, rounded: &d.rounded, w: w, epilogue: e, workers: workers,
-		split: splitProduct(x.Rows, w[0].N, w[0].K, len(w), workers)}
+		split: splitProduct(x.Rows, &w[0], len(w), workers)}
 	d.pool.Run(j, len(w)*j.across*j.down)
 	*j = matmulJob{}
 }
 
-// splitProduct cuts each of so many products of m rows into tiles: the split whose busiest worker has the least to do, and of those
+// splitProduct cuts each of so many products of m rows with such weights into tiles: the split whose busiest worker has the least to do, and of those
 // the finest, so that no worker waits for one that started late. It may depend on the worker count, since tiling never changes a
 // result.
-func splitProduct(m, n, k, groups, workers int) split {
+func splitProduct(m int, w *Weight, groups, workers int) split {
 	const (
 		least = 1 << 18 // multiply-adds that are worth sharing: one or two microseconds
 		tile  = 1 << 20 // and those worth a tile of their own, beyond one a worker
 		rows  = 48      // of a tile at least, since each reads its weights anew
 	)
+	n := w.N
 	s := split{rows: m, cols: n, across: 1, down: 1}
-	work := groups * m * n * k
+	reading := [...]int{F32: 8, BF16: 4, Int8: 1}[w.Precision] // to read a weight takes about as long as so many multiply-adds
+	work := groups * max(m, reading) * n * w.K
 	if workers == 1 || work < least {
 		return s
 	}
@@ -99,7 +101,7 @@ func (j *matmulJob) after(i int) []byte {
 		return nil
 	}
 	i -= len(j.w) * tiles
-	s := splitProduct(j.x.Rows, next[0].N, next[0].K, len(next), j.workers)
+	s := splitProduct(j.x.Rows, &next[0], len(next), j.workers)
 	tiles = s.across * s.down
 	if i >= len(next)*tiles {
 		return nil
