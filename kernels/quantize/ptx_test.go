@@ -34,6 +34,26 @@ func TestPTXBF16HasTheCPUsBits(t *testing.T) {
 
 func TestPTXU8RowsHaveTheCPUsBits(t *testing.T) {
 	k := Load(t, quantize.PTX, "quantize_u8_rows")
+	check := func(x []float32, rows, cols, ldx, ldq int) {
+		t.Helper()
+		q, want := make([]uint8, rows*ldq), make([]uint8, rows*ldq)
+		for i := range q {
+			q[i] = 0xee
+		}
+		scale, zero, wantScale, wantZero := Poison(rows), make([]int32, rows), Poison(rows), make([]int32, rows)
+		for i := range zero {
+			zero[i] = -1
+		}
+		quantize.F32ToU8Rows(want, ldq, wantScale, wantZero, x, ldx, rows, cols)
+		k.Run(Size{Up(rows, 4)}, Size{128}, q, ldq, scale, zero, x, ldx, rows, cols)
+		if !slices.Equal(q, want) || !slices.Equal(zero, wantZero) {
+			t.Errorf("%v: %v zero %v, want %v zero %v", x, q, zero, want, wantZero)
+		}
+		Equal(t, scale, wantScale)
+		if slices.ContainsFunc(scale, Poisoned) {
+			t.Errorf("%v: a scale was not written", x)
+		}
+	}
 	for _, s := range shapes {
 		for _, shift := range []float32{0, 10, -10} { // values of both signs, and of one only
 			x := Normals(1, s.rows*s.ldx, 1)
@@ -41,19 +61,28 @@ func TestPTXU8RowsHaveTheCPUsBits(t *testing.T) {
 				x[i] += shift
 			}
 			clear(x[:s.cols]) // a row of zeros
-			q, want := make([]uint8, s.rows*s.ldq), make([]uint8, s.rows*s.ldq)
-			for i := range q {
-				q[i] = 0xee
-			}
-			scale, zero, wantScale, wantZero := Poison(s.rows), make([]int32, s.rows), Poison(s.rows), make([]int32, s.rows)
-			quantize.F32ToU8Rows(want, s.ldq, wantScale, wantZero, x, s.ldx, s.rows, s.cols)
-			k.Run(Size{Up(s.rows, 4)}, Size{128}, q, s.ldq, scale, zero, x, s.ldx, s.rows, s.cols)
-			if !slices.Equal(q, want) || !slices.Equal(zero, wantZero) {
-				t.Errorf("%v: %v zero %v, want %v zero %v", s, q, zero, want, wantZero)
-			}
-			Equal(t, scale, wantScale)
+			check(x, s.rows, s.cols, s.ldx, s.ldq)
 		}
 	}
+	// A value for each row that decides on its own, or with a second one, what becomes of the row.
+	inf, nan := float32(math.Inf(1)), float32(math.NaN())
+	const cols, normal = 37, 0x1p-126 * 255 // the least range with a scale
+	below := math.Nextafter32(normal, 0)
+	for _, second := range []float32{0, 1, -1, -math.MaxFloat32, inf} {
+		firsts := []float32{nan, -nan, inf, -inf, math.MaxFloat32, -math.MaxFloat32, 1e-45, -1e-37, normal, below, -normal, -below, 1e-30}
+		x := make([]float32, len(firsts)*cols)
+		for i, v := range firsts {
+			x[i*cols+i], x[(i+1)*cols-1] = v, second
+		}
+		check(x, len(firsts), cols, cols, 40)
+	}
+	// Halves, which go to the even neighbour, below a zero point that does the same.
+	x := make([]float32, 256)
+	for i := range x {
+		x[i] = float32(i)/2 - 63.5
+	}
+	x[255] = 191.5
+	check(x, 1, 256, 256, 256)
 }
 
 func TestPTXPixels(t *testing.T) {

@@ -11,29 +11,38 @@ extern "C" __global__ void __launch_bounds__(128) quantize_bf16(u16 *q, int ldq,
 }
 
 // quantize_u8_rows: x[i][j] ≈ scale[i]·(q[i][j] - zero[i]) with 255 steps over the range of the row and 0; 0 for cols <= j < ldq.
+// A row with an infinity or a NaN gets the scale NaN, one of which the inverse scale would be infinite the scale 0; both are zeros.
 // x is [rows][ldx], q [rows][ldq], scale and zero are [rows]. One warp a row: grid ceil(rows/4), blocks of 128.
 extern "C" __global__ void __launch_bounds__(128)
 quantize_u8_rows(u8 *q, int ldq, float *scale, int *zero, const float *x, int ldx, int rows, int cols) {
+	const float normal = 0x1p-126f, infinity = __int_as_float(0x7f800000);
 	int row = global_warp();
 	if (row >= rows) return;
 	q += u64(row) * ldq;
 	x += u64(row) * ldx;
-	float low = 0, high = 0;
+	float low = 0, high = 0, peak = 0;
 	for (int j = lane(); j < cols; j += warp_size) {
 		low = fminf(low, x[j]);
 		high = fmaxf(high, x[j]);
+		peak = larger(peak, fabsf(x[j]));
 	}
 	high = warp_max(high);
 	low = -warp_max(-low);
-	float step = __fdiv_rn(high - low, 255), inverse = step == 0 ? 0 : __fdiv_rn(1, step);
-	float z = rintf(-low * inverse);
-	for (int j = lane(); j < ldq; j += warp_size) {
-		float v = j < cols ? __fadd_rn(rintf(__fmul_rn(x[j], inverse)), z) : 0;
-		q[j] = u8(clamp(v, 0, 255));
+	peak = warp_max(peak);
+	float step = __fdiv_rn(high - low, 255), inverse = 0;
+	int z = 0;
+	if (!(peak < infinity))
+		step = infinity - infinity;
+	else if (step < normal)
+		step = 0;
+	else {
+		inverse = __fdiv_rn(1, step);
+		z = __float2int_rn(-low * inverse);
 	}
+	for (int j = lane(); j < ldq; j += warp_size) q[j] = j < cols && step > 0 ? min(max(__float2int_rn(x[j] * inverse) + z, 0), 255) : 0;
 	if (lane() == 0) {
 		scale[row] = step;
-		zero[row] = int(z);
+		zero[row] = z;
 	}
 }
 
