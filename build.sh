@@ -21,6 +21,8 @@ usage: ./build.sh COMMAND
   table     the README's figures from bench/results
   golden    every committed golden again, by the script that made it (bench/golden.sh)
   ptx       the GPU kernels again, kernels/*/sm80.ptx, from their sources; -check only compares (bench/ptx/ptx.py)
+  gpu       netfusion-gpu, to be copied to a machine with a GPU: it runs all kernels' tests there, and times them; -check only
+            vets and links everything that has to do with CUDA (bench/gpu)
 
   GOOS=windows GOARCH=arm64 ./build.sh build
 
@@ -134,6 +136,7 @@ peers) bench/peers/peers.sh "$@" ;;
 table) run go run ./bench/table "$@" ;;
 golden) bench/golden.sh "$@" ;;
 ptx) run python3 bench/ptx/ptx.py "$@" ;;
+gpu) bench/gpu/build.sh "$@" ;;
 *)
 	echo "build.sh: no command is called $command" >&2
 	usage >&2

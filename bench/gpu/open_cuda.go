@@ -1,0 +1,17 @@
+//go:build cuda
+
+package main
+
+import (
+	"netfusion/tensor"
+	"netfusion/tensor/cudadriver"
+)
+
+// open returns the first GPU, and the version of CUDA that its driver has.
+func open() (tensor.Driver, int, error) {
+	d, err := cudadriver.Open(0)
+	if err != nil {
+		return nil, 0, err
+	}
+	return d, cudadriver.Version(), nil
+}

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"netfusion/kernels/matmul"
+)
+
+// suite says at which shapes kernels are timed.
+type suite struct {
+	copies   int      // of a launch in a graph, at most
+	fewest   int      // launches in a graph
+	repeats  int      // of a graph
+	values   int      // of what is done value by value
+	skinny   [][2]int // {n, k} of products of 1 and 16 rows
+	rows     []int    // of larger products,
+	wide     [2]int   // of this {n, k}
+	images   [][4]int // {images, height and width, channels in, channels out} of convolutions
+	texts    [3]int   // {texts, tokens of each, heads of 32}
+	features int      // of a token
+}
+
+// full has the shapes of the models: subnets of the flow and layers of text encoders, a text encoder's wide layer, the maps of
+// BigGAN's blocks.
+var full = suite{
+	copies: 64, fewest: 16, repeats: 9,
+	values:   1 << 26,
+	skinny:   [][2]int{{1024, 1024}, {1536, 384}, {3072, 768}, {4096, 4096}},
+	rows:     []int{128, 512, 2048, 4096},
+	wide:     [2]int{3072, 768},
+	images:   [][4]int{{1, 8, 512, 512}, {1, 16, 512, 512}, {1, 32, 256, 256}, {1, 64, 128, 128}, {8, 16, 512, 512}, {8, 32, 256, 256}, {8, 64, 128, 128}},
+	texts:    [3]int{32, 64, 12},
+	features: 384,
+}
+
+func (s suite) launches() []launch {
+	all := []launch{copying(s.values)}
+	for _, shape := range s.skinny {
+		for _, m := range []int{1, 16} {
+			for _, e := range []string{fmt.Sprintf("f32_m%d", m), "bf16_m16", "int8_m16"} {
+				all = append(all, product(e, m, shape[0], shape[1]))
+			}
+		}
+	}
+	for _, m := range s.rows {
+		for _, e := range []string{"f32", "tf32_t64", "tf32_t128", "bf16_t32", "bf16_t64", "bf16_t128", "int8_t64", "int8_t128"} {
+			all = append(all, product(e, m, s.wide[0], s.wide[1]))
+		}
+	}
+	for _, i := range s.images {
+		for _, e := range []string{"f32", "tf32_t64", "tf32_t128", "bf16_t32", "bf16_t64", "bf16_t128"} {
+			all = append(all, convolution(e, i[0], i[1], i[2], i[3]))
+		}
+	}
+	all = append(all, attend("text_32", s.texts[0], s.texts[1], s.texts[2]), attend("tf32_text_32", s.texts[0], s.texts[1], s.texts[2]))
+	return append(all, normalise(s.texts[0]*s.texts[1], s.features), gelu(s.values/4), softmax(s.texts[0]*s.texts[1], s.features))
+}
+
+// up is how many blocks of size cover n.
+func up(n, size int) int { return (n + size - 1) / size }
+
+// copying moves its memory and computes nothing: it is what memory can do.
+func copying(n int) launch {
+	return launch{"activation", "activation_relu", fmt.Sprintf("n=%d", n), [3]int{up(n, 256)}, [3]int{256}, []any{out(n), f32(n), n}, 0}
+}
+
+// format tells by an entry's name, as "bf16_t64", what its operands are.
+func format(entry string) (x, w func(n int) memory) {
+	switch kind, form, _ := strings.Cut(entry, "_"); {
+	case kind == "int8":
+		return octets, octets
+	case kind == "bf16" && form[0] == 'm': // rounded as it is read
+		return f32, bf16
+	case kind == "bf16":
+		return bf16, bf16
+	}
+	return f32, f32
+}
+
+// tile tells by an entry's name how many rows and columns a block computes, or that it is for few rows: 0.
+func tile(entry string) int {
+	_, form, _ := strings.Cut(entry, "_")
+	if form == "" {
+		return 64
+	}
+	n, err := strconv.Atoi(strings.TrimPrefix(form, "t"))
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// product is dst = x·Wᵀ + bias, x [m][k] and W [n][k]; k is a multiple of 16.
+func product(entry string, m, n, k int) launch {
+	x, w := format(entry)
+	args := []any{x(m * k), k, w(n * k), k, k}
+	if strings.HasPrefix(entry, "int8") {
+		args = append(args, f32(m), zeros(m), f32(n), zeros(n)) // scales and zero points, scales and sums
+	}
+	args = append(args, out(m*n), n, m, n, m, f32(n), null, null, null, 0, int(matmul.None))
+	grid, block := [3]int{up(n, 8)}, [3]int{128}
+	if t := tile(entry); t > 0 {
+		grid, block = [3]int{up(m, t), up(n, t)}, [3]int{2 * t}
+	} else if strings.HasPrefix(entry, "f32") {
+		grid = [3]int{up(n, 4)}
+	}
+	return launch{"matmul", "matmul_" + entry, fmt.Sprintf("m=%d n=%d k=%d", m, n, k), grid, block, args, 2 * float64(m) * float64(n) * float64(k)}
+}
+
+// convolution is dst = x ∗ W + bias, 3×3, x of size×size pixels of c channels, dst of n; c is a multiple of 8.
+func convolution(entry string, images, size, c, n int) launch {
+	_, w := format(entry)
+	pixels, t := images*size*size, tile(entry)
+	args := []any{f32(pixels * c), null, null, w(9 * n * c), out(pixels * n), c, images, size, size, c, size, size, n, 3, 1, 0, 0, n, 0,
+		f32(n), null, null, null, 0, int(matmul.None)}
+	return launch{"conv", "conv_" + entry, fmt.Sprintf("images=%d size=%d c=%d n=%d", images, size, c, n),
+		[3]int{up(pixels, t), up(n, t), 1}, [3]int{2 * t}, args, 18 * float64(pixels) * float64(c) * float64(n)}
+}
+
+// attend is attention over the keys of texts of equal length.
+func attend(entry string, texts, tokens, heads int) launch {
+	const depth = 32
+	hidden, all := heads*depth, texts*tokens
+	starts := make([]int32, texts+1)
+	for i := range starts {
+		starts[i] = int32(i * tokens)
+	}
+	return launch{"attention", "attention_" + entry, fmt.Sprintf("texts=%d tokens=%d heads=%d depth=%d", texts, tokens, heads, depth),
+		[3]int{up(tokens, 64), heads, texts}, [3]int{128},
+		[]any{out(all * hidden), hidden, f32(all * hidden), f32(all * hidden), f32(all * hidden), hidden, starts, depth},
+		4 * float64(all) * float64(tokens) * float64(hidden)}
+}
+
+func normalise(rows, n int) launch {
+	return launch{"layernorm", "layernorm_f32", fmt.Sprintf("rows=%d n=%d", rows, n), [3]int{up(rows, 4)}, [3]int{128},
+		[]any{out(rows * n), f32(rows * n), f32(rows * n), f32(n), f32(n), rows, n, float32(1e-12), int(matmul.None)}, 0}
+}
+
+func gelu(n int) launch {
+	return launch{"activation", "activation_gelu", fmt.Sprintf("n=%d", n), [3]int{up(n, 256)}, [3]int{256}, []any{out(n), f32(n), n}, 0}
+}
+
+// softmax is in place.
+func softmax(rows, cols int) launch {
+	return launch{"activation", "activation_softmax", fmt.Sprintf("rows=%d cols=%d", rows, cols), [3]int{up(rows, 4)}, [3]int{128},
+		[]any{f32(rows * cols), rows, cols, cols}, 0}
+}
