@@ -5,7 +5,8 @@ import "sync"
 // spins is how long the control loop is: some milliseconds.
 const spins = 2 << 20
 
-// controlCase takes the same time on every free core: threads=N. Where it takes longer, a thread did not get a core for itself.
+// controlCase takes the same time on every free core: threads=N. Where it takes longer, somebody else had a core. Each thread stays
+// on its core: two that the system wakes on one, the other being idle, would look like that too.
 func controlCase(a arguments) (func() ([]float32, error), error) {
 	n, err := a.numbers("threads")
 	if err != nil {
@@ -13,8 +14,8 @@ func controlCase(a arguments) (func() ([]float32, error), error) {
 	}
 	return func() ([]float32, error) {
 		var all sync.WaitGroup
-		for range n[0] {
-			all.Go(func() { spin(spins) })
+		for i := range n[0] {
+			all.Go(func() { pinned(i, func() { spin(spins) }) })
 		}
 		all.Wait()
 		return nil, nil
