@@ -74,8 +74,11 @@ func open(f *safetensors.File, o Options) (*Model, error) {
 }
 
 func load(f *safetensors.File, o Options) (*Model, error) {
-	if o.Workers < 0 || o.Precision > Int8 {
-		return nil, fmt.Errorf("cinn: %d workers in precision %d: no such thing", o.Workers, o.Precision)
+	if o.Workers < 0 || o.Precision > Int8 || o.Backend > CUDA {
+		return nil, fmt.Errorf("cinn: %d workers in precision %d on backend %d: no such thing", o.Workers, o.Precision, o.Backend)
+	}
+	if o.Backend == CUDA {
+		return nil, ErrBackend
 	}
 	about, err := ReadFusion(f)
 	if err != nil {

@@ -283,6 +283,12 @@ func TestInfoIsThatOfThePack(t *testing.T) {
 	if _, err := cinn.Open(tiny.Pack(t), cinn.Options{Precision: cinn.Int8 + 1}); err == nil {
 		t.Error("a precision that there is not was accepted")
 	}
+	if _, err := cinn.Open(tiny.Pack(t), cinn.Options{Backend: cinn.CUDA}); !errors.Is(err, cinn.ErrBackend) {
+		t.Errorf("a GPU: %v", err)
+	}
+	if _, err := cinn.Open(tiny.Pack(t), cinn.Options{Backend: cinn.CUDA + 1}); err == nil || errors.Is(err, cinn.ErrBackend) {
+		t.Errorf("a backend that there is not: %v", err)
+	}
 	if _, err := cinn.Open(tiny.Pack(t), cinn.Options{Workers: -1}); err == nil {
 		t.Error("-1 workers: no error")
 	}

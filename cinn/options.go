@@ -23,9 +23,18 @@ import (
 
 // Options say how a Model computes. The zero value works.
 type Options struct {
+	Backend   Backend   // what computes; 0 means CPU
 	Workers   int       // goroutines that share the work of one Session; 0 means GOMAXPROCS
 	Precision Precision // of the experts' and the flow's products, whatever the pack stores; 0 means F32
 }
+
+// Backend is what a Model computes on.
+type Backend uint8
+
+const (
+	CPU  Backend = iota // the processor, with its vector instructions
+	CUDA                // an NVIDIA GPU, which this version has kernels for, but cannot run a Model on: Open returns ErrBackend
+)
 
 // Precision is how weights are kept in memory and multiplied. What lies between the products is float32 in any case. In each
 // precision the same request draws the same bytes on any number of workers; against those of F32, pictures of the fusion that
@@ -69,6 +78,8 @@ type Info struct {
 }
 
 var (
+	// ErrBackend is returned by Open for a Backend that this build has not; its text says how to build with it.
+	ErrBackend = errors.New("cinn: " + noCUDA)
 	// ErrClosed is returned by a Session that was closed.
 	ErrClosed = errors.New("cinn: session is closed")
 	// ErrEncoder is returned by Encode where the pack holds no image encoder.

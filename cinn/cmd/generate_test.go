@@ -71,7 +71,7 @@ func TestGenerate(t *testing.T) {
 	}
 
 	// The same again, in any way that must not matter, goes into files of other names.
-	for i, args := range [][]string{{"red heart", "-workers", "1"}, {"-workers=7", "red", "heart"}, {"--", "red", "heart"}, {"generate"}} {
+	for i, args := range [][]string{{"red heart", "-workers", "1", "-backend", "cpu"}, {"-workers=7", "red", "heart"}, {"--", "red", "heart"}, {"generate"}} {
 		if args[0] == "generate" {
 			if code, _, stderr := commandLine(t, "generate", "-model", pack, "red heart"); code != exitOK {
 				t.Fatal(stderr)
@@ -82,6 +82,10 @@ func TestGenerate(t *testing.T) {
 		if name := fmt.Sprintf("red-heart-%d.png", i+2); !bytes.Equal([]byte(content(t, name)), first) {
 			t.Errorf("%q: %s differs from red-heart.png", args, name)
 		}
+	}
+
+	if code, stdout, stderr := draw("-backend", "cuda", "red heart"); code != exitError || stdout != "" || !strings.Contains(stderr, "models run on the CPU only") {
+		t.Errorf("on a GPU: exit %d, %q, %q", code, stdout, stderr)
 	}
 
 	// What must matter does.

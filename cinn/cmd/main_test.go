@@ -91,6 +91,7 @@ func TestWrongCommandLinesExitWithTwoAndTeach(t *testing.T) {
 		{[]string{"-scale", "65", "x"}, "-scale 65"},
 		{[]string{"-workers", "-1", "x"}, "-workers -1"},
 		{[]string{"-precision", "fp8", "x"}, "f32, bf16 or int8"},
+		{[]string{"-backend", "gpu", "x"}, "cpu or cuda"},
 		{[]string{"eval", "-precision", ""}, "f32, bf16 or int8"},
 		{[]string{"-temperature", "-1", "x"}, "temperature"},
 		{[]string{"-temperature", "nan", "x"}, "temperature"},

@@ -14,12 +14,14 @@ const maxWorkers = 1024
 // modelFlags are the flags of every command that runs a fusion.
 type modelFlags struct {
 	path      string
+	backend   cinn.Backend
 	workers   int
 	precision cinn.Precision
 }
 
 func (m *modelFlags) declare(f *flag.FlagSet) {
 	f.StringVar(&m.path, "model", "", "a pack `FILE` to use instead of the built-in one")
+	f.Var((*backend)(&m.backend), "backend", "compute on `WHAT`: cpu, or cuda in a program that was built with it (default cpu)")
 	f.IntVar(&m.workers, "workers", 0, "goroutines, `N`; 0 is one per processor; the picture does not depend on it")
 	f.Var((*precision)(&m.precision), "precision", "multiply in `TYPE`: f32, bf16 or int8, each faster and less exact than the one before (default f32)")
 }
@@ -30,6 +32,23 @@ func (m *modelFlags) check() error {
 	}
 	return nil
 }
+
+// backend is a flag for cinn.Backend.
+type backend cinn.Backend
+
+var backends = [...]string{cinn.CPU: "cpu", cinn.CUDA: "cuda"}
+
+func (b *backend) Set(text string) error {
+	for v, name := range backends {
+		if text == name {
+			*b = backend(v)
+			return nil
+		}
+	}
+	return errors.New("want cpu or cuda")
+}
+
+func (b *backend) String() string { return backends[*b] }
 
 // precision is a flag for cinn.Precision.
 type precision cinn.Precision
@@ -52,7 +71,7 @@ type artist struct {
 }
 
 func (m *modelFlags) open() (*artist, error) {
-	o := cinn.Options{Workers: m.workers, Precision: m.precision}
+	o := cinn.Options{Backend: m.backend, Workers: m.workers, Precision: m.precision}
 	var model *cinn.Model
 	var err error
 	if m.path == "" {
