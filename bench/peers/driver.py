@@ -23,7 +23,7 @@ LOST = 1.15     # of the control loop's least time: a thread did not have a core
 BUSY = 0.05     # of a round's time that others may take,
 TICKS = 5       # and this much more, since the kernel counts in ticks, and a round may be short
 LOOK = 0.02     # seconds of control loops, of which the fastest counts: one alone is late when its threads wake late
-PAUSE = 0.02    # seconds for a contestant's threads to fall asleep
+PAUSE = 0.1    # seconds for a contestant's threads to fall asleep
 ATTEMPTS = 3    # times the rounds that are wanted
 
 
