@@ -35,7 +35,7 @@ template <int parts> void store(float *row, const float (&value)[parts][4], floa
 		const float(&v)[4] = value[h];
 		int column = from + h * step;
 		if (column + 4 <= width && u64(row + column) % 16 == 0) {
-			*(float4 *)(row + column) = make_float4(v[0] * scale, v[1] * scale, v[2] * scale, v[3] * scale);
+			store_global(row + column, v[0] * scale, v[1] * scale, v[2] * scale, v[3] * scale);
 			continue;
 		}
 #pragma unroll
@@ -51,8 +51,8 @@ template <int parts> void store(float *row, const float (&value)[parts][4], floa
 template <int max_depth, int max_width>
 void attend_f32(float *dst, int ldd, Rows q, Rows k, Rows v, int queries, int keys, int depth, int width) {
 	constexpr int lanes = 8; // share 4 queries, 16 apart
-	// Pitches that put the rows which a warp reads at a time into different banks.
-	constexpr int pitch = max_depth + 4, weight_pitch = key_tile + 4, down = query_tile / (block / lanes), across = key_tile / lanes;
+	// Pitches that put what a warp reads, and the weights that it writes, at a time into different banks.
+	constexpr int pitch = max_depth + 4, weight_pitch = key_tile + lanes, down = query_tile / (block / lanes), across = key_tile / lanes;
 	constexpr int parts = max_width / (4 * lanes); // float4 of a query's values that a lane holds
 	__shared__ __align__(16) float qs[query_tile * pitch], ks[key_tile * pitch], vs[key_tile * max_width], weights[query_tile * weight_pitch];
 	int row = threadIdx.x / lanes, part = threadIdx.x % lanes; // the thread's queries are row + 16·i
@@ -76,10 +76,10 @@ void attend_f32(float *dst, int ldd, Rows q, Rows k, Rows v, int queries, int ke
 		for (int p = 0; p < max_depth; p += 4) {
 			float4 b[across];
 #pragma unroll
-			for (int j = 0; j < across; j++) b[j] = *(float4 *)(ks + (part + lanes * j) * pitch + p);
+			for (int j = 0; j < across; j++) b[j] = load_shared(ks + (part + lanes * j) * pitch + p);
 #pragma unroll
 			for (int i = 0; i < down; i++) {
-				float4 a = *(float4 *)(qs + (row + block / lanes * i) * pitch + p);
+				float4 a = load_shared(qs + (row + block / lanes * i) * pitch + p);
 #pragma unroll
 				for (int j = 0; j < across; j++)
 					score[i][j] = fmaf(a.w, b[j].w, fmaf(a.z, b[j].z, fmaf(a.y, b[j].y, fmaf(a.x, b[j].x, score[i][j]))));
@@ -110,20 +110,24 @@ void attend_f32(float *dst, int ldd, Rows q, Rows k, Rows v, int queries, int ke
 				for (int e = 0; e < 4; e++) value[i][h][e] *= shrink;
 		}
 		__syncwarp(); // the lanes that share a query's weights are of one warp
-#pragma unroll 4
-		for (int j = 0; j < key_tile; j++) {
+#pragma unroll 1
+		for (int j = 0; j < key_tile; j += 4) {
+			float w[down][4];
 #pragma unroll
-			for (int h = 0; h < parts; h++) {
-				float4 b = *(float4 *)(vs + j * max_width + 4 * (part + lanes * h));
+			for (int i = 0; i < down; i++) *(float4 *)w[i] = load_shared(weights + (row + block / lanes * i) * weight_pitch + j);
 #pragma unroll
-				for (int i = 0; i < down; i++) {
-					float w = weights[(row + block / lanes * i) * weight_pitch + j];
-					value[i][h][0] = fmaf(w, b.x, value[i][h][0]);
-					value[i][h][1] = fmaf(w, b.y, value[i][h][1]);
-					value[i][h][2] = fmaf(w, b.z, value[i][h][2]);
-					value[i][h][3] = fmaf(w, b.w, value[i][h][3]);
+			for (int e = 0; e < 4; e++)
+#pragma unroll
+				for (int h = 0; h < parts; h++) {
+					float4 b = load_shared(vs + (j + e) * max_width + 4 * (part + lanes * h));
+#pragma unroll
+					for (int i = 0; i < down; i++) {
+						value[i][h][0] = fmaf(w[i][e], b.x, value[i][h][0]);
+						value[i][h][1] = fmaf(w[i][e], b.y, value[i][h][1]);
+						value[i][h][2] = fmaf(w[i][e], b.z, value[i][h][2]);
+						value[i][h][3] = fmaf(w[i][e], b.w, value[i][h][3]);
+					}
 				}
-			}
 		}
 	}
 #pragma unroll
@@ -235,12 +239,17 @@ void attend_tf32(float *dst, int ldd, Rows q, Rows k, Rows v, int queries, int k
 		float scale = 1 / sum[r];
 		int row = i0 + g + 8 * r;
 #pragma unroll
-		for (int h = 0; h < parts; h++)
-#pragma unroll
-			for (int e = 0; e < 2; e++) {
-				int column = 8 * h + 2 * t + e;
-				if (row < queries && column < width) dst[u64(row) * ldd + column] = value[h][2 * r + e] * scale;
+		for (int h = 0; h < parts; h++) {
+			int column = 8 * h + 2 * t;
+			if (row >= queries || column >= width) continue; // width is even
+			float *to = dst + u64(row) * ldd + column, a = value[h][2 * r] * scale, b = value[h][2 * r + 1] * scale;
+			if (u64(to) % 8 == 0) {
+				store_global(to, a, b);
+			} else {
+				to[0] = a;
+				to[1] = b;
 			}
+		}
 	}
 }
 

@@ -137,6 +137,23 @@ func TestPTXPooled(t *testing.T) {
 	}
 }
 
+// Queries in tf32 are read by words of half a sector, of which the first-level cache has the other half.
+func TestPTXAddressesLieWell(t *testing.T) {
+	const tokens, heads = 64, 2
+	for _, c := range []struct {
+		entry string
+		depth int
+		most  float64
+	}{{"attention_text_32", 32, 1}, {"attention_text_64", 64, 1}, {"attention_tf32_text_32", 32, 2}, {"attention_tf32_text_64", 64, 2}} {
+		hidden := heads * c.depth
+		qkv, dst := Normals(1, tokens*3*hidden, 0.5), Poison(tokens*hidden)
+		q, k, v := qkv[:(tokens-1)*3*hidden+hidden], qkv[hidden:(tokens-1)*3*hidden+2*hidden], qkv[2*hidden:]
+		Traffic(t, attention.PTX, c.entry, c.most, func(kernel *Kernel) {
+			kernel.Run(Size{1, heads, 1}, Size{128}, dst, hidden, q, k, v, 3*hidden, []int32{0, tokens}, c.depth)
+		})
+	}
+}
+
 func TestPTXNeedsEveryWaitAndBarrier(t *testing.T) {
 	const tokens, depth = 100, 32
 	q, k, v := Normals(1, tokens*depth, 0.5), Normals(2, tokens*depth, 0.5), Normals(3, tokens*depth, 1)

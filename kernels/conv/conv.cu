@@ -130,15 +130,15 @@ template <class Tile> void convolve(const Convolution &v) {
 }
 
 // conv_f32: exact products; tiles of 64 windows × 64 channels in blocks of 128 threads. conv_tf32 and conv_bf16 round both operands
-// on the way into tensor cores; _t32, _t64 and _t128 have tiles of so many windows and channels in blocks of 64, 128 and 256. (The 6
-// of conv_tf32_t32, blocks of a multiprocessor, keep ptxas from saving registers until it spills.)
+// on the way into tensor cores; _t32, _t64 and _t128 have tiles of so many windows and channels in blocks of 64, 128 and 256. (The
+// second numbers, blocks of a multiprocessor, hold ptxas to so many registers; for conv_tf32_t32, to no fewer than it needs.)
 extern "C" __global__ void __launch_bounds__(128) conv_f32(Convolution v) { convolve<FloatTile>(v); }
 extern "C" __global__ void __launch_bounds__(64, 6) conv_tf32_t32(Convolution v) { convolve<MmaTile<TF32, 32, 2, 2>>(v); }
 extern "C" __global__ void __launch_bounds__(128) conv_tf32_t64(Convolution v) { convolve<MmaTile<TF32, 64, 2, 4>>(v); }
 extern "C" __global__ void __launch_bounds__(256) conv_tf32_t128(Convolution v) { convolve<MmaTile<TF32, 128, 4, 4>>(v); }
 extern "C" __global__ void __launch_bounds__(64) conv_bf16_t32(Convolution v) { convolve<MmaTile<BF16, 32, 2, 2>>(v); }
 extern "C" __global__ void __launch_bounds__(128) conv_bf16_t64(Convolution v) { convolve<MmaTile<BF16, 64, 2, 4>>(v); }
-extern "C" __global__ void __launch_bounds__(256) conv_bf16_t128(Convolution v) { convolve<MmaTile<BF16, 128, 4, 4>>(v); }
+extern "C" __global__ void __launch_bounds__(256, 2) conv_bf16_t128(Convolution v) { convolve<MmaTile<BF16, 128, 4, 4>>(v); }
 
 // few_windows is convolve for the small maps at the beginning of a generator, where reading the weights takes the time.
 template <class Format, int groups> void few_windows(const Convolution &v) {

@@ -237,6 +237,24 @@ func TestPTXNeedsEveryWaitAndBarrier(t *testing.T) {
 	}
 }
 
+// In bfloat16 a lane takes 8 neighbours of x in two loads, of half a sector each.
+func TestPTXAddressesLieWell(t *testing.T) {
+	l := layer{images: 1, h: 4, w: 4, c: 64, n: 16, size: 3, stride: 1, norm: true, bias: true, skip: true}
+	for _, c := range []struct {
+		entry string
+		tile  int
+		round func([]float32) any
+		most  float64
+	}{{"conv_f32", 64, asIs, 1}, {"conv_tf32_t32", 32, asIs, 1}, {"conv_bf16_t32", 32, bfloat16, 2}, {"conv_bf16_m16", few, bfloat16, 2}, {"conv_bf16_m32", few, bfloat16, 2}} {
+		o := l.operands()
+		o.ldd, o.ldr = l.n, l.n
+		Traffic(t, conv.PTX, c.entry, c.most, func(k *Kernel) {
+			grid, block, args := l.launch(o, Poison(l.windows()*o.ldd), c.tile, c.round)
+			k.Run(grid, block, args...)
+		})
+	}
+}
+
 func TestPTXMaxPoolHasTheCPUsBits(t *testing.T) {
 	k := Load(t, conv.PTX, "conv_maxpool")
 	for _, s := range [][4]int{{1, 2, 2, 1}, {2, 4, 6, 130}} {

@@ -275,6 +275,39 @@ func TestPTXInt8HasTheCPUsBits(t *testing.T) {
 	}
 }
 
+// With most 2, a lane takes 8 neighbours of x in two loads, of half a sector each, or a block has half a sector of a row to store.
+func TestPTXAddressesLieWell(t *testing.T) {
+	x := func(p product) []any { return []any{p.x, p.ldx, p.w, p.ldw, p.k} }
+	toBF16 := func(p product) []any { return []any{bfloat16(p.x), p.ldx, bfloat16(p.w), p.ldw, p.k} }
+	wToBF16 := func(p product) []any { return []any{p.x, p.ldx, bfloat16(p.w), p.ldw, p.k} }
+	toInt8 := func(p product) []any { args, _ := int8Operands(p); return args }
+	for _, c := range []struct {
+		entry string
+		args  func(p product) []any
+		rows  int
+		per   int // columns of a block
+		block int
+		most  float64
+	}{
+		{"matmul_f32", x, 64, 64, 128, 1}, {"matmul_f32_m1", x, 1, 4, 128, 1}, {"matmul_f32_m16", x, 16, 4, 128, 2},
+		{"matmul_tf32_t32", x, 32, 32, 64, 1}, {"matmul_tf32_t64", x, 64, 64, 128, 1},
+		{"matmul_bf16_t32", toBF16, 32, 32, 64, 1}, {"matmul_bf16_t64", toBF16, 64, 64, 128, 1},
+		{"matmul_int8_t32", toInt8, 32, 32, 64, 1}, {"matmul_int8_t64", toInt8, 64, 64, 128, 1},
+		{"matmul_bf16_m16", wToBF16, 16, 8, 128, 2}, {"matmul_bf16_m32", wToBF16, 32, 8, 128, 2}, {"matmul_bf16_m64", wToBF16, 64, 8, 128, 2},
+		{"matmul_int8_m16", toInt8, 16, 8, 128, 1}, {"matmul_int8_m32", toInt8, 32, 8, 128, 1}, {"matmul_int8_m64", toInt8, 64, 8, 128, 1},
+	} {
+		p := newProduct(c.rows, 64, 1024, 32, true)
+		p.ldd, p.scale, p.offset, p.residual = p.n, nil, nil, nil
+		Traffic(t, matmul.PTX, c.entry, c.most, func(k *Kernel) {
+			grid := Size{Up(p.n, c.per)} // of few rows
+			if c.per == c.rows {
+				grid = tiles(p, c.per)
+			}
+			k.Run(grid, Size{c.block}, append(c.args(p), p.output(Poison(p.m*p.ldd))...)...)
+		})
+	}
+}
+
 func TestPTXNeedsEveryWaitAndBarrier(t *testing.T) {
 	p := newProduct(65, 66, 200, 8, false)
 	few := newProduct(3, 20, 600, 8, false)

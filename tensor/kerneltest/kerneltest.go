@@ -35,7 +35,14 @@ func Load(t testing.TB, text, entry string) *Kernel {
 	t.Helper()
 	seed := fnv.New64()
 	seed.Write([]byte(t.Name() + entry))
-	k := &Kernel{t: t, driver: open(seed.Sum64()), entry: entry}
+	ran[entry] = true
+	return load(t, open(seed.Sum64()), text, entry)
+}
+
+// load is Load, on a driver of its own.
+func load(t testing.TB, driver tensor.Driver, text, entry string) *Kernel {
+	t.Helper()
+	k := &Kernel{t: t, driver: driver, entry: entry}
 	f, err := k.driver.Load(entry, text, []tensor.Entry{{Name: entry}})
 	if err == nil {
 		k.f = f[0]
@@ -45,7 +52,6 @@ func Load(t testing.TB, text, entry string) *Kernel {
 		t.Fatalf("%s: %v", entry, err)
 	}
 	t.Cleanup(func() { k.driver.Close() })
-	ran[entry] = true
 	return k
 }
 

@@ -10,9 +10,7 @@
 // so one kernel serves the three.
 #pragma once
 #include "round.cuh"
-#include "warp.cuh"
-
-inline u32 shared_address(const void *p) { return u32(__cvta_generic_to_shared(p)); }
+#include "wide.cuh"
 
 // Copies 16 bytes to shared memory behind the thread's back: the first size of them from src, the rest zeros. Both are aligned to
 // 16; src is not read if size is 0, but must be a pointer into memory of ours.

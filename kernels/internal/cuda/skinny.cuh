@@ -26,7 +26,7 @@ template <class Format, int groups, class Words, class Store>
 inline void skinny(const void *w, int ldw, int n, int k, Words words, Store store) {
 	using Sum = typename Format::Sum;
 	constexpr int columns = 8, values = 4 * Format::per_word; // that a lane holds
-	__shared__ Sum parts[skinny_warps][16 * groups][columns];
+	__shared__ __align__(16) Sum parts[skinny_warps][16 * groups][columns];
 	int warp = threadIdx.x / warp_size, g = lane() / 4, t = lane() % 4, j0 = blockIdx.x * columns;
 	Sum sum[groups][4] = {};
 	const char *column = (const char *)w + u64(min(j0 + g, n - 1)) * ldw * 4 / Format::per_word;
@@ -45,7 +45,7 @@ inline void skinny(const void *w, int ldw, int n, int k, Words words, Store stor
 #pragma unroll
 	for (int r = 0; r < groups; r++)
 #pragma unroll
-		for (int e = 0; e < 4; e++) parts[warp][16 * r + g + e / 2 * 8][2 * t + e % 2] = sum[r][e];
+		for (int e = 0; e < 4; e += 2) store_shared(&parts[warp][16 * r + g + e / 2 * 8][2 * t], sum[r][e], sum[r][e + 1]);
 	__syncthreads();
 	int j = threadIdx.x % columns;
 #pragma unroll 1

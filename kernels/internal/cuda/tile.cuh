@@ -53,11 +53,12 @@ template <class Format_, int size_, int down, int across> struct MmaTile {
 		}
 	}
 
-	// each calls f(i, j, sum) for every sum, neighbours in a row at a time. The sums go through memory [threads·16·pitch/32], which
-	// the block must have finished with: so f is compiled once only, and stores are coalesced.
+	// each calls f(i, j, sum) for every sum, neighbours in a row at a time. The sums go through memory [threads·width/2], which the
+	// block must have finished with: so f is compiled once only, and stores are coalesced.
 	template <class F> void each(u32 *memory, F f) const {
-		constexpr int pitch = width + 8; // puts the rows that half a warp writes at a time into different banks
-		Sum *mine = (Sum *)memory + threadIdx.x / warp_size * 16 * pitch;
+		Sum *mine = (Sum *)memory + threadIdx.x / warp_size * 16 * width;
+		// Columns are permuted by eights, so that the rows that half a warp writes at a time are in different banks.
+		auto at = [=](int row, int column) { return mine + row * width + (column ^ row * width / 32 * 8 % width); };
 #pragma unroll 1
 		for (int i = 0; i < down; i++) {
 #pragma unroll
@@ -66,11 +67,11 @@ template <class Format_, int size_, int down, int across> struct MmaTile {
 #pragma unroll
 					for (int j = 0; j < across; j++)
 #pragma unroll
-						for (int e = 0; e < 4; e++) mine[(lane() / 4 + e / 2 * 8) * pitch + 8 * j + lane() % 4 * 2 + e % 2] = sum[r][j][e];
+						for (int e = 0; e < 4; e += 2) store_shared(at(lane() / 4 + e / 2 * 8, 8 * j + lane() % 4 * 2), sum[r][j][e], sum[r][j][e + 1]);
 				}
 			__syncwarp();
 #pragma unroll 1
-			for (int at = lane(); at < 16 * width; at += warp_size) f(row + 16 * i + at / width, column + at % width, mine[at / width * pitch + at % width]);
+			for (int l = lane(); l < 16 * width; l += warp_size) f(row + 16 * i + l / width, column + l % width, *at(l / width, l % width));
 			__syncwarp();
 		}
 	}
@@ -114,13 +115,14 @@ struct FloatTile {
 
 	// each is MmaTile's; memory is [64·64].
 	template <class F> void each(u32 *memory, F f) const {
-		float *sums = (float *)memory;
+		// The halves of 32 columns change places in odd rows, since a warp writes 16 columns of two rows at a time.
+		auto at = [=](int row, int column) { return (float *)memory + row * size + (column ^ row % 2 * 16); };
 #pragma unroll
 		for (int i = 0; i < down; i++)
 #pragma unroll
-			for (int j = 0; j < across; j++) sums[(row + 8 * i) * size + column + 16 * j] = sum[i][j];
+			for (int j = 0; j < across; j++) *at(row + 8 * i, column + 16 * j) = sum[i][j];
 		__syncthreads();
 #pragma unroll 1
-		for (int at = threadIdx.x; at < size * size; at += threads) f(at / size, at % size, sums[at]);
+		for (int t = threadIdx.x; t < size * size; t += threads) f(t / size, t % size, *at(t / size, t % size));
 	}
 };
