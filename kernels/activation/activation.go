@@ -4,6 +4,8 @@
 // be at least as long. The vector forms evaluate the same approximations as the plain Go form with fused
 // multiply-adds, so the last bit may differ between forms, never the stated error. An ulp is the distance of two float32
 // next to the exact result, or a denormal step where that is denormal. NaN gives NaN.
+//
+// The GPU form, activation.cu, has the approximations of the vector forms.
 package activation
 
 // Exp computes eˣ, within 1.5 ulp.

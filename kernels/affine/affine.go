@@ -1,6 +1,8 @@
 // Package affine applies normalisation layers that were folded to one multiplication and one addition per channel.
 //
 // Letters: x is [rows][cols], one row per pixel and one column per channel; scale and offset are [cols].
+//
+// The GPU form is affine.cu.
 package affine
 
 // ReLU computes, for 0 <= i < rows and 0 <= j < cols,

@@ -1,4 +1,6 @@
 // Package attention computes softmax(Q·Kᵀ)·V, one head at a time (Vaswani et al. 2017).
+//
+// The GPU form is attention.cu, which also has products on tensor cores.
 package attention
 
 import "netfusion/kernels/activation"

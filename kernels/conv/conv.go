@@ -4,6 +4,8 @@
 //
 // Images are NHWC: x is [images][h][w][c]. Filters are OHWI: [out][3][3][in]. Output pixels are numbered through the
 // whole batch, p = (image·height + y)·width + x.
+//
+// On a GPU, conv.cu convolves without that: it gathers the pixels as it multiplies.
 package conv
 
 import "netfusion/kernels/affine"

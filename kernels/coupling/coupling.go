@@ -5,6 +5,8 @@
 //
 // Letters: a call works on rows of n values. x, y and their gradients have row strides of their own; the scales and the shifts
 // may lie side by side in one matrix, so they share one stride, lds. Forward keeps s for Backward in a packed [rows][n].
+//
+// The GPU form is coupling.cu.
 package coupling
 
 import "netfusion/kernels/activation"

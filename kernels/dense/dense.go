@@ -9,6 +9,8 @@
 // Every output is one chain of multiply-adds in order, started at 0 or at the bias, so a result does not depend on how the work is
 // split. The vector forms fuse each multiply-add and give the same bits as each other; the generic form rounds the product as
 // well, so it differs from them in the last bits.
+//
+// On a GPU the products are those of kernels/matmul; dense.cu is what training needs beside them.
 package dense
 
 import (

@@ -1,4 +1,6 @@
 // Package embedding looks up rows of tables.
+//
+// The GPU form is embedding.cu.
 package embedding
 
 // F32 copies rows: dst[i] = table[ids[i]]. dst is [len(ids)][n], table [rows][n]; every id must be in [0, rows).

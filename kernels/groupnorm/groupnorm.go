@@ -1,7 +1,8 @@
 // Package groupnorm normalises groups of an image's channels to mean 0 and variance 1 (Group Normalization, Wu and He
 // 2018).
 //
-// There is only the plain Go form: in an image encoder the convolutions take the time.
+// For the CPU there is only the plain Go form: in an image encoder the convolutions take the time. The GPU form is
+// groupnorm.cu.
 package groupnorm
 
 import "math"

@@ -3,6 +3,8 @@
 // The statistics are float64 and taken of the row less its first value, so that the error is that of the last float32
 // roundings, however long the row and however far its mean from zero. The vector forms add over more lanes than the
 // plain Go form and fuse, so the last bit may differ between forms, never the stated error.
+//
+// The GPU form is layernorm.cu, with float32 statistics.
 package layernorm
 
 // F32 computes, for each of the rows of y = x + residual [rows][n],

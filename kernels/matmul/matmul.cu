@@ -14,8 +14,8 @@
 //	matmul_int8_m16 … _m64   the same for at most 16, 32 or 64 rows
 //
 // _t32, _t64 and _t128 compute tiles of so many outputs squared, in blocks of 64, 128 and 256 threads, with grid x = ceil(m/tile),
-// y = ceil(n/tile): small tiles fill the device, large ones read less. matmul_f32 is launched as a _t64. The _m entries, which fill the device where there are few tiles, have blocks
-// of 128 threads and grid ceil(n/4), except bf16 and int8: ceil(n/8).
+// y = ceil(n/tile): small tiles fill the device, large ones read less. matmul_f32 is launched as a _t64. The _m entries, which
+// fill the device where there are few tiles, have blocks of 128 threads and grid ceil(n/4), except bf16 and int8: ceil(n/8).
 #include "epilogue.cuh"
 #include "skinny.cuh"
 #include "tile.cuh"

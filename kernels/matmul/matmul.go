@@ -11,6 +11,8 @@
 // split over accumulators, which costs nothing once a tile holds 8 or more of them. The vector forms fuse
 // each multiply-add and give the same bits as each other; the generic form rounds the product as well,
 // since math.FMA is slow where the processor lacks it, so it differs from them in the last bits.
+//
+// The GPU form is matmul.cu, which reads weights that are not packed.
 package matmul
 
 import (

@@ -5,6 +5,8 @@
 // give the same bits as the plain one. Scalars that depend on the step are worked out in float64.
 //
 // A step reads 16 and writes 12 bytes a parameter, more than a core computes in the time that memory takes for that.
+//
+// The GPU form, optimizer.cu, gives the same bits, too.
 package optimizer
 
 import "math"

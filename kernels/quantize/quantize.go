@@ -3,6 +3,8 @@
 //
 // Half-precision values travel as their bit patterns in uint16. Conversions to a narrower form round to nearest, ties
 // to even. A NaN stays a NaN of the same sign (made quiet, payload cut to fit).
+//
+// The GPU form of what rounds activations is quantize.cu, with the same bits.
 package quantize
 
 // F16ToF32 widens binary16 to float32: dst[i] = src[i]. Exact. Lengths must be equal.

@@ -11,6 +11,8 @@
 //
 // with the polynomials of this package for ln, cos and sin. Every product is rounded before it is added, and all that is
 // used beyond +, - and · is the square root, which is correctly rounded everywhere: the same bits on every machine.
+//
+// The GPU form, random.cu, gives them, too.
 package random
 
 import "math"
