@@ -85,7 +85,8 @@ class Compiler:
 def stable(compiler, source):
     """Returns the PTX of a .cu file, the committed one if the compiler still gives it.
 
-    Now and then the compiler allocates registers otherwise, as its own memory happens to lie. The most frequent text counts.
+    Now and then the compiler joins neighbouring loads or stores otherwise, as its own memory happens to lie; where that was seen,
+    kernels/internal/cuda/wide.cuh leaves it no choice. The most frequent text counts.
     """
     path = source.parent / "sm80.ptx"
     committed = path.read_text() if path.exists() else None
