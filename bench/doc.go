@@ -5,7 +5,7 @@
 //	peers/    other engines beside ours on the same weights and inputs, in the same run
 //	expert/   Python scripts that trained the 64-pixel image expert
 //	ptx/      what compiles the GPU kernels, and the registers that each of them takes
-//	gpu/      what proves and times the GPU kernels on a machine that has a GPU
+//	gpu/      what proves and times the GPU kernels on a machine that has a GPU; gpu/fake is a driver for tests
 //	tiny/     a fusion of random weights for the tests of the packages above the experts
 //	results/  figures, each with its machine; prove.sh and peers.sh add to them
 //	table/    writes the README's figures from them

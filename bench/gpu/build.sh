@@ -5,31 +5,40 @@
 # CUDA's header comes from PyPI, once, into the user's cache folder; the driver's library is a stand-in of empty functions of the
 # same names, which the loader replaces by the driver where the program runs.
 #
-#   -check   only vets and links the whole tree with the tag cuda, and starts a program with the stand-in
+#   -check   only vets and links the whole tree with the tag cuda, starts a program with the stand-in, and runs the tests of
+#            tensor/cudadriver with a driver that works on host memory (fake/driver.c)
 set -eu
 cd "$(dirname "$0")/../.."
 program=netfusion-gpu
 [ "$(uname -sm)" = "Linux x86_64" ] || { echo "gpu: builds on Linux on x86-64 only" >&2; exit 1; }
 
+# library FOLDER INCLUDE [SOURCE] makes a driver's library, in which every function that SOURCE has not returns 100, which is
+# CUDA_ERROR_NO_DEVICE.
+library() {
+	mkdir "$1"
+	grep -o '\bcu[A-Z][A-Za-z0-9_]*' "$2/cuda.h" | sort -u | sed 's/.*/__attribute__((weak)) int &(void) { return 100; }/' >"$1/stub.c"
+	gcc -O -shared -fPIC -Wall -Wno-parentheses -Wl,-soname,libcuda.so.1 "-I$2" -o "$1/libcuda.so.1" "$1/stub.c" ${3:+"$3"} -lpthread
+	ln -s libcuda.so.1 "$1/libcuda.so"
+}
+
+# Both lie in a place that is always the same, so that Go's cache knows what was built with them.
 requirements=bench/gpu/requirements.txt
-cache=${XDG_CACHE_HOME:-$HOME/.cache}/netfusion-cuda/$(sha256sum $requirements | cut -c 1-12)
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/netfusion-cuda/$(cat $requirements bench/gpu/build.sh | sha256sum | cut -c 1-12)
+include=nvidia/cuda_runtime/include
 if [ ! -d "$cache" ]; then
 	mkdir -p "$(dirname "$cache")"
 	fresh=$(mktemp -d "$cache.XXXXXX")
 	PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes --target "$fresh" --requirement $requirements
+	library "$fresh/stub" "$fresh/$include"
 	mv -T "$fresh" "$cache" 2>/dev/null || [ -d "$cache" ] # another run may have been faster
 fi
-include=$cache/nvidia/cuda_runtime/include
+include=$cache/$include stub=$cache/stub
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' INT TERM
 
-# Every function of the stand-in returns 100, CUDA_ERROR_NO_DEVICE.
-grep -o '\bcu[A-Z][A-Za-z0-9_]*' "$include/cuda.h" | sort -u | sed 's/.*/int &(void) { return 100; }/' >"$work/stub.c"
-gcc -shared -fPIC -w -Wl,-soname,libcuda.so.1 -o "$work/libcuda.so" "$work/stub.c"
-
-export GOOS=linux GOARCH=amd64 CGO_ENABLED=1 CGO_CFLAGS="-O2 -I$include" CGO_LDFLAGS="-L$work"
+export GOOS=linux GOARCH=amd64 CGO_ENABLED=1 CGO_CFLAGS="-O2 -I$include" CGO_LDFLAGS="-L$stub"
 run() {
 	echo "+ $*"
 	"$@"
@@ -38,13 +47,14 @@ run() {
 if [ "${1:-}" = -check ]; then
 	run go vet -tags cuda ./...
 	run go build -tags cuda -o "$work/" ./...
-	ln -s libcuda.so "$work/libcuda.so.1"
 	echo "+ $program, with the stand-in"
-	said=$(LD_LIBRARY_PATH=$work "$work/gpu" -h) && status=0 || status=$?
+	said=$(LD_LIBRARY_PATH=$stub "$work/gpu" -h) && status=0 || status=$?
 	case "$status $said" in
 	"1 Error in initialization, "*NoDevice) ;;
 	*) echo "gpu: without a GPU the program says something else than its documentation ($status): $said" >&2; exit 1 ;;
 	esac
+	library "$work/fake" "$include" bench/gpu/fake/driver.c
+	run env LD_LIBRARY_PATH="$work/fake" go test -count 1 -tags cuda ./tensor/cudadriver
 	exit
 fi
 
