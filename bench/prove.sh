@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 usage() {
 	cat >&2 <<'TEXT'
-usage: ./build.sh prove [-minilm FOLDER] [-experts FOLDER] [-data FOLDER] [-python PROGRAM] [-out FILE]
+usage: ./build.sh prove [-minilm FOLDER] [-experts FOLDER] [-data FOLDER] [-python PROGRAM] [-out FILE] [-only PATTERN]
 
   -minilm   checkpoint of all-MiniLM-L6-v2
   -experts  folder of biggan-emoji and its like
@@ -15,11 +15,12 @@ usage: ./build.sh prove [-minilm FOLDER] [-experts FOLDER] [-data FOLDER] [-pyth
   -python   a Python with torch, safetensors, tokenizers, scipy, boto3, pytorch-pretrained-biggan;
             install them into a virtual environment outside this folder
   -out      the results; default bench/results/prove-PROCESSOR.txt
+  -only     of the commands, those that the extended regular expression matches
 TEXT
 	exit 2
 }
 
-minilm='' experts='' data='' python='' out=''
+minilm='' experts='' data='' python='' out='' only=''
 while [ $# -gt 1 ]; do
 	case $1 in
 	-minilm) minilm=$2 ;;
@@ -27,6 +28,7 @@ while [ $# -gt 1 ]; do
 	-data) data=$2 ;;
 	-python) python=$2 ;;
 	-out) out=$2 ;;
+	-only) only=$2 ;;
 	*) usage ;;
 	esac
 	shift 2
@@ -63,6 +65,7 @@ names() {
 prove() {
 	pattern=$1
 	shift
+	echo "$*" | grep -qE -e "$only" || return 0
 	echo "+ $*"
 	"$@" >"$work/log" 2>&1
 	code=$?
@@ -85,7 +88,7 @@ figures='_test\.go:|^--- (PASS|FAIL|SKIP)'
 
 {
 	echo
-	echo "== $(date -u +%Y-%m-%d) commit $(git rev-parse --short HEAD)$(git diff --quiet HEAD -- '*.go' '*.s' '*.py' '*.sh' || echo ', with changes')"
+	echo "== $(date -u +%Y-%m-%d) commit $(git rev-parse --short HEAD)$(git diff --quiet HEAD -- '*.go' '*.s' '*.py' '*.sh' || echo ', with changes')${only:+, only $only}"
 	echo "$processor, $(getconf _NPROCESSORS_ONLN) processors; $(go env GOOS)/$(go env GOARCH), $(go env GOVERSION)"
 } >>"$out"
 export CGO_ENABLED=0
