@@ -253,7 +253,7 @@ func (r peers) products() string {
 	if text == "" {
 		return ""
 	}
-	return text + "How many times as long oneDNN takes with weights that it packed: the median over six layers of these models and, in brackets, the least; " +
+	return text + "How many times as long oneDNN takes with weights that it packed: the median over layers of these models and, in brackets, the least; " +
 		"then the median part\nof this machine's measured peak, or of its memory's speed. Ours rounds its activations within the time, oneDNN gets rounded ones.\n\n"
 }
 

@@ -71,8 +71,8 @@ func (p proof) fusion() string {
 	row("Open, then NewSession", func(precision string) string {
 		return p.cell("%s / %s ms", []string{"Open/" + precision}, "open-ms", "session-ms")
 	})
-	row("memory: Open, with a Session", func(precision string) string {
-		return p.cell("%s / %s MB", []string{"Open/" + precision}, "open-resident-MB", "session-resident-MB")
+	row("memory that Open takes, and a Session's heap", func(precision string) string {
+		return p.cell("%s / %s MB", []string{"Open/" + precision}, "open-resident-MB", "session-heap-MB")
 	})
 	row("first picture", func(precision string) string { return p.cell("%s ms", []string{"Open/" + precision}, "first-call-ms") })
 	workers := func(precision string) []string {
