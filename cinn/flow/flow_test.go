@@ -384,7 +384,7 @@ func TestNothingAllocatesAfterTheStart(t *testing.T) {
 		s := session(t, f, 8, 2)
 		x, cond, v := normal(m, c.dims(), 1), normal(m, c.Cond, 2), tensor.New(m, c.Latent)
 		z, class := make([]float64, m), make([]float64, m)
-		if n := testing.AllocsPerRun(5, func() {
+		if n := testing.AllocsPerRun(20, func() {
 			s.LogProb(z, class, x, cond)
 			s.Inverse(x, v, cond)
 			s.Sample(x, cond, Draw{Seed: 1, Temperature: 1, Guidance: 2})
@@ -397,7 +397,7 @@ func TestNothingAllocatesAfterTheStart(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if n := testing.AllocsPerRun(5, func() {
+		if n := testing.AllocsPerRun(20, func() {
 			g.Step(x, cond, 1)
 			g.LogProb(f, z, class, x, cond)
 		}); n != 0 {
