@@ -126,7 +126,7 @@ func load(f *safetensors.File, o Options) (*Model, error) {
 		}
 		m.encoder = sync.OnceValues(func() (*autoencoder.Model, error) { return autoencoder.Load(source, c) })
 	}
-	return m, m.check()
+	return m, m.fits()
 }
 
 // inPart adds to err, which names the file, the part of it; no error stays none.
@@ -137,8 +137,8 @@ func inPart(prefix string, err error) error {
 	return fmt.Errorf("%w (part %q)", err, prefix)
 }
 
-// check tells whether the three parts fit each other.
-func (m *Model) check() error {
+// fits tells whether the three parts fit each other.
+func (m *Model) fits() error {
 	c := m.flow.Config
 	latent := m.target.ZDim + m.target.ClassDim
 	switch {

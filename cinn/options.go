@@ -47,9 +47,12 @@ const (
 	Int8 = tensor.Int8 // weights in int8 with a scale per output, rows in uint8 with a scale each, exact sums
 )
 
-// Request is one image to draw. Zero values mean the pack's own defaults.
+// Request is one image to draw. One of Prompt, Image and Vector is set, as in a Condition; other zero values mean the pack's
+// own defaults.
 type Request struct {
 	Prompt      string
+	Image       *image.NRGBA
+	Vector      []float32
 	Seed        uint64
 	Sample      uint64  // which draw of this seed: 0, 1, 2, … are independent
 	Temperature float32 // scale of the noise; 0 means the pack's default

@@ -5,9 +5,7 @@ import (
 	"fmt"
 	"image"
 	"math"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"netfusion/cinn/flow"
 	"netfusion/experts/bert"
@@ -30,10 +28,10 @@ type Session struct {
 	target *biggan.Session
 	images *imageEncoder // nil until Encode is called
 
-	text      tensor.Tensor // [1][Condition], the embedding of prompt
+	text      tensor.Tensor // [1][Condition], what the source made of the condition
 	latent    tensor.Tensor // [1][Latent]
 	z, class  tensor.Tensor // the two parts of latent, [1][…]
-	prompt    string
+	prompt    string        // whose embedding text is, if hasPrompt
 	hasPrompt bool
 	timings   Timings
 	closed    bool
@@ -66,7 +64,7 @@ func (s *Session) Generate(ctx context.Context, dst *image.NRGBA, r Request) err
 	}
 	s.timings = Timings{}
 	start := time.Now()
-	if err := s.encode(ctx, r.Prompt); err != nil {
+	if err := s.encode(ctx, r.condition()); err != nil {
 		return err
 	}
 	encoded := time.Now()
@@ -92,11 +90,8 @@ func (s *Session) draw(r Request) (flow.Draw, error) {
 	if s.closed {
 		return flow.Draw{}, ErrClosed
 	}
-	if strings.TrimSpace(r.Prompt) == "" {
-		return flow.Draw{}, ErrPrompt
-	}
-	if !utf8.ValidString(r.Prompt) {
-		return flow.Draw{}, ErrEncoding
+	if err := s.model.check(r.condition()); err != nil {
+		return flow.Draw{}, err
 	}
 	if r.Temperature == 0 {
 		r.Temperature = s.model.about.Temperature
@@ -111,19 +106,6 @@ func (s *Session) draw(r Request) (flow.Draw, error) {
 		return flow.Draw{}, fmt.Errorf("cinn: guidance %v, want above 0 and at most %v", r.Guidance, maxGuidance)
 	}
 	return flow.Draw{Seed: r.Seed, Sample: r.Sample, Temperature: r.Temperature, Guidance: r.Guidance, Snap: r.Snap}, nil
-}
-
-// encode leaves the embedding of prompt in s.text. Draws of one prompt after another encode it once.
-func (s *Session) encode(ctx context.Context, prompt string) error {
-	if s.hasPrompt && s.prompt == prompt {
-		return ctx.Err()
-	}
-	s.hasPrompt = false
-	if err := s.source.Embed(ctx, s.text.Data, prompt); err != nil {
-		return err
-	}
-	s.prompt, s.hasPrompt = prompt, true
-	return nil
 }
 
 // snap moves the class part of the latent to the nearest class embedding, for a flow that knows no classes: one with a

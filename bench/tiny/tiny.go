@@ -15,6 +15,7 @@ import (
 	"netfusion/experts/autoencoder"
 	"netfusion/experts/bert"
 	"netfusion/experts/biggan"
+	"netfusion/kernels/random"
 	"netfusion/nn"
 	"netfusion/nn/safetensors"
 	"netfusion/tensor"
@@ -71,7 +72,7 @@ func RandomFlow(t testing.TB, width, latent, class, classes int) cinn.Part {
 	return part(t, newFlow(t, width, latent, tensor.New(classes, class)))
 }
 
-// newFlow has the rows of table as classes.
+// newFlow has the rows of table as classes. A new flow ignores its condition: this one is as if training had moved it.
 func newFlow(t testing.TB, width, latent int, table tensor.Tensor) *flow.Flow {
 	t.Helper()
 	f, err := flow.New(flow.Config{
@@ -79,7 +80,13 @@ func newFlow(t testing.TB, width, latent int, table tensor.Tensor) *flow.Flow {
 		Blocks: 2, Hidden: 8, Clamp: 1, Embed: 4, EmbedWidth: 8,
 	}, 1)
 	must(t, err)
+	noise := make([]float32, len(f.Values()))
+	random.Normal(noise, 1, 0, 0, 0)
+	for i, v := range noise {
+		f.Values()[i] += float32(0.1 * v)
+	}
 	f.SetClasses(table)
+	f.Pack()
 	return f
 }
 
