@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"netfusion/cinn/flow"
 	"netfusion/experts/autoencoder"
 	"netfusion/experts/bert"
 	"netfusion/experts/biggan"
@@ -18,20 +19,22 @@ import (
 func convertCommand() command {
 	return command{
 		name:  "convert",
-		args:  "[flags] FOLDER -o FILE",
+		args:  "[flags] FOLDER|CHECKPOINT -o FILE",
 		brief: "make an expert file of a published checkpoint",
 		about: `  cinn convert all-MiniLM-L6-v2 -o minilm.safetensors -dtype int8
   cinn convert biggan-deep-128 -o biggan.safetensors -dtype bf16
   cinn convert biggan-emoji -arch vae-encoder -o encoder.safetensors -dtype f16
+  cinn convert -arch net2net last.ckpt -o flow.safetensors
 
 The folder holds config.json and model.safetensors or pytorch_model.bin, for a text encoder also vocab.txt; an
-image encoder is encoder.npz beside its generator's config.json. Nothing in a checkpoint is executed.
+image encoder is encoder.npz beside its generator's config.json. The flow of a net2net checkpoint becomes a flow
+file, for cinn eval and cinn pack; its type is f32 or bf16. Nothing in a checkpoint is executed.
 `,
 		setup: func(f *flag.FlagSet) action {
 			c := new(converter)
 			f.StringVar(&c.out, "o", "", "`FILE` to write")
 			f.BoolVar(&c.force, "f", false, "replace FILE if it exists")
-			f.StringVar(&c.arch, "arch", "", "bert, biggan or vae-encoder, `NAME`; default bert or biggan, by the folder's config.json")
+			f.StringVar(&c.arch, "arch", "", "bert, biggan, vae-encoder or net2net, `NAME`; default bert or biggan, by the folder's config.json")
 			f.StringVar(&c.dtype, "dtype", "f32", "store matrices as `TYPE`: f32, f16, bf16, or int8 with a scale per row (default f32)")
 			f.StringVar(&c.licence, "licence", "", "`TEXT` to record; default what the folder's model card says")
 			f.StringVar(&c.source, "source", "", "`TEXT` that says where the checkpoint came from, to record")
@@ -48,7 +51,7 @@ type converter struct {
 
 func (c *converter) run(_ context.Context, s stdio, words []string) error {
 	if len(words) != 1 || c.out == "" {
-		return usagef("want one folder, and -o FILE")
+		return usagef("want one folder or checkpoint, and -o FILE")
 	}
 	if taken(c.out) && !c.force {
 		return existsError(c.out)
@@ -70,8 +73,16 @@ func (c *converter) run(_ context.Context, s stdio, words []string) error {
 		meta, tensors, err = biggan.Convert(words[0], nn.Storage(c.dtype))
 	case autoencoder.Arch:
 		meta, tensors, err = autoencoder.Convert(words[0], nn.Storage(c.dtype))
+	case flow.Net2Net:
+		if c.dtype != "f32" && c.dtype != "bf16" {
+			return usagef("-dtype %s: a flow is stored as f32 or bf16", c.dtype)
+		}
+		var f *flow.Flow
+		if f, err = flow.Convert(words[0]); err == nil {
+			meta, tensors = f.Meta(), f.Tensors(c.dtype == "bf16")
+		}
 	default:
-		return usagef("-arch %q: want bert, biggan or %s", arch, autoencoder.Arch)
+		return usagef("-arch %q: want bert, biggan, %s or %s", arch, autoencoder.Arch, flow.Net2Net)
 	}
 	if err != nil {
 		return err

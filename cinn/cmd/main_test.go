@@ -107,6 +107,7 @@ func TestWrongCommandLinesExitWithTwoAndTeach(t *testing.T) {
 		{[]string{"inspect", "a", "b"}, "one file"},
 		{[]string{"version", "x"}, "no arguments"},
 		{[]string{"convert", "folder"}, "-o FILE"},
+		{[]string{"convert", "-arch", "net2net", "-dtype", "int8", "last.ckpt", "-o", "x"}, "f32 or bf16"},
 		{[]string{"pack", "-o", "x"}, "-source"},
 		{[]string{"pairs"}, "-data"},
 		{[]string{"help", "nothing"}, "nothing"},

@@ -187,13 +187,18 @@ func permutation(dst []int, t safetensors.Tensor) error {
 // configKey is where a flow file's metadata holds its Config.
 const configKey = "flow.config"
 
+// Meta is the metadata of a file with the Flow's Tensors.
+func (f *Flow) Meta() map[string]string {
+	config, err := json.Marshal(f.Config)
+	if err != nil {
+		panic(err) // numbers and strings, all finite
+	}
+	return map[string]string{"arch": "flow", configKey: string(config)}
+}
+
 // Save writes the Flow to a file of its own.
 func (f *Flow) Save(path string, half bool) error {
-	conf, err := json.Marshal(f.Config)
-	if err != nil {
-		return err
-	}
-	return safetensors.WriteFile(path, map[string]string{"arch": "flow", configKey: string(conf)}, f.Tensors(half))
+	return safetensors.WriteFile(path, f.Meta(), f.Tensors(half))
 }
 
 // Open reads a file that Save wrote.
