@@ -23,6 +23,7 @@ var layers = []struct {
 	{"experts/bert", []string{"kernels", "tensor", "nn", "experts/bert"}},
 	{"experts/biggan", []string{"kernels", "tensor", "nn", "experts/biggan"}},
 	{"experts/autoencoder", []string{"kernels", "tensor", "nn", "experts/autoencoder"}},
+	{"experts/program", nil},
 	{"cinn/flow", []string{"kernels", "tensor", "nn", "cinn/flow"}},
 	{"cinn/pairs", []string{"kernels", "nn", "cinn/pairs"}},
 	{"cinn/train", []string{"kernels", "tensor", "nn", "cinn/flow", "cinn/pairs", "cinn/train"}},
