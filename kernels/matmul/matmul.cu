@@ -16,19 +16,9 @@
 // _t32, _t64 and _t128 compute tiles of so many outputs squared, in blocks of 64, 128 and 256 threads, with grid x = ceil(m/tile),
 // y = ceil(n/tile): small tiles fill the device, large ones read less. matmul_f32 is launched as a _t64. The _m entries, which
 // fill the device where there are few tiles, have blocks of 128 threads and grid ceil(n/4), except bf16 and int8: ceil(n/8).
-#include "epilogue.cuh"
+#include "output.cuh"
 #include "skinny.cuh"
 #include "tile.cuh"
-
-// Where a product's results go.
-struct Output {
-	float *dst;
-	int ldd, m, n, pixels;
-	Epilogue e;
-
-	// store finishes the sum of output (i, j) and writes it.
-	void store(int i, int j, float sum) const { dst[u64(i) * ldd + j] = e.finish(sum, j, n, i / pixels, i); }
-};
 
 // What makes a float32 of an integer sum: matmul.Uint8's scales and zero points, matmul.Int8's scales and sums.
 struct Dequantise {
