@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // Map returns the bytes of the file at path, mapped read-only where the platform allows it (linux, darwin) and read
@@ -40,6 +42,9 @@ func Map(path string) (data []byte, close func() error, err error) {
 	return data, close, nil
 }
 
+// ErrLocked says that another process writes to a file.
+var ErrLocked = errors.New("another program is writing to it")
+
 // WriteFile calls write with a buffered writer to a temporary file beside path, syncs it and renames it to path. If
 // anything fails, the temporary file is removed and whatever was at path is untouched.
 func WriteFile(path string, write func(io.Writer) error) (err error) {
@@ -47,7 +52,7 @@ func WriteFile(path string, write func(io.Writer) error) (err error) {
 	if dir == "" {
 		dir = "."
 	}
-	f, err := os.CreateTemp(dir, "."+base+".*.tmp")
+	f, err := os.CreateTemp(dir, temporary(base, "*"))
 	if err != nil {
 		return err
 	}
@@ -66,6 +71,36 @@ func WriteFile(path string, write func(io.Writer) error) (err error) {
 		return err
 	}
 	syncDir(dir)
+	return nil
+}
+
+// temporary is the name of a temporary file beside base, given what makes it unique.
+func temporary(base, unique string) string { return "." + base + "." + unique + ".tmp" }
+
+// Clean removes the temporary files that a WriteFile to path left which was killed. Nobody may be writing to path.
+func Clean(path string) error {
+	dir, base := filepath.Split(path)
+	if dir == "" {
+		dir = "."
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	prefix, suffix, _ := strings.Cut(temporary(base, "*"), "*")
+	for _, e := range entries {
+		unique, ok := strings.CutPrefix(e.Name(), prefix)
+		if !ok || !e.Type().IsRegular() {
+			continue
+		}
+		// What os.CreateTemp makes unique is a number: other.tmp is a file of base.other.
+		if unique, ok = strings.CutSuffix(unique, suffix); !ok || strings.Trim(unique, "0123456789") != "" {
+			continue
+		}
+		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
 	return nil
 }
 

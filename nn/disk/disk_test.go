@@ -5,6 +5,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -67,5 +69,64 @@ func TestMap(t *testing.T) {
 		if _, _, err := Map(path); err == nil || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: got %v", path, err)
 		}
+	}
+}
+
+func TestCleanRemovesWhatAKilledWriterLeft(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "run.checkpoint")
+	kept := []string{"run.checkpoint", ".run.checkpoint.best.123.tmp", ".run.checkpoint.12a.tmp", "run.checkpoint.1.tmp", ".run.checkpoint.7.txt"}
+	for _, name := range append(kept, ".run.checkpoint.123.tmp", ".run.checkpoint.4567890.tmp") {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := Clean(path); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range kept {
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			t.Error(err)
+		}
+	}
+	if left, _ := os.ReadDir(dir); len(left) != len(kept) {
+		t.Errorf("left behind: %v", left)
+	}
+	// What os.CreateTemp names is what Clean looks for.
+	var name string
+	err := WriteFile(path, func(w io.Writer) error {
+		entries, err := os.ReadDir(dir)
+		for _, e := range entries {
+			if strings.HasSuffix(e.Name(), ".tmp") && !slices.Contains(kept, e.Name()) {
+				name = e.Name()
+			}
+		}
+		return errors.Join(err, Clean(path))
+	})
+	if err == nil || name == "" {
+		t.Errorf("the temporary file is %q, and was found again when it was gone: %v", name, err)
+	}
+}
+
+func TestALockedFileIsNotLockedTwice(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f")
+	open := func() *os.File {
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	one, other := open(), open()
+	defer other.Close()
+	if err := Lock(one); err != nil {
+		t.Fatal(err)
+	}
+	if err := Lock(other); !errors.Is(err, ErrLocked) && (runtime.GOOS == "linux" || runtime.GOOS == "darwin") {
+		t.Errorf("locked twice: %v", err)
+	}
+	one.Close()
+	if err := Lock(other); err != nil {
+		t.Errorf("after its owner is gone: %v", err)
 	}
 }
