@@ -21,6 +21,13 @@ type Config struct {
 	Latent  int    `json:"latent"` // dimensions of z, which the flow proper models; at least 2, even for Net2Net
 	Cond    int    `json:"cond"`   // dimensions of the condition c
 
+	// With Side > 0 (NetFusion only) the condition is a map of Side×Side pixels, [row][column][channel]. The embedder reads it
+	// through convolutions, each of which halves it; the linear layer and the class head read averages of Pool×Pool pixels.
+	Side      int `json:"side,omitempty"`
+	Convs     int `json:"convs,omitempty"`
+	ConvWidth int `json:"conv_width,omitempty"` // channels after the first convolution; each of the next four has twice as many
+	Pool      int `json:"pool,omitempty"`
+
 	// With a class head (Classes > 0, NetFusion only) x is [z ; e]: e is a row of a table of class embeddings
 	// [Classes][Class] plus Gaussian noise of standard deviation ClassNoise.
 	Class      int     `json:"class,omitempty"`
@@ -41,8 +48,33 @@ type Config struct {
 // dims is the width of x, [z ; e].
 func (c Config) dims() int { return c.Latent + c.Class }
 
-// inputs is the width of the flow's condition u, [c ; ê].
-func (c Config) inputs() int { return c.Cond + c.Class }
+// inputs is the width of the linear layer's condition u, [c ; ê], where a map is averaged.
+func (c Config) inputs() int { return c.pooled() + c.Class }
+
+// pooled is the width of the condition as the linear layer and the class head read it.
+func (c Config) pooled() int {
+	if c.Side == 0 {
+		return c.Cond
+	}
+	return c.Cond / (c.Pool * c.Pool)
+}
+
+// features is the width of the condition as the embedder reads it.
+func (c Config) features() int {
+	if c.Side == 0 {
+		return c.Cond
+	}
+	last := c.Side >> c.Convs
+	return last * last * c.channels(c.Convs)
+}
+
+// channels is the number of channels of a map condition after i convolutions.
+func (c Config) channels(i int) int {
+	if i == 0 {
+		return c.Cond / (c.Side * c.Side)
+	}
+	return c.ConvWidth << min(i-1, 4)
+}
 
 // limit bounds every size, so that a corrupt Config cannot ask for absurd memory.
 const limit = 1 << 14
@@ -70,14 +102,37 @@ func (c Config) Validate() error {
 	if c.Classes > 0 && !(c.ClassNoise > 1e-4 && c.ClassNoise < 1e4) {
 		return fmt.Errorf("flow config: class_noise is %v, want above 1e-4", c.ClassNoise)
 	}
+	if err := c.validateMap(); err != nil {
+		return err
+	}
 	switch c.Dialect {
 	case NetFusion:
 	case Net2Net:
 		if c.Latent%2 != 0 || c.Blocks < 1 || c.Classes > 0 || c.Clamp != 1 {
 			return errors.New("flow config: net2net wants an even latent, a block, clamp 1 and no class head")
 		}
+		if c.Side > 0 {
+			return errors.New("flow config: net2net reads vectors, no maps")
+		}
 	default:
 		return fmt.Errorf("flow config: dialect is %q, want %q or %q", c.Dialect, NetFusion, Net2Net)
+	}
+	return nil
+}
+
+// validateMap is the part of Validate that is about a map condition.
+func (c Config) validateMap() error {
+	switch {
+	case c.Side == 0 && c.Convs == 0 && c.ConvWidth == 0 && c.Pool == 0:
+		return nil
+	case c.Side < 1 || c.Side > 256 || c.Cond%(c.Side*c.Side) != 0:
+		return fmt.Errorf("flow config: a map of side %d for a condition of %d dimensions, want 1 to 256, and as many channels everywhere", c.Side, c.Cond)
+	case c.Convs < 0 || c.Convs > 8 || c.Side%(1<<c.Convs) != 0:
+		return fmt.Errorf("flow config: a map of side %d cannot be halved %d times", c.Side, c.Convs)
+	case c.Convs > 0 && (c.ConvWidth < 1 || c.ConvWidth > 1<<10) || c.features() > limit:
+		return fmt.Errorf("flow config: conv_width is %d, want 1 to %d and at most %d features in the end", c.ConvWidth, 1<<10, limit)
+	case c.Pool < 1 || c.Side%c.Pool != 0:
+		return fmt.Errorf("flow config: pool is %d, want a divisor of the side, which is %d", c.Pool, c.Side)
 	}
 	return nil
 }

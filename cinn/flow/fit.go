@@ -62,7 +62,7 @@ func (f *Flow) Fit(x, c tensor.Tensor, group []int) (Fitted, error) {
 
 // moments are the second moments of [u ; 1 ; z] within each fold.
 type moments struct {
-	text, u, w, d, all int // text columns, Cond+Class, u+1, Latent, w+d
+	text, u, w, d, all int // pooled, pooled+Class, u+1, Latent, w+d
 	count              [folds]float64
 	fold               [folds][]float64 // [all][all] each
 }
@@ -70,7 +70,7 @@ type moments struct {
 // newMoments standardises the condition, sets the Flow's statistics of it, and sums the moments of each fold.
 func newMoments(f *Flow, x, c tensor.Tensor, group []int) *moments {
 	conf := &f.Config
-	m := &moments{text: conf.Cond, u: conf.inputs(), w: conf.inputs() + 1, d: conf.Latent, all: conf.inputs() + 1 + conf.Latent}
+	m := &moments{text: conf.pooled(), u: conf.inputs(), w: conf.inputs() + 1, d: conf.Latent, all: conf.inputs() + 1 + conf.Latent}
 	// The condition of every sample, with ê in place of e: a pass of its own that does nothing else.
 	u := tensor.New(x.Rows, m.u)
 	p := front{flow: f, rows: 256}
@@ -80,13 +80,13 @@ func newMoments(f *Flow, x, c tensor.Tensor, group []int) *moments {
 	for i := 0; i < x.Rows; i += p.rows {
 		n := min(p.rows, x.Rows-i)
 		for r := range n {
-			copy(u.Row(i+r), c.Row(i+r))
+			conf.average(u.Row(i + r)[:m.text], c.Row(i+r))
 			copy(p.e.Row(r), x.Row(i + r)[conf.Latent:])
 		}
 		if conf.Classes > 0 {
 			p.posterior(n)
 			for r := range n {
-				copy(u.Row(i + r)[conf.Cond:], p.hat.Row(r))
+				copy(u.Row(i + r)[m.text:], p.hat.Row(r))
 			}
 		}
 	}
@@ -100,11 +100,10 @@ func newMoments(f *Flow, x, c tensor.Tensor, group []int) *moments {
 			d := float64(u.Data[i*m.u+j]) - mean
 			squares += float64(d * d)
 		}
-		f.mean[j] = float32(mean)
-		f.inverse[j] = 1
-		if s := math.Sqrt(squares / float64(u.Rows)); s > 1e-6 {
-			f.inverse[j] = float32(1 / s)
-		}
+		f.mean[j], f.inverse[j] = float32(mean), inverseStd(squares/float64(u.Rows))
+	}
+	if conf.Side > 0 {
+		f.maps.fit(c)
 	}
 
 	var members [folds][]int

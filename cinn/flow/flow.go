@@ -32,7 +32,8 @@ type Flow struct {
 	packing   sync.Mutex       // of the networks, at the first NewSession
 	packed    bool
 
-	mean, inverse []float32 // of the condition u = [c ; ê]: its mean and 1/standard deviation, [Cond+Class]
+	mean, inverse []float32 // of the linear layer's condition u = [c ; ê]: its mean and 1/standard deviation, [pooled+Class]
+	maps          maps      // of a condition that is a map
 	linear        affine
 	embedder      mlp
 	blocks        []block
@@ -51,6 +52,7 @@ func New(c Config, seed uint64) (*Flow, error) {
 	}
 	f, b := layout(c, seed, false)
 	f.allocate(b)
+	f.maps.initialise(f.values, seed)
 	f.embedder.initialise(f.values, seed)
 	for i := range f.blocks {
 		bl := &f.blocks[i]
@@ -93,7 +95,8 @@ func layout(c Config, seed uint64, lean bool) (*Flow, *builder) {
 			{"linear.cholesky", []int{c.Latent, c.Latent}, f.linear.l},
 		}
 	}
-	f.embedder = newMLP(b, "embedder", u, c.EmbedWidth, c.EmbedDepth+1, c.Embed, kind)
+	f.maps = newMaps(b, c)
+	f.embedder = newMLP(b, "embedder", c.features()+c.Class, c.EmbedWidth, c.EmbedDepth+1, c.Embed, kind)
 	for i := range c.Blocks {
 		f.blocks = append(f.blocks, newBlock(b, c, i, seed))
 	}
@@ -102,7 +105,7 @@ func layout(c Config, seed uint64, lean bool) (*Flow, *builder) {
 		if c.HeadHidden > 0 {
 			hidden = 1
 		}
-		f.head = newMLP(b, "head", c.Cond, c.HeadHidden, hidden, c.Classes, layerNorm)
+		f.head = newMLP(b, "head", c.pooled(), c.HeadHidden, hidden, c.Classes, layerNorm)
 		f.table = tensor.Of(c.Classes, c.Class, b.buffer("classes.weight", 0, c.Classes, c.Class))
 	}
 	return f, b
@@ -142,7 +145,12 @@ func (f *Flow) HeadBegin() int {
 
 // NullCondition is the mean of the training conditions, [Cond], which guidance and condition dropout take for no text at all;
 // 0 until Fit. It must not be written to.
-func (f *Flow) NullCondition() []float32 { return f.mean[:f.Config.Cond] }
+func (f *Flow) NullCondition() []float32 {
+	if f.Config.Side > 0 {
+		return f.maps.mean
+	}
+	return f.mean[:f.Config.Cond]
+}
 
 // layers calls each with every linear layer.
 func (f *Flow) layers(each func(*dense)) {
@@ -150,6 +158,9 @@ func (f *Flow) layers(each func(*dense)) {
 		for i := range n.layers {
 			each(&n.layers[i])
 		}
+	}
+	for i := range f.maps.convolutions {
+		each(&f.maps.convolutions[i].dense)
 	}
 	visit(&f.embedder)
 	for i := range f.blocks {
@@ -177,6 +188,7 @@ func (f *Flow) networks(each func(*network)) {
 
 // packNetworks fills the packed networks. The class head stays float32: it is small, and a rounded logit may pick another class.
 func (f *Flow) packNetworks(read reader) {
+	f.maps.pack(f.precision, f.values, read)
 	f.embedder.packed.pack(f.precision, f.values, read, f.embedder)
 	for i := range f.blocks {
 		for k, nets := range f.blocks[i].nets {

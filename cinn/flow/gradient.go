@@ -28,11 +28,12 @@ type Gradient struct {
 	ld, m          int    // columns, of which m are the batch
 
 	z, x  tensor.Tensor // [rows][Latent], what the linear layer reads, and what it makes of that
-	noisy tensor.Tensor // [rows][Cond+Class], u with noise
+	noisy tensor.Tensor // [rows][Cond+Class], u with noise; of a vector condition
 
-	given tensor.Tensor // [Cond+Class][ld], the condition as the embedder reads it
+	maps  mapGradient
+	given tensor.Tensor // [features+Class][ld], the condition as the embedder reads it
 	embed tensor.Tensor // [Embed][ld]
-	text  tensor.Tensor // [Cond][ld], the condition as the class head reads it
+	text  tensor.Tensor // [pooled][ld], the condition as the class head reads it
 	score tensor.Tensor // [Classes][ld], its logits, and in their place their gradient
 	v     tensor.Tensor // [Latent][ld], the residual
 	loss  []float64     // [ld], -log p(z) of each sample
@@ -45,6 +46,7 @@ type Gradient struct {
 	draw   [2]tensor.Tensor // [outputs][ld], of the outputs of a coupling's subnets
 	din    [2]tensor.Tensor // [half+Embed][ld], of the inputs of each coupling's subnets
 	dembed tensor.Tensor    // [Embed][ld]
+	dgiven tensor.Tensor    // [features+Class][ld]; of a map
 	dy     tensor.Tensor    // [Latent][ld], of [b' ; a'], then of [b ; a]
 	dx     tensor.Tensor    // [Latent][ld], of a block's output, then of its input
 	turned []float32        // a layer's input as its weights' gradient reads it
@@ -100,11 +102,17 @@ func (f *Flow) NewGradient(dev *tensor.Device, rows int, r Regularisation, seed 
 	c := &f.Config
 	tensor.Plan(func(a *tensor.Arena) {
 		g.front.layout(a)
-		g.z, g.x, g.noisy = a.Take(rows, c.Latent), a.Take(rows, c.Latent), a.Take(rows, c.inputs())
-		g.given, g.embed, g.v = a.Take(c.inputs(), g.ld), a.Take(c.Embed, g.ld), a.Take(c.Latent, g.ld)
+		g.z, g.x = a.Take(rows, c.Latent), a.Take(rows, c.Latent)
+		if c.Side > 0 {
+			g.maps.layout(a, g)
+			g.dgiven = a.Take(c.features()+c.Class, g.ld)
+		} else {
+			g.noisy = a.Take(rows, c.inputs())
+		}
+		g.given, g.embed, g.v = a.Take(c.features()+c.Class, g.ld), a.Take(c.Embed, g.ld), a.Take(c.Latent, g.ld)
 		g.embedder = f.embedder.trace(a, g)
 		if c.Classes > 0 {
-			g.text, g.score = a.Take(c.Cond, g.ld), a.Take(c.Classes, g.ld)
+			g.text, g.score = a.Take(c.pooled(), g.ld), a.Take(c.Classes, g.ld)
 			g.head = f.head.trace(a, g)
 		}
 		g.blocks = g.blocks[:0]
@@ -117,8 +125,9 @@ func (f *Flow) NewGradient(dev *tensor.Device, rows int, r Regularisation, seed 
 			g.draw[k], g.din[k] = a.Take(2*changed, g.ld), a.Take(half+c.Embed, g.ld)
 		}
 		g.dembed, g.dy, g.dx = a.Take(c.Embed, g.ld), a.Take(c.Latent, g.ld), a.Take(c.Latent, g.ld)
-		g.turned = a.Take(1, kernel.TurnedLen(width, g.ld)).Data
+		g.turned = a.Take(1, max(kernel.TurnedLen(width, g.ld), f.maps.turnedLen(g.ld))).Data
 	})
+	g.maps.join(g)
 	g.loss = make([]float64, g.ld)
 	return g, nil
 }
@@ -163,17 +172,27 @@ func (g *Gradient) begin(x, c tensor.Tensor) {
 		g.posterior(g.m)
 		g.classCondition(g.m)
 	}
+	g.read(c)
+	f.embedder.forward(g, g.embed, g.given, &g.embedder)
+	first := g.x.Slice(0, g.m)
+	f.linear.forward(&g.front, first, g.z.Slice(0, g.m))
+	g.turn(g.into(0), first)
+}
+
+// read leaves in g.given what the embedder reads of c, of which g.u has what the linear layer reads.
+func (g *Gradient) read(c tensor.Tensor) {
 	u := g.u.Slice(0, g.m)
+	if config := &g.flow.Config; config.Side > 0 {
+		g.look(c)
+		g.turnColumns(g.given.Slice(config.features(), g.given.Rows), u, config.pooled())
+		return
+	}
 	if g.regularisation.Noise > 0 && !g.frozen {
 		g.blur = blurJob{g}
 		g.dev.Run(&g.blur, tiles(g.m))
 		u = g.noisy.Slice(0, g.m)
 	}
 	g.turn(g.given, u)
-	f.embedder.forward(g, g.embed, g.given, &g.embedder)
-	first := g.x.Slice(0, g.m)
-	f.linear.forward(&g.front, first, g.z.Slice(0, g.m))
-	g.turn(g.into(0), first)
 }
 
 // into is where the blocks before block i leave their output: what block i reads, or the residual.
@@ -184,9 +203,13 @@ func (g *Gradient) into(i int) tensor.Tensor {
 	return g.v
 }
 
-// Initialise sets the ActNorms of the Net2Net dialect from a first batch, block by block. NetFusion needs none.
+// Initialise sets from a first batch the ActNorms of the convolutions, and in the Net2Net dialect those of the blocks, one after the
+// other. Those of NetFusion's blocks need none.
 func (g *Gradient) Initialise(x, c tensor.Tensor) {
 	f := g.flow
+	if f.Config.Side > 0 {
+		g.initialiseMaps(c)
+	}
 	if f.Config.Dialect != Net2Net {
 		return
 	}
@@ -215,7 +238,10 @@ func (g *Gradient) Step(x, c tensor.Tensor, step uint64) (z, class float64) {
 	for i := len(f.blocks) - 1; i >= 0; i-- {
 		f.blocks[i].backward(g, i)
 	}
-	f.embedder.backward(g, tensor.Tensor{}, g.dembed, g.given, &g.embedder, false)
+	f.embedder.backward(g, g.dgiven, g.dembed, g.given, &g.embedder, false)
+	if f.Config.Side > 0 {
+		g.lookBack(g.dgiven.Slice(0, f.Config.features()))
+	}
 	if f.Config.Classes > 0 {
 		class = g.classes()
 	}
@@ -301,17 +327,23 @@ func (j *lossJob) Tile(tile int) {
 }
 
 // turn writes rows [m][n] as features, [n][ld].
-func (g *Gradient) turn(features, rows tensor.Tensor) {
-	g.transpose = transposeJob{features, rows}
+func (g *Gradient) turn(features, rows tensor.Tensor) { g.turnColumns(features, rows, 0) }
+
+// turnColumns writes columns of rows, as many as there are features, from at on.
+func (g *Gradient) turnColumns(features, rows tensor.Tensor, at int) {
+	g.transpose = transposeJob{features, rows, at}
 	g.dev.Run(&g.transpose, strips(features.Rows))
 }
 
-type transposeJob struct{ features, rows tensor.Tensor }
+type transposeJob struct {
+	features, rows tensor.Tensor
+	at             int
+}
 
 func (j *transposeJob) Tile(tile int) {
 	i0, i1 := strip(tile, j.features.Rows)
 	ld, n := j.features.Cols, j.rows.Cols
-	kernel.Transpose(j.features.Data[i0*ld:], ld, j.rows.Data[i0:], n, j.rows.Rows, i1-i0)
+	kernel.Transpose(j.features.Data[i0*ld:], ld, j.rows.Data[j.at+i0:], n, j.rows.Rows, i1-i0)
 }
 
 // stripRows is how many features one tile of a job over features has: a multiple of the height of the products' own tiles.

@@ -126,9 +126,9 @@ func (o *oracle) run(x, c [][]float64) (v [][]float64, logdet, class []float64) 
 	if o.c.Dialect == Net2Net {
 		kind = batchNorm
 	}
-	var u, text [][]float64
+	var u, text, input [][]float64
 	for r := range x {
-		row := append([]float64(nil), c[r]...)
+		row := o.average(c[r])
 		if o.c.Classes > 0 {
 			row = append(row, o.hat(x[r][n:])...)
 		}
@@ -138,9 +138,13 @@ func (o *oracle) run(x, c [][]float64) (v [][]float64, logdet, class []float64) 
 			}
 		}
 		u = append(u, row)
-		text = append(text, row[:o.c.Cond])
+		text = append(text, row[:o.c.pooled()])
+		if o.c.Side > 0 {
+			row = append(o.features(c[r]), row[o.c.pooled():]...)
+		}
+		input = append(input, row)
 	}
-	e := o.mlp("embedder", u, o.c.EmbedDepth+1, kind)
+	e := o.mlp("embedder", input, o.c.EmbedDepth+1, kind)
 	for r := range x {
 		z := append([]float64(nil), x[r][:n]...)
 		ld := 0.0
@@ -194,6 +198,57 @@ func (o *oracle) run(x, c [][]float64) (v [][]float64, logdet, class []float64) 
 		}
 	}
 	return v, logdet, class
+}
+
+// average returns the condition as the linear layer reads it.
+func (o *oracle) average(c []float64) []float64 {
+	if o.c.Side == 0 {
+		return append([]float64(nil), c...)
+	}
+	side, channels := o.c.Side/o.c.Pool, o.c.channels(0)
+	mean := make([]float64, o.c.pooled())
+	for i, v := range c {
+		pixel := i / channels
+		y, x := pixel/o.c.Side/o.c.Pool, pixel%o.c.Side/o.c.Pool
+		mean[(y*side+x)*channels+i%channels] += v / float64(o.c.Pool*o.c.Pool)
+	}
+	return mean
+}
+
+// features runs a map through the convolutions, [channel][row][column].
+func (o *oracle) features(c []float64) []float64 {
+	side, channels := o.c.Side, o.c.channels(0)
+	x := make([]float64, len(c))
+	for i, v := range c {
+		k := i % channels
+		x[k*side*side+i/channels] = (v - o.values["map.mean"][i]) * o.values["map.inverse_std"][k]
+	}
+	for i := range o.c.Convs {
+		prefix := fmt.Sprintf("convolutions.%d.", i)
+		w, loc, scale := o.values[prefix+"weight"], o.values[prefix+"norm_layer.loc"], o.values[prefix+"norm_layer.scale"]
+		half := side / 2
+		y := make([]float64, len(loc)*half*half)
+		for at := range y {
+			out, row, col := at/(half*half), at/half%half, at%half
+			sum := loc[out]
+			for ky := range 4 {
+				for kx := range 4 {
+					iy, ix := 2*row-1+ky, 2*col-1+kx
+					if iy < 0 || iy >= side || ix < 0 || ix >= side {
+						continue
+					}
+					for k := range channels {
+						sum += w[((out*4+ky)*4+kx)*channels+k] * x[(k*side+iy)*side+ix]
+					}
+				}
+			}
+			if y[at] = sum * scale[out]; y[at] < 0 {
+				y[at] *= 0.2
+			}
+		}
+		x, side, channels = y, half, len(loc)
+	}
+	return x
 }
 
 func (o *oracle) couple(prefix string, k int, in, x, e [][]float64, logdet []float64) [][]float64 {

@@ -12,8 +12,8 @@ type front struct {
 	dev  *tensor.Device
 	rows int
 
-	u      tensor.Tensor // [rows][Cond+Class], standardised condition
-	c      tensor.Tensor // [rows][Cond], its text part
+	u      tensor.Tensor // [rows][pooled+Class], standardised condition
+	c      tensor.Tensor // [rows][pooled], its text part
 	scores tensor.Tensor // [rows][Classes], log N(e; E_k, σ²I) without its constant
 	logits tensor.Tensor // [rows][Classes]
 	hat    tensor.Tensor // [rows][Class], posterior mean of the class embedding
@@ -28,7 +28,7 @@ func (p *front) layout(a *tensor.Arena) {
 	p.u = a.Take(rows, c.inputs())
 	p.c = p.u
 	if c.Classes > 0 {
-		p.c, p.e, p.hat = a.Take(rows, c.Cond), a.Take(rows, c.Class), a.Take(rows, c.Class)
+		p.c, p.e, p.hat = a.Take(rows, c.pooled()), a.Take(rows, c.Class), a.Take(rows, c.Class)
 		p.scores, p.logits = a.Take(rows, c.Classes), a.Take(rows, c.Classes)
 	}
 	p.shift = a.Take(rows, c.Latent)
@@ -38,6 +38,7 @@ func (p *front) layout(a *tensor.Arena) {
 type pass struct {
 	front
 
+	input   tensor.Tensor // [rows][features+Class], what the embedder reads: u, or the features of a map beside ê
 	embed   tensor.Tensor // [rows][Embed]
 	y       tensor.Tensor // [rows][Latent]
 	v       tensor.Tensor // [rows][Latent], the residual
@@ -45,6 +46,7 @@ type pass struct {
 	logdet  []float32     // [rows]
 
 	back   bool // the networks are run on the way from v to z: that tells which is next
+	look   mapState
 	runner runner
 	state  blockState
 	job    blockJob
@@ -53,6 +55,11 @@ type pass struct {
 func (p *pass) layout(a *tensor.Arena) {
 	p.front.layout(a)
 	f, c, rows := p.flow, &p.flow.Config, p.rows
+	p.input = p.u
+	if c.Side > 0 {
+		p.input = a.Take(rows, c.features()+c.Class)
+		p.look.layout(a, f, min(rows, mapRows))
+	}
 	p.embed = a.Take(rows, c.Embed)
 	p.y, p.v, p.scratch = a.Take(rows, c.Latent), a.Take(rows, c.Latent), a.Take(rows, c.Latent)
 	p.logdet = a.Take(1, rows).Data
@@ -64,9 +71,11 @@ func (p *pass) layout(a *tensor.Arena) {
 // condition is the mean, which is zero once standardised.
 func (p *front) condition(c tensor.Tensor, guidance float32) {
 	f := p.flow
+	n := f.Config.pooled()
 	for i := range c.Rows {
 		u := p.u.Row(i)
-		for j, v := range c.Row(i) {
+		f.Config.average(u[:n], c.Row(i))
+		for j, v := range u[:n] {
 			u[j] = (v - f.mean[j]) * f.inverse[j] * guidance
 		}
 		if f.Config.Classes > 0 {
@@ -78,7 +87,7 @@ func (p *front) condition(c tensor.Tensor, guidance float32) {
 // classCondition standardises ê [m][Class] into the class part of u.
 func (p *front) classCondition(m int) {
 	f := p.flow
-	at := f.Config.Cond
+	at := f.Config.pooled()
 	for i := range m {
 		u := p.u.Row(i)[at:]
 		for j, v := range p.hat.Row(i) {
@@ -87,11 +96,29 @@ func (p *front) classCondition(m int) {
 	}
 }
 
-// forward runs z [m][Latent] to p.v under the condition in p.u, and leaves the log-determinants of the blocks and of the
+// read leaves in p.input what the embedder reads of c [m][Cond], which condition and classCondition have left in p.u.
+func (p *pass) read(c tensor.Tensor) {
+	config := &p.flow.Config
+	if config.Side == 0 {
+		return
+	}
+	p.features(p.input.Slice(0, c.Rows), c)
+	for i := range c.Rows {
+		copy(p.input.Row(i)[config.features():], p.u.Row(i)[config.pooled():])
+	}
+}
+
+// forward runs z [m][Latent] to p.v under the condition in p.u and p.input, and leaves the log-determinants of the blocks and of the
 // linear layer in p.logdet.
 func (p *pass) forward(z tensor.Tensor) {
+	m := z.Rows
+	p.flow.embedder.packed.forward(p, p.embed.Slice(0, m), p.input.Slice(0, m))
+	p.push(z)
+}
+
+// push is forward under an embedding that is there already.
+func (p *pass) push(z tensor.Tensor) {
 	f, m := p.flow, z.Rows
-	f.embedder.packed.forward(p, p.embed.Slice(0, m), p.u.Slice(0, m))
 	f.linear.forward(&p.front, p.into(0).Slice(0, m), z)
 	for i := range p.logdet[:m] {
 		p.logdet[i] = f.linear.logdet

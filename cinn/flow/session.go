@@ -12,7 +12,8 @@ import (
 // after NewSession. A Session serves one goroutine at a time.
 type Session struct {
 	pass
-	null tensor.Tensor // [rows][Embed], the embedding without text
+	null    tensor.Tensor // [rows][Embed], the embedding without text
+	nothing tensor.Tensor // [1][features], what the embedder reads of no text
 }
 
 // NewSession returns a Session that works on up to rows at a time on dev, which must not be in use elsewhere meanwhile.
@@ -24,9 +25,10 @@ func (f *Flow) NewSession(dev *tensor.Device, rows int) (*Session, error) {
 	s := &Session{pass: pass{front: front{flow: f, dev: dev, rows: rows}}}
 	tensor.Plan(func(a *tensor.Arena) {
 		s.pass.layout(a)
-		s.null = a.Take(rows, f.Config.Embed)
+		s.null, s.nothing = a.Take(rows, f.Config.Embed), a.Take(1, f.Config.features())
 	})
 	f.networks(func(n *network) { n.reserve(dev, rows) })
+	f.maps.reserve(dev, min(rows, mapRows))
 	return s, nil
 }
 
@@ -71,6 +73,7 @@ func (s *Session) residual(x, c tensor.Tensor) {
 		s.posterior(x.Rows)
 		s.classCondition(x.Rows)
 	}
+	s.read(c)
 	s.forward(z)
 }
 
@@ -89,7 +92,8 @@ func (s *Session) Inverse(x, v, c tensor.Tensor) {
 			s.posterior(j - i)
 			s.classCondition(j - i)
 		}
-		s.flow.embedder.packed.forward(&s.pass, s.embed.Slice(0, j-i), s.u.Slice(0, j-i))
+		s.read(c.Slice(i, j))
+		s.flow.embedder.packed.forward(&s.pass, s.embed.Slice(0, j-i), s.input.Slice(0, j-i))
 		s.draw(xs)
 	}
 }
@@ -170,7 +174,7 @@ func (s *Session) sample(x, c tensor.Tensor, d Draw) {
 	s.back = true
 	if f.Config.Classes > 0 {
 		s.condition(c, 1)
-		s.mix(&f.head.packed, s.logits, s.scores, s.c, m, d.Guidance, 0)
+		s.mix(&f.head.packed, s.logits, s.scores, s.c, m, d.Guidance, nil)
 	}
 	for i := range m {
 		v, sample := s.v.Row(i), d.Sample+uint64(i)
@@ -194,29 +198,23 @@ func (s *Session) sample(x, c tensor.Tensor, d Draw) {
 		}
 		copy(s.e.Row(i), e)
 	}
-	s.condition(c, 1)
-	if f.Config.Classes > 0 {
-		s.posterior(m)
-		s.classCondition(m)
-	}
-	s.mix(&f.embedder.packed, s.embed, s.null, s.u, m, d.Guidance, f.Config.Cond)
-	s.condition(c, d.Guidance)
+	s.guide(c, tensor.Tensor{}, d.Guidance)
 	s.draw(x)
 }
 
-// mix computes dst = n(∅) + g·(n(in) - n(∅)), where ∅ is in with its text part at zero. null is scratch; in is spoilt unless
-// g is 1. text is the width of the text part, or 0 for all.
-func (s *Session) mix(n *network, dst, null, in tensor.Tensor, m int, g float32, text int) {
+// mix computes dst = n(∅) + g·(n(in) - n(∅)), where ∅ is in that begins with nothing, or without that is zero. null is scratch; in
+// is spoilt unless g is 1.
+func (s *Session) mix(n *network, dst, null, in tensor.Tensor, m int, g float32, nothing []float32) {
 	dst, null, in = dst.Slice(0, m), null.Slice(0, m), in.Slice(0, m)
 	n.forward(&s.pass, dst, in)
 	if g == 1 {
 		return
 	}
-	if text == 0 {
-		text = in.Cols
+	if nothing == nil {
+		clear(in.Data)
 	}
 	for i := range m {
-		clear(in.Row(i)[:text])
+		copy(in.Row(i), nothing)
 	}
 	n.forward(&s.pass, null, in)
 	for i, v := range null.Data {
