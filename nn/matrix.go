@@ -61,11 +61,16 @@ func (w Weights) Pack(parts ...Matrix) tensor.Weight {
 	if w.Err() != nil {
 		return tensor.Weight{}
 	}
-	rows := 0
+	rows, cols, read := below(parts)
+	return tensor.NewWeightFrom(w.file.precision, rows, cols, read)
+}
+
+// below is matrices of as many columns, one below the other, as a reader of rows.
+func below(parts []Matrix) (rows, cols int, read func(dst []float32, i int)) {
 	for _, p := range parts {
 		rows += p.Rows
 	}
-	return tensor.NewWeightFrom(w.file.precision, rows, parts[0].Cols, func(dst []float32, i int) {
+	return rows, parts[0].Cols, func(dst []float32, i int) {
 		for _, p := range parts {
 			if i < p.Rows {
 				n := min(p.Rows-i, len(dst)/p.Cols)
@@ -77,5 +82,5 @@ func (w Weights) Pack(parts ...Matrix) tensor.Weight {
 				return
 			}
 		}
-	})
+	}
 }

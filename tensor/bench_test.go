@@ -21,7 +21,7 @@ func BenchmarkPooledAttention(b *testing.B) {
 				var p PooledAttention
 				Plan(func(a *Arena) { p = NewPooledAttention(a, precision, 1, side, side, c/8, c/2) })
 				dev.Reserve(p.Scratch())
-				x, dst := random(pixels, c/8+c/8+c/2, 1), New(pixels, c/2)
+				x, dst := normals(pixels, c/8+c/8+c/2, 1), New(pixels, c/2)
 				for b.Loop() {
 					dev.PooledAttention(dst, x, &p)
 				}
@@ -51,7 +51,7 @@ func BenchmarkConv(b *testing.B) {
 					roof := roofline.Measure(workers)
 					dev := CPU(workers)
 					defer dev.Close()
-					w := random(s.Out, 9*s.In, 1).Data
+					w := normals(s.Out, 9*s.In, 1).Data
 					filters := []Filter{NewFilter(p, w, s)}
 					for len(filters)*filters[0].Bytes() < weights {
 						filters = append(filters, NewFilter(p, w, s))
@@ -59,7 +59,7 @@ func BenchmarkConv(b *testing.B) {
 					f := &filters[0]
 					dev.Reserve(f.Scratch(s.H, s.W))
 					pixels := s.H * s.W * f.up() * f.up()
-					x, dst, bias := random(s.H*s.W, s.In, 2), New(pixels, s.Out), make([]float32, s.Out)
+					x, dst, bias := normals(s.H*s.W, s.In, 2), New(pixels, s.Out), make([]float32, s.Out)
 					i := 0
 					for b.Loop() {
 						dev.Conv(dst, x, s.H, s.W, &filters[i%len(filters)], ConvEpilogue{Bias: bias})

@@ -42,9 +42,9 @@ type convOperands struct {
 }
 
 func (c *convCase) operands() convOperands {
-	o := convOperands{x: random(c.images*c.h*c.w, c.in, 1), w: random(c.out, c.size*c.size*c.in, 2)}
+	o := convOperands{x: normals(c.images*c.h*c.w, c.in, 1), w: normals(c.out, c.size*c.size*c.in, 2)}
 	pair := func(n int, seed uint64) Affine {
-		return Affine{random(c.images, n, seed), random(c.images, n, seed+1)}
+		return Affine{normals(c.images, n, seed), normals(c.images, n, seed+1)}
 	}
 	if c.before {
 		o.before = pair(c.in, 3)
@@ -53,14 +53,14 @@ func (c *convCase) operands() convOperands {
 		o.after = pair(c.out, 5)
 	}
 	if c.bias {
-		o.bias = random(1, c.out, 7)
+		o.bias = normals(1, c.out, 7)
 	}
 	if c.skip {
 		rows := o.x.Rows
 		if c.skipUp {
 			rows /= 4
 		}
-		o.skip = random(rows, c.skipChannels, 8)
+		o.skip = normals(rows, c.skipChannels, 8)
 	}
 	return o
 }
@@ -166,8 +166,8 @@ func TestConv(t *testing.T) {
 func TestConvDoesNotAllocate(t *testing.T) {
 	d := CPU(2)
 	defer d.Close()
-	x, dst, a := random(64, 32, 1), New(256, 48), Affine{random(1, 48, 2), random(1, 48, 3)}
-	f := NewFilter(F32, random(48, 9*32, 4).Data, ConvShape{Out: 48, In: 32, Size: 3, Stride: 1, Up: true, H: 8, W: 8})
+	x, dst, a := normals(64, 32, 1), New(256, 48), Affine{normals(1, 48, 2), normals(1, 48, 3)}
+	f := NewFilter(F32, normals(48, 9*32, 4).Data, ConvShape{Out: 48, In: 32, Size: 3, Stride: 1, Up: true, H: 8, W: 8})
 	d.Reserve(f.Scratch(8, 8))
 	if n := testing.AllocsPerRun(20, func() { d.Conv(dst, x, 8, 8, &f, ConvEpilogue{After: a}) }); n != 0 {
 		t.Errorf("%v allocations a call", n)
@@ -215,7 +215,7 @@ func TestConvRefusesWrongShapes(t *testing.T) {
 }
 
 func TestReLUAffineIsTheSameForAnyNumberOfWorkers(t *testing.T) {
-	x, a := random(3*1000, 37, 1), Affine{random(3, 37, 2), random(3, 37, 3)}
+	x, a := normals(3*1000, 37, 1), Affine{normals(3, 37, 2), normals(3, 37, 3)}
 	var first []float32
 	for _, workers := range []int{1, 2, 7} {
 		d := CPU(workers)
@@ -273,7 +273,7 @@ func TestPooledAttentionIsTheSameForAnyNumberOfWorkers(t *testing.T) {
 	for _, size := range [][2]int{{12, 10}, {8, 32}, {6, 6}} { // h, w: keys in one part, in several, and an odd number
 		const images, depth, width = 3, 5, 20
 		h, w := size[0], size[1]
-		x := random(images*h*w, 2*depth+width, 1)
+		x := normals(images*h*w, 2*depth+width, 1)
 		want := map[Precision][]float32{}
 		for _, precision := range []Precision{F32, BF16} {
 			for _, workers := range []int{1, 2, 7} {

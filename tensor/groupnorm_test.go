@@ -9,13 +9,13 @@ import (
 // Channels and images that only the group's own statistics can normalise: each group of each image is far from the others.
 func TestGroupNormTakesEachGroupOfEachImage(t *testing.T) {
 	const images, pixels, channels, groups = 3, 50, 12, 4
-	x := random(images*pixels, channels, 1)
+	x := normals(images*pixels, channels, 1)
 	for p := range x.Rows {
 		for c := range channels {
 			x.Row(p)[c] += float32(100*(p/pixels) + 10*(c/3))
 		}
 	}
-	gamma, beta := random(1, channels, 2).Data, random(1, channels, 3).Data
+	gamma, beta := normals(1, channels, 2).Data, normals(1, channels, 3).Data
 	var want []float32
 	for _, workers := range []int{1, 2, 7} {
 		d := CPU(workers)
@@ -56,7 +56,7 @@ func TestGroupNormTakesEachGroupOfEachImage(t *testing.T) {
 func TestGroupNormAndPReLUDoNotAllocate(t *testing.T) {
 	d := CPU(2)
 	defer d.Close()
-	x, v := random(4000, 16, 1), make([]float32, 16)
+	x, v := normals(4000, 16, 1), make([]float32, 16)
 	if n := testing.AllocsPerRun(20, func() { d.GroupNorm(x, x, v, v, 2, 8, 1e-5); d.PReLU(x, 0.2) }); n != 0 {
 		t.Errorf("%v allocations a call", n)
 	}

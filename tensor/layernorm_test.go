@@ -8,8 +8,8 @@ import (
 func TestLayerNormIsTheSameForAnyNumberOfWorkers(t *testing.T) {
 	const eps = 1e-12
 	for _, s := range []struct{ rows, cols int }{{1, 1}, {5, 384}, {300, 384}, {40, 1000}, {3, 20000}} {
-		x, residual := random(s.rows, s.cols, 1), random(s.rows, s.cols, 2)
-		gamma, beta := random(1, s.cols, 3).Data, random(1, s.cols, 4).Data
+		x, residual := normals(s.rows, s.cols, 1), normals(s.rows, s.cols, 2)
+		gamma, beta := normals(1, s.cols, 3).Data, normals(1, s.cols, 4).Data
 		for _, add := range []Tensor{{}, residual} {
 			want := New(s.rows, s.cols)
 			one := CPU(1)

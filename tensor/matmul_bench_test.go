@@ -51,7 +51,7 @@ func benchmarkMatMul(b *testing.B, p Precision, m, n, k, workers int) {
 		}
 	}
 	layers[0].Reserve(d, m)
-	x, dst := random(m, k, 1), New(m, n)
+	x, dst := normals(m, k, 1), New(m, n)
 	e := matmul.Epilogue{Bias: make([]float32, n)}
 	at := 0
 	b.SetBytes(int64(bytes))

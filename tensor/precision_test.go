@@ -14,7 +14,7 @@ var precisionError = map[Precision]float64{F32: 1e-6, BF16: 4e-3, Int8: 1.2e-2}
 func TestMatMulInEveryPrecision(t *testing.T) {
 	for precision, bound := range precisionError {
 		for _, s := range []struct{ m, n, k int }{{1, 1, 1}, {1, 384, 1536}, {5, 95, 127}, {17, 1536, 384}, {257, 130, 66}} {
-			x, w, bias := random(s.m, s.k, 1), random(s.n, s.k, 2), random(1, s.n, 4).Data
+			x, w, bias := normals(s.m, s.k, 1), normals(s.n, s.k, 2), normals(1, s.n, 4).Data
 			var first []float32
 			for _, workers := range []int{1, 2, 7} {
 				d := CPU(workers)
@@ -77,8 +77,8 @@ func TestThenChangesNoResult(t *testing.T) {
 	for precision := range precisionError {
 		for _, m := range []int{1, 9, 100} {
 			for _, s := range shapes {
-				x := random(m, 2*s.k, 1)
-				w := []Weight{NewWeightIn(precision, random(s.n, s.k, 2).Data, s.n, s.k), NewWeightIn(precision, random(s.n, s.k, 3).Data, s.n, s.k)}
+				x := normals(m, 2*s.k, 1)
+				w := []Weight{NewWeightIn(precision, normals(s.n, s.k, 2).Data, s.n, s.k), NewWeightIn(precision, normals(s.n, s.k, 3).Data, s.n, s.k)}
 				want := New(m, 2*s.n)
 				for _, workers := range []int{1, 2, 7} {
 					d := CPU(workers)
@@ -118,13 +118,13 @@ func TestParsePrecision(t *testing.T) {
 func TestGroupedMatMulIsAProductForEachGroup(t *testing.T) {
 	for precision := range precisionError {
 		for _, s := range []struct{ groups, m, n, k int }{{2, 1, 67, 33}, {2, 5, 134, 1024}, {3, 26, 96, 200}} {
-			x, residual := random(s.m, s.groups*s.k, 1), random(s.m, s.groups*s.n, 2)
-			bias := random(1, s.groups*s.n, 3).Data
+			x, residual := normals(s.m, s.groups*s.k, 1), normals(s.m, s.groups*s.n, 2)
+			bias := normals(1, s.groups*s.n, 3).Data
 			weights := make([]Weight, s.groups)
 			want := New(s.m, s.groups*s.n)
 			one := CPU(1)
 			for g := range weights {
-				weights[g] = NewWeightIn(precision, random(s.n, s.k, uint64(4+g)).Data, s.n, s.k)
+				weights[g] = NewWeightIn(precision, normals(s.n, s.k, uint64(4+g)).Data, s.n, s.k)
 				weights[g].Reserve(one, s.m)
 				xg, rg, dst := New(s.m, s.k), New(s.m, s.n), New(s.m, s.n)
 				for i := range s.m {

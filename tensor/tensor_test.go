@@ -9,7 +9,7 @@ import (
 	"netfusion/kernels/matmul"
 )
 
-func random(rows, cols int, seed uint64) Tensor {
+func normals(rows, cols int, seed uint64) Tensor {
 	r := rand.New(rand.NewPCG(seed, 1))
 	t := New(rows, cols)
 	for i := range t.Data {
@@ -20,8 +20,8 @@ func random(rows, cols int, seed uint64) Tensor {
 
 func TestMatMulIsTheSameForAnyNumberOfWorkers(t *testing.T) {
 	for _, s := range []struct{ m, n, k int }{{1, 1, 1}, {1, 384, 1536}, {5, 95, 128}, {17, 1536, 384}, {300, 24, 216}, {257, 130, 64}} {
-		x, w, res := random(s.m, s.k, 1), random(s.n, s.k, 2), random(s.m, s.n, 3)
-		bias := random(1, s.n, 4).Data
+		x, w, res := normals(s.m, s.k, 1), normals(s.n, s.k, 2), normals(s.m, s.n, 3)
+		bias := normals(1, s.n, 4).Data
 		var want []float32
 		for _, workers := range []int{1, 2, 7} {
 			d := CPU(workers)
@@ -40,7 +40,7 @@ func TestMatMulIsTheSameForAnyNumberOfWorkers(t *testing.T) {
 func TestMatMulDoesNotAllocate(t *testing.T) {
 	d := CPU(2)
 	defer d.Close()
-	x, w, dst := random(64, 256, 1), NewWeight(random(256, 256, 2).Data, 256, 256), New(64, 256)
+	x, w, dst := normals(64, 256, 1), NewWeight(normals(256, 256, 2).Data, 256, 256), New(64, 256)
 	if n := testing.AllocsPerRun(20, func() { d.MatMul(dst, x, w, matmul.Epilogue{}) }); n != 0 {
 		t.Errorf("%v allocations a call", n)
 	}

@@ -1,0 +1,46 @@
+package tensor
+
+// AttentionDepth is the most channels that a head of Queue.Attention can have, and a query or key of Queue.PooledAttention.
+const AttentionDepth = 64
+
+// Attention computes self-attention over packed sequences as Device.Attention does: sequence s is the tokens starts[s] to starts[s+1],
+// and none is longer than longest; what makes queries has scaled them by 1/√(C/heads). Unless p is F32, tensor cores multiply, in
+// tf32. A head has at most AttentionDepth channels; in tf32, a multiple of 4.
+func (q *Queue) Attention(dst, qkv Buffer, starts Array[int32], longest, heads int, p Precision) {
+	c := dst.Cols
+	if heads < 1 || c%heads != 0 || !qkv.same(dst.Rows, 3*c) || starts.Len < 2 || c/heads > AttentionDepth || longest > dst.Rows {
+		panic("tensor: Attention shapes differ")
+	}
+	depth := c / heads
+	entry := "attention_"
+	if (p != F32 || q.g.options.TF32) && depth%rowUnit == 0 && qkv.Ld%rowUnit == 0 {
+		entry += "tf32_"
+	}
+	if depth <= 32 {
+		entry += "text_32"
+	} else {
+		entry += "text_64"
+	}
+	q.launch(entry, [3]int{longest, heads, starts.Len - 1}, dst, dst.Ld, qkv.Columns(0, c), qkv.Columns(c, 2*c), qkv.Columns(2*c, 3*c),
+		qkv.Ld, starts, depth)
+}
+
+// PooledAttention computes dst [N·h·w][width] from x [N·h·w][2·depth+width], the queries, keys and values of every pixel, where keys
+// and values are those of the largest of each 2×2 pixels: see attention.Pooled. p as in Attention.
+func (q *Queue) PooledAttention(dst, x Buffer, h, w, depth int, p Precision) {
+	width := dst.Cols
+	if x.Cols != 2*depth+width || dst.Rows != x.Rows || x.Rows%(h*w) != 0 || depth > AttentionDepth {
+		panic("tensor: PooledAttention shapes differ")
+	}
+	defer q.Release(q.Taken())
+	queries, keys := h*w, h/2*(w/2)
+	images := x.Rows / queries
+	pooled := Matrix(TakeArray[float32](q, images*keys*(depth+width)), images*keys, depth+width)
+	q.MaxPool(pooled, x.Columns(depth, 2*depth+width), h, w)
+	k, v := pooled.Columns(0, depth), pooled.Columns(depth, depth+width)
+	entry := "attention_pooled"
+	if (p != F32 || q.g.options.TF32) && depth%rowUnit == 0 && width%rowUnit == 0 {
+		entry = "attention_tf32_pooled"
+	}
+	q.launch(entry, [3]int{queries, width, images}, dst, dst.Ld, x.Columns(0, depth), x.Ld, k, k.Ld, v, v.Ld, queries, keys, depth, width)
+}

@@ -1,0 +1,273 @@
+package tensor
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"slices"
+
+	"netfusion/kernels/activation"
+	"netfusion/kernels/affine"
+	"netfusion/kernels/attention"
+	"netfusion/kernels/conv"
+	"netfusion/kernels/coupling"
+	"netfusion/kernels/dense"
+	"netfusion/kernels/embedding"
+	"netfusion/kernels/groupnorm"
+	"netfusion/kernels/layernorm"
+	"netfusion/kernels/matmul"
+	"netfusion/kernels/optimizer"
+	"netfusion/kernels/quantize"
+	"netfusion/kernels/random"
+)
+
+// This file is the launch table: how every entry of every PTX text is launched. What its arguments are is where the operation
+// is: gpu_<op>.go.
+
+// Form is how one entry is launched.
+type Form struct {
+	Family      string
+	Block       int    // threads
+	Tile        [3]int // of the extent that one block does, along each axis of the grid
+	Shared      int    // bytes of dynamic shared memory
+	Cooperative bool
+}
+
+// Grid is how many blocks cover an extent: what that counts, rows and columns for most, is said with the table.
+func (f Form) Grid(extent [3]int) [3]int {
+	var grid [3]int
+	for i, n := range extent {
+		tile := max(f.Tile[i], 1)
+		grid[i] = (n + tile - 1) / tile
+	}
+	return grid
+}
+
+// The usual forms.
+func values(family string) Form      { return Form{Family: family, Block: 256, Tile: [3]int{256}} }    // (values, 1, 1)
+func warpRows(family string) Form    { return Form{Family: family, Block: 128, Tile: [3]int{4}} }      // (rows, 1, 1), a warp each
+func wideRows(family string) Form    { return Form{Family: family, Block: 128, Tile: [3]int{1, 128}} } // (rows, columns, 1)
+func blockRows(family string) Form   { return Form{Family: family, Block: 128} }                       // (rows, 1, 1), a block each
+func tile(family string, n int) Form { return Form{Family: family, Block: 2 * n, Tile: [3]int{n, n}} } // (rows, columns, phases)
+func skinny(family string, columns int) Form { // (columns, 1, phases)
+	return Form{Family: family, Block: 128, Tile: [3]int{columns}}
+}
+
+var forms = map[string]Form{
+	"activation_exp":       values("activation"),
+	"activation_tanh":      values("activation"),
+	"activation_gelu":      values("activation"),
+	"activation_gelu_tanh": values("activation"),
+	"activation_relu":      values("activation"),
+	"activation_prelu":     values("activation"),
+	"activation_softmax":   warpRows("activation"),
+	"activation_pick":      warpRows("activation"),
+
+	"affine_relu":    wideRows("affine"),
+	"affine_fold":    wideRows("affine"),
+	"affine_columns": wideRows("affine"),
+	"affine_mix":     values("affine"),
+	"affine_add":     values("affine"),
+
+	// (tokens of the longest text, heads, texts)
+	"attention_text_32":      {Family: "attention", Block: 128, Tile: [3]int{64, 1, 1}},
+	"attention_text_64":      {Family: "attention", Block: 128, Tile: [3]int{64, 1, 1}},
+	"attention_tf32_text_32": {Family: "attention", Block: 128, Tile: [3]int{64, 1, 1}},
+	"attention_tf32_text_64": {Family: "attention", Block: 128, Tile: [3]int{64, 1, 1}},
+	// (queries of an image, width of a value, images)
+	"attention_pooled":      {Family: "attention", Block: 128, Tile: [3]int{64, 64, 1}},
+	"attention_tf32_pooled": {Family: "attention", Block: 128, Tile: [3]int{64, 64, 1}},
+
+	// (windows, channels, phases)
+	"conv_f32":       tile("conv", 64),
+	"conv_tf32_t32":  tile("conv", 32),
+	"conv_tf32_t64":  tile("conv", 64),
+	"conv_tf32_t128": tile("conv", 128),
+	"conv_bf16_t32":  tile("conv", 32),
+	"conv_bf16_t64":  tile("conv", 64),
+	"conv_bf16_t128": tile("conv", 128),
+	"conv_bf16_m16":  skinny("conv", 8),
+	"conv_bf16_m32":  skinny("conv", 8),
+	"conv_bf16_m64":  skinny("conv", 8),
+	"conv_maxpool":   wideRows("conv"), // (pixels of the result, channels, 1)
+
+	"coupling_forward":  warpRows("coupling"),
+	"coupling_inverse":  warpRows("coupling"),
+	"coupling_backward": warpRows("coupling"),
+
+	"dense_transpose":  {Family: "dense", Block: 256, Tile: [3]int{32, 32}}, // (columns and rows of the result, 1)
+	"dense_leaky_back": values("dense"),
+	"dense_sums":       {Family: "dense", Block: 256, Tile: [3]int{32}}, // (columns, 1, 1)
+	"dense_norm_back":  warpRows("dense"),
+
+	"embedding_f32":       wideRows("embedding"),
+	"embedding_i8":        wideRows("embedding"),
+	"embedding_add":       wideRows("embedding"),
+	"embedding_pool":      blockRows("embedding"), // (texts, 1, 1)
+	"embedding_posterior": blockRows("embedding"),
+
+	"groupnorm_f32": {Family: "groupnorm", Block: 256}, // (groups, images, 1)
+
+	"layernorm_f32": warpRows("layernorm"),
+
+	"matmul_f32":       tile("matmul", 64),
+	"matmul_f32_m1":    skinny("matmul", 4),
+	"matmul_f32_m2":    skinny("matmul", 4),
+	"matmul_f32_m4":    skinny("matmul", 4),
+	"matmul_f32_m8":    skinny("matmul", 4),
+	"matmul_f32_m16":   skinny("matmul", 4),
+	"matmul_tf32_t32":  tile("matmul", 32),
+	"matmul_tf32_t64":  tile("matmul", 64),
+	"matmul_tf32_t128": tile("matmul", 128),
+	"matmul_bf16_t32":  tile("matmul", 32),
+	"matmul_bf16_t64":  tile("matmul", 64),
+	"matmul_bf16_t128": tile("matmul", 128),
+	"matmul_bf16_m16":  skinny("matmul", 8),
+	"matmul_bf16_m32":  skinny("matmul", 8),
+	"matmul_bf16_m64":  skinny("matmul", 8),
+	"matmul_int8_t32":  tile("matmul", 32),
+	"matmul_int8_t64":  tile("matmul", 64),
+	"matmul_int8_t128": tile("matmul", 128),
+	"matmul_int8_m16":  skinny("matmul", 8),
+	"matmul_int8_m32":  skinny("matmul", 8),
+	"matmul_int8_m64":  skinny("matmul", 8),
+
+	"optimizer_adam":        values("optimizer"),
+	"optimizer_average":     values("optimizer"),
+	"optimizer_sum_squares": values("optimizer"), // any extent up to the number of values
+
+	"quantize_bf16":    wideRows("quantize"),
+	"quantize_u8_rows": warpRows("quantize"),
+	"quantize_pixels":  values("quantize"),
+
+	// (rows, fours of dimensions, 1)
+	"random_words":   wideRows("random"),
+	"random_uniform": wideRows("random"),
+	"random_normal":  wideRows("random"),
+	"random_dropout": {Family: "random", Block: 128, Tile: [3]int{16, 128}}, // (rows, columns, 1)
+}
+
+// FormOf returns the row of entry, which is there.
+func FormOf(entry string) Form {
+	f, known := forms[entry]
+	if !known {
+		panic("tensor: no form of " + entry)
+	}
+	return f
+}
+
+// entriesOf lists what the table has of a family.
+func entriesOf(family string) []Entry {
+	var entries []Entry
+	for name, f := range forms {
+		if f.Family == family {
+			entries = append(entries, Entry{name, f.Shared})
+		}
+	}
+	slices.SortFunc(entries, func(a, b Entry) int { return compare(a.Name, b.Name) })
+	return entries
+}
+
+func compare(a, b string) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
+
+// family is a package of kernels.
+type family struct{ name, ptx string }
+
+// families lists all. It is a function, so that a program that opens no GPU does not carry the texts.
+func families() []family {
+	return []family{
+		{"activation", activation.PTX}, {"affine", affine.PTX}, {"attention", attention.PTX}, {"conv", conv.PTX}, {"coupling", coupling.PTX},
+		{"dense", dense.PTX}, {"embedding", embedding.PTX}, {"groupnorm", groupnorm.PTX}, {"layernorm", layernorm.PTX},
+		{"matmul", matmul.PTX}, {"optimizer", optimizer.PTX}, {"quantize", quantize.PTX}, {"random", random.PTX},
+	}
+}
+
+// AppendArgs lays out a kernel's parameters as Launch wants them: int (32 bits wide for the kernel), uint32, float32, DevicePtr,
+// and what has one: an Array or a Buffer. The zero values of these are null pointers.
+func AppendArgs(dst []byte, args ...any) []byte {
+	for _, arg := range args {
+		switch v := arg.(type) {
+		case int:
+			dst = binary.LittleEndian.AppendUint32(dst, uint32(v))
+		case uint32:
+			dst = binary.LittleEndian.AppendUint32(dst, v)
+		case float32:
+			dst = binary.LittleEndian.AppendUint32(dst, math.Float32bits(v))
+		case DevicePtr:
+			dst = appendPointer(dst, v)
+		case interface{ pointer() DevicePtr }:
+			dst = appendPointer(dst, v.pointer())
+		default:
+			panic(fmt.Sprintf("tensor: a kernel's argument of type %T", arg))
+		}
+	}
+	return dst
+}
+
+func appendPointer(dst []byte, p DevicePtr) []byte {
+	for len(dst)%8 != 0 {
+		dst = append(dst, 0)
+	}
+	return binary.LittleEndian.AppendUint64(dst, uint64(p))
+}
+
+// enough chooses the largest tile of which an extent of rows × cols × phases makes a block for each multiprocessor: large tiles read
+// less, small ones fill the device. 0 is that even 32 does not.
+func (g *GPU) enough(rows, cols, phases int) int {
+	for _, tile := range []int{128, 64, 32} {
+		if roundUp(rows, tile)/tile*(roundUp(cols, tile)/tile)*phases >= g.attributes.Multiprocessors {
+			return tile
+		}
+	}
+	return 0
+}
+
+// product chooses the entry for m rows, n outputs and k inputs in precision p. few is its limit of rows, if it is one of those that are
+// bound by reading the weights; 0 if it computes tiles. Those of float32 rows read whole chunks of them.
+func (g *GPU) product(p Precision, m, n, k int) (entry string, few int) {
+	kind, limits := "bf16", []int{16, 32, 64}
+	switch p {
+	case Int8:
+		kind = "int8"
+	case F32:
+		kind, limits = "f32", []int{1, 2, 4, 8, 16}
+	}
+	t := g.enough(m, n, 1)
+	for _, few := range limits {
+		if m <= few && (m <= 16 || t == 0) && (p == Int8 || k%rowUnit == 0) {
+			return fmt.Sprintf("matmul_%s_m%d", kind, few), few
+		}
+	}
+	if p == F32 {
+		if !g.options.TF32 {
+			return "matmul_f32", 0
+		}
+		kind = "tf32"
+	}
+	return fmt.Sprintf("matmul_%s_t%d", kind, max(t, 32)), 0
+}
+
+// convolution chooses the entry for so many windows, channels and phases.
+func (g *GPU) convolution(p Precision, windows, n, phases int) (entry string, few int) {
+	t := g.enough(windows, n, phases)
+	if p == F32 {
+		if !g.options.TF32 {
+			return "conv_f32", 0
+		}
+		return fmt.Sprintf("conv_tf32_t%d", max(t, 32)), 0
+	}
+	for _, few := range []int{16, 32, 64} {
+		if windows <= few && (windows <= 16 || t == 0) {
+			return fmt.Sprintf("conv_bf16_m%d", few), few
+		}
+	}
+	return fmt.Sprintf("conv_bf16_t%d", max(t, 32)), 0
+}
