@@ -78,6 +78,8 @@ type Launch struct {
 	// Args are the kernel's parameters in order, each at the next offset that is a multiple of its size (a struct: of its
 	// alignment), little-endian.
 	Args []byte
+	// Maps are the parameters among Args that describe tensors, in a form that only the Driver knows: it fills them in.
+	Maps []TensorMap
 }
 
 // Handles, valid for the Driver that gave them. A DevicePtr may be added to, and be a kernel's argument.

@@ -105,9 +105,13 @@ func (d *Device) Launch(s tensor.Stream, f tensor.Function, l tensor.Launch) err
 	if !known {
 		return fmt.Errorf("Launch: no function %d", f)
 	}
+	args := l.Args
 	if err = fn.check(l); err == nil {
+		args, err = withMaps(&l)
+	}
+	if err == nil {
 		grid, block := size(l.Grid), size(l.Block)
-		err = launch(fn.f, q.s, &grid, &block, l.DynamicShared, l.Cooperative, l.Args)
+		err = launch(fn.f, q.s, &grid, &block, l.DynamicShared, l.Cooperative, args)
 	}
 	if err != nil {
 		return d.failed(err, fmt.Sprintf("Launch: %s: grid %v, block %v, %d bytes of shared memory", fn.name, l.Grid, l.Block, l.DynamicShared))

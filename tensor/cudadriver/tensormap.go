@@ -26,49 +26,40 @@ import "C"
 
 import (
 	"fmt"
-	"runtime"
 	"unsafe"
 
 	"netfusion/tensor"
 )
 
-// TensorType is what the elements of a TensorMap are.
-type TensorType int
-
-// Types of elements.
-const (
-	TensorUint8    TensorType = C.CU_TENSOR_MAP_DATA_TYPE_UINT8
-	TensorFloat32  TensorType = C.CU_TENSOR_MAP_DATA_TYPE_FLOAT32
-	TensorBFloat16 TensorType = C.CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
+var (
+	// Types that are only moved.
+	elements = map[int]C.int{1: C.CU_TENSOR_MAP_DATA_TYPE_UINT8, 2: C.CU_TENSOR_MAP_DATA_TYPE_UINT16, 4: C.CU_TENSOR_MAP_DATA_TYPE_UINT32}
+	swizzles = map[int]C.int{0: C.CU_TENSOR_MAP_SWIZZLE_NONE, 32: C.CU_TENSOR_MAP_SWIZZLE_32B, 64: C.CU_TENSOR_MAP_SWIZZLE_64B, 128: C.CU_TENSOR_MAP_SWIZZLE_128B}
 )
 
-// TensorMap describes a tensor of one to five dimensions for the copies of boxes by the tensor memory accelerator, from compute
-// capability 9.0. What is outside of the tensor reads as zero. The innermost dimension comes first, and is dense.
-type TensorMap struct {
-	Type    TensorType
-	Dims    []uint64 // elements
-	Strides []uint64 // bytes, of all dimensions but the first: multiples of 16
-	Box     []uint32 // elements, at most 256 each
-	Swizzle int      // bytes over which a box's rows are exchanged in shared memory: 0, 32, 64 or 128
-}
-
-// Encode returns the map of memory at p as a kernel takes it: a parameter that is aligned to 64.
-func (d *Device) Encode(p tensor.DevicePtr, m TensorMap) ([128]byte, error) {
-	var map128 [128]byte
-	if err := d.enter("Encode"); err != nil {
-		return map128, err
+// withMaps returns a launch's arguments, with its tensor maps filled in.
+func withMaps(l *tensor.Launch) ([]byte, error) {
+	if len(l.Maps) == 0 {
+		return l.Args, nil
 	}
-	defer runtime.UnlockOSThread()
-	call := fmt.Sprintf("Encode: %+v at %#x", m, uint64(p))
-	rank := len(m.Dims)
-	swizzle, ok := map[int]C.int{0: C.CU_TENSOR_MAP_SWIZZLE_NONE, 32: C.CU_TENSOR_MAP_SWIZZLE_32B, 64: C.CU_TENSOR_MAP_SWIZZLE_64B, 128: C.CU_TENSOR_MAP_SWIZZLE_128B}[m.Swizzle]
-	if rank < 1 || rank > 5 || len(m.Strides) != rank-1 || len(m.Box) != rank || !ok {
-		return map128, d.failed(invalidValue, call)
+	args := append([]byte(nil), l.Args...)
+	for i := range l.Maps {
+		m := &l.Maps[i]
+		if err := m.Check(len(args)); err != nil {
+			return nil, err
+		}
+		var dims, strides [5]C.cuuint64_t
+		var box [5]C.cuuint32_t
+		for j, n := range m.Dims {
+			dims[j], box[j] = C.cuuint64_t(n), C.cuuint32_t(m.Box[j])
+		}
+		for j, n := range m.Strides {
+			strides[j] = C.cuuint64_t(n)
+		}
+		if err := check(C.tensorMap(unsafe.Pointer(&args[m.At]), elements[m.Element], C.uint(len(m.Dims)), C.CUdeviceptr(m.Ptr), &dims[0], &strides[0],
+			&box[0], swizzles[m.Swizzle])); err != nil {
+			return nil, fmt.Errorf("tensor map %+v: %w", *m, err)
+		}
 	}
-	r := C.tensorMap(unsafe.Pointer(&map128), C.int(m.Type), C.uint(rank), C.CUdeviceptr(p), (*C.cuuint64_t)(unsafe.SliceData(m.Dims)),
-		(*C.cuuint64_t)(unsafe.SliceData(m.Strides)), (*C.cuuint32_t)(unsafe.SliceData(m.Box)), swizzle)
-	if err := check(r); err != nil {
-		return map128, d.failed(err, call)
-	}
-	return map128, nil
+	return args, nil
 }
