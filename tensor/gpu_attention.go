@@ -13,7 +13,7 @@ func (q *Queue) Attention(dst, qkv Buffer, starts Array[int32], longest, heads i
 	}
 	depth := c / heads
 	entry := "attention_"
-	if (p != F32 || q.g.options.TF32) && depth%rowUnit == 0 && qkv.Ld%rowUnit == 0 {
+	if (p != F32 || q.g.options.TF32) && depth%F32.unit() == 0 && qkv.Ld%F32.unit() == 0 {
 		entry += "tf32_"
 	}
 	if depth <= 32 {
@@ -39,7 +39,7 @@ func (q *Queue) PooledAttention(dst, x Buffer, h, w, depth int, p Precision) {
 	q.MaxPool(pooled, x.Columns(depth, 2*depth+width), h, w)
 	k, v := pooled.Columns(0, depth), pooled.Columns(depth, depth+width)
 	entry := "attention_pooled"
-	if (p != F32 || q.g.options.TF32) && depth%rowUnit == 0 && width%rowUnit == 0 {
+	if (p != F32 || q.g.options.TF32) && depth%F32.unit() == 0 && width%F32.unit() == 0 {
 		entry = "attention_tf32_pooled"
 	}
 	q.launch(entry, [3]int{queries, width, images}, dst, dst.Ld, x.Columns(0, depth), x.Ld, k, k.Ld, v, v.Ld, queries, keys, depth, width)

@@ -23,8 +23,8 @@ func (g *GPU) NewFilter(p Precision, w []float32, s ConvShape) GPUFilter {
 	if s.Size != 1 && s.Size != 3 || s.Stride < 1 || s.Stride > 1 && (s.Size == 1 || s.Up) || s.Up && s.Size == 1 {
 		panic("tensor: a filter that Conv cannot compute")
 	}
-	if s.In%rowUnit != 0 {
-		g.fail(fmt.Errorf("a convolution of %d channels: on a GPU they must be a multiple of %d", s.In, rowUnit))
+	if s.In%F32.unit() != 0 {
+		g.fail(fmt.Errorf("a convolution of %d channels: on a GPU they must be a multiple of %d", s.In, F32.unit()))
 		return GPUFilter{}
 	}
 	f := GPUFilter{ConvShape: s}
@@ -80,7 +80,7 @@ func (q *Queue) Conv(dst, x Buffer, h, w int, f *GPUFilter, e GPUConvEpilogue) {
 	if x.Cols != f.In || x.Rows != images*h*w || !dst.same(images*oh*ow*phases, f.Out) {
 		panic("tensor: Conv shapes differ")
 	}
-	if x.Ld%rowUnit != 0 || x.Ptr%16 != 0 {
+	if !x.aligned() {
 		panic("tensor: Conv of pixels that do not begin at multiples of 16 bytes")
 	}
 	if !e.Before.fits(images, f.In) || !e.After.fits(images, f.Out) || e.Bias.Len != 0 && e.Bias.Len < f.Out {

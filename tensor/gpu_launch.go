@@ -191,7 +191,7 @@ func families() []family {
 }
 
 // AppendArgs lays out a kernel's parameters as Launch wants them: int (32 bits wide for the kernel), uint32, float32, DevicePtr,
-// and what has one: an Array or a Buffer. The zero values of these are null pointers.
+// and what has one: an Array, or a Buffer of float32. The zero values of these are null pointers.
 func AppendArgs(dst []byte, args ...any) []byte {
 	for _, arg := range args {
 		switch v := arg.(type) {
@@ -203,6 +203,11 @@ func AppendArgs(dst []byte, args ...any) []byte {
 			dst = binary.LittleEndian.AppendUint32(dst, math.Float32bits(v))
 		case DevicePtr:
 			dst = appendPointer(dst, v)
+		case Buffer:
+			if v.Precision != F32 {
+				panic("tensor: a Buffer of bfloat16 where float32 is wanted")
+			}
+			dst = appendPointer(dst, v.Ptr)
 		case interface{ pointer() DevicePtr }:
 			dst = appendPointer(dst, v.pointer())
 		default:
@@ -242,7 +247,7 @@ func (g *GPU) product(p Precision, m, n, k int) (entry string, few int) {
 	}
 	t := g.enough(m, n, 1)
 	for _, few := range limits {
-		if m <= few && (m <= 16 || t == 0) && (p == Int8 || k%rowUnit == 0) {
+		if m <= few && (m <= 16 || t == 0) && (p == Int8 || k%F32.unit() == 0) {
 			return fmt.Sprintf("matmul_%s_m%d", kind, few), few
 		}
 	}

@@ -117,8 +117,9 @@ func Keep[T Value](q *Queue, n int) Array[T] {
 
 // KeepBuffer is Keep for a matrix whose rows products can read.
 func (q *Queue) KeepBuffer(rows, cols int) Buffer {
-	ld := roundUp(cols, rowUnit)
-	return Buffer{Keep[float32](q, rows*ld).Ptr, rows, cols, ld}
+	b := Buffer{Rows: rows, Cols: cols, Ld: roundUp(cols, F32.unit())}
+	b.Ptr = Keep[float32](q, rows*b.Ld).Ptr
+	return b
 }
 
 // Staged is values that are both in pinned memory of the host and on the device; Upload and Download copy them.
@@ -145,9 +146,13 @@ func Stage[T Value](q *Queue, n int) Staged[T] {
 
 // Take returns a matrix whose rows products can read, with no particular content. It is there until what is being recorded ends,
 // or until Release.
-func (q *Queue) Take(rows, cols int) Buffer {
-	ld := roundUp(cols, rowUnit)
-	return Buffer{TakeArray[float32](q, rows*ld).Ptr, rows, cols, ld}
+func (q *Queue) Take(rows, cols int) Buffer { return q.TakeIn(F32, rows, cols) }
+
+// TakeIn is Take for values of F32 or BF16.
+func (q *Queue) TakeIn(p Precision, rows, cols int) Buffer {
+	b := Buffer{Rows: rows, Cols: cols, Ld: roundUp(cols, p.unit()), Precision: p}
+	b.Ptr = TakeArray[uint8](q, rows*b.Ld*p.bytes()).Ptr
+	return b
 }
 
 // TakeArray is Take for n values.
@@ -319,11 +324,11 @@ func (q *Queue) move(values []staged, part func(begin, end int) error) {
 
 // launch runs an entry over an extent: see Form.
 func (q *Queue) launch(entry string, extent [3]int, args ...any) {
+	f := FormOf(entry)
+	q.args = AppendArgs(q.args[:0], args...)
 	if !q.recording() || extent[0] == 0 || extent[1] == 0 || extent[2] == 0 {
 		return
 	}
-	f := FormOf(entry)
-	q.args = AppendArgs(q.args[:0], args...)
 	l := Launch{Grid: f.Grid(extent), Block: [3]int{f.Block}, Cooperative: f.Cooperative, DynamicShared: f.Shared, Args: q.args}
 	if err := q.g.driver.Launch(q.stream, q.g.functions[entry], l); err != nil {
 		q.fail(fmt.Errorf("%s: %w", entry, err))

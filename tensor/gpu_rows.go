@@ -12,15 +12,6 @@ func (q *Queue) LayerNorm(dst, x, residual Buffer, gamma, beta Array[float32], e
 	q.launch("layernorm_f32", [3]int{x.Rows, 1, 1}, dst, x, residual, gamma, beta, x.Rows, x.Cols, eps, int(act))
 }
 
-// wantPacked panics unless the rows of all lie one right behind the other.
-func wantPacked(all ...Buffer) {
-	for _, b := range all {
-		if !b.packed() {
-			panic("tensor: an operation on rows that lie apart")
-		}
-	}
-}
-
 // GroupNorm computes dst = (x - mean)/√(variance + eps)·gamma + beta as Device.GroupNorm does; slope multiplies what is negative
 // after that, 1 leaves it as it is.
 func (q *Queue) GroupNorm(dst, x Buffer, gamma, beta Array[float32], images, groups int, eps, slope float32) {
