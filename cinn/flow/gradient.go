@@ -92,44 +92,49 @@ func (f *Flow) NewGradient(dev *tensor.Device, rows int, r Regularisation, seed 
 	r.Dropout = float32(math.Floor(float64(r.Dropout)*256)) / 256
 	g := &Gradient{values: memory.Make[float32](len(f.values)), regularisation: r, seed: seed}
 	g.front = front{flow: f, dev: dev, rows: rows}
-	g.ld = (rows + kernel.Width - 1) / kernel.Width * kernel.Width
+	g.ld = columns(rows)
+	tensor.Plan(g.layout)
+	g.maps.join(g)
+	g.loss = make([]float64, g.ld)
+	return g, nil
+}
+
+// layout takes the memory.
+func (g *Gradient) layout(a *tensor.Arena) {
+	f, rows := g.flow, g.rows
+	c := &f.Config
 	width := 0
+	g.squares = g.squares[:0]
 	f.layers(func(d *dense) {
 		width = max(width, d.in)
 		d.strip = len(g.squares)
 		g.squares = append(g.squares, make([]float64, strips(d.out))...)
 	})
-	c := &f.Config
-	tensor.Plan(func(a *tensor.Arena) {
-		g.front.layout(a)
-		g.z, g.x = a.Take(rows, c.Latent), a.Take(rows, c.Latent)
-		if c.Side > 0 {
-			g.maps.layout(a, g)
-			g.dgiven = a.Take(c.features()+c.Class, g.ld)
-		} else {
-			g.noisy = a.Take(rows, c.inputs())
-		}
-		g.given, g.embed, g.v = a.Take(c.features()+c.Class, g.ld), a.Take(c.Embed, g.ld), a.Take(c.Latent, g.ld)
-		g.embedder = f.embedder.trace(a, g)
-		if c.Classes > 0 {
-			g.text, g.score = a.Take(c.pooled(), g.ld), a.Take(c.Classes, g.ld)
-			g.head = f.head.trace(a, g)
-		}
-		g.blocks = g.blocks[:0]
-		for i := range f.blocks {
-			g.blocks = append(g.blocks, f.blocks[i].trace(a, g))
-		}
-		g.hidden = [2]tensor.Tensor{a.Take(width, g.ld), a.Take(width, g.ld)}
-		for k := range g.din {
-			half, changed := halves(c.Latent, k)
-			g.draw[k], g.din[k] = a.Take(2*changed, g.ld), a.Take(half+c.Embed, g.ld)
-		}
-		g.dembed, g.dy, g.dx = a.Take(c.Embed, g.ld), a.Take(c.Latent, g.ld), a.Take(c.Latent, g.ld)
-		g.turned = a.Take(1, max(kernel.TurnedLen(width, g.ld), f.maps.turnedLen(g.ld))).Data
-	})
-	g.maps.join(g)
-	g.loss = make([]float64, g.ld)
-	return g, nil
+	g.front.layout(a)
+	g.z, g.x = a.Take(rows, c.Latent), a.Take(rows, c.Latent)
+	if c.Side > 0 {
+		g.maps.layout(a, g)
+		g.dgiven = a.Take(c.features()+c.Class, g.ld)
+	} else {
+		g.noisy = a.Take(rows, c.inputs())
+	}
+	g.given, g.embed, g.v = a.Take(c.features()+c.Class, g.ld), a.Take(c.Embed, g.ld), a.Take(c.Latent, g.ld)
+	g.embedder = f.embedder.trace(a, g)
+	if c.Classes > 0 {
+		g.text, g.score = a.Take(c.pooled(), g.ld), a.Take(c.Classes, g.ld)
+		g.head = f.head.trace(a, g)
+	}
+	g.blocks = g.blocks[:0]
+	for i := range f.blocks {
+		g.blocks = append(g.blocks, f.blocks[i].trace(a, g))
+	}
+	g.hidden = [2]tensor.Tensor{a.Take(width, g.ld), a.Take(width, g.ld)}
+	for k := range g.din {
+		half, changed := halves(c.Latent, k)
+		g.draw[k], g.din[k] = a.Take(2*changed, g.ld), a.Take(half+c.Embed, g.ld)
+	}
+	g.dembed, g.dy, g.dx = a.Take(c.Embed, g.ld), a.Take(c.Latent, g.ld), a.Take(c.Latent, g.ld)
+	g.turned = a.Take(1, max(kernel.TurnedLen(width, g.ld), f.maps.turnedLen(g.ld))).Data
 }
 
 // Values is the gradient of the last step, laid out as Flow.Values.

@@ -170,14 +170,21 @@ func (s *Session) Sample(x, c tensor.Tensor, d Draw) {
 
 func (s *Session) sample(x, c tensor.Tensor, d Draw) {
 	f, m := s.flow, x.Rows
-	n := f.Config.Latent
 	s.back = true
 	if f.Config.Classes > 0 {
 		s.condition(c, 1)
 		s.mix(&f.head.packed, s.logits, s.scores, s.c, m, d.Guidance, nil)
 	}
-	for i := range m {
-		v, sample := s.v.Row(i), d.Sample+uint64(i)
+	s.noise(x, s.v.Slice(0, m), d)
+	s.guide(c, tensor.Tensor{}, d.Guidance)
+	s.draw(x)
+}
+
+// noise draws the residuals v [m][Latent] of samples x [m][Latent+Class], and their class parts by the logits in the pass.
+func (p *front) noise(x, v tensor.Tensor, d Draw) {
+	f, n := p.flow, p.flow.Config.Latent
+	for i := range x.Rows {
+		v, sample := v.Row(i), d.Sample+uint64(i)
 		random.Normal(v, d.Seed, noiseStream, sample, 0)
 		for k := range v {
 			v[k] *= d.Temperature
@@ -187,7 +194,7 @@ func (s *Session) sample(x, c tensor.Tensor, d Draw) {
 		}
 		var u [1]float32
 		random.Uniform(u[:], d.Seed, classStream, sample, 0)
-		class := f.table.Row(pick(s.logits.Row(i), d.Temperature*d.Temperature, u[0]))
+		class := f.table.Row(pick(p.logits.Row(i), d.Temperature*d.Temperature, u[0]))
 		e := x.Row(i)[n:]
 		clear(e)
 		if !d.Snap {
@@ -196,10 +203,8 @@ func (s *Session) sample(x, c tensor.Tensor, d Draw) {
 		for k, v := range class {
 			e[k] = v + float32(e[k]*d.Temperature*f.Config.ClassNoise)
 		}
-		copy(s.e.Row(i), e)
+		copy(p.e.Row(i), e)
 	}
-	s.guide(c, tensor.Tensor{}, d.Guidance)
-	s.draw(x)
 }
 
 // mix computes dst = n(∅) + g·(n(in) - n(∅)), where ∅ is in that begins with nothing, or without that is zero. null is scratch; in
