@@ -17,7 +17,7 @@ func (s *Session) Residual(v, x, c tensor.Tensor, g float32) {
 		s.back = false
 		s.split(z, x.Slice(i, j))
 		s.guide(c.Slice(i, j), tensor.Tensor{}, g)
-		s.push(z)
+		s.forward(z)
 		copy(v.Slice(i, j).Data, s.v.Data)
 	}
 }
@@ -68,6 +68,23 @@ func (s *Session) ClassMeans(hat, x tensor.Tensor) {
 		s.split(s.y.Slice(0, j-i), x.Slice(i, j))
 		s.posterior(j - i)
 		copy(hat.Slice(i, j).Data, s.hat.Data)
+	}
+}
+
+// LogClasses computes log p(k|c), [m][Classes], from c [m][Cond].
+func (s *Session) LogClasses(dst, c tensor.Tensor) {
+	for i := 0; i < c.Rows; i += s.rows {
+		j := min(i+s.rows, c.Rows)
+		p := dst.Slice(i, j)
+		s.condition(c.Slice(i, j), 1)
+		s.flow.head.packed.forward(&s.pass, p, s.c.Slice(0, j-i))
+		for r := range p.Rows {
+			row := p.Row(r)
+			_, prior, _ := s.flow.classLogProb(row, row)
+			for k, v := range row {
+				row[k] = float32(float64(v) - prior)
+			}
+		}
 	}
 }
 

@@ -108,16 +108,9 @@ func (p *pass) read(c tensor.Tensor) {
 	}
 }
 
-// forward runs z [m][Latent] to p.v under the condition in p.u and p.input, and leaves the log-determinants of the blocks and of the
-// linear layer in p.logdet.
+// forward runs z [m][Latent] to p.v under p.embed and p.u, and leaves the log-determinants of the blocks and of the linear layer in
+// p.logdet.
 func (p *pass) forward(z tensor.Tensor) {
-	m := z.Rows
-	p.flow.embedder.packed.forward(p, p.embed.Slice(0, m), p.input.Slice(0, m))
-	p.push(z)
-}
-
-// push is forward under an embedding that is there already.
-func (p *pass) push(z tensor.Tensor) {
 	f, m := p.flow, z.Rows
 	f.linear.forward(&p.front, p.into(0).Slice(0, m), z)
 	for i := range p.logdet[:m] {

@@ -68,34 +68,14 @@ func (s *Session) residual(x, c tensor.Tensor) {
 	s.back = false
 	z := s.y.Slice(0, x.Rows)
 	s.split(z, x)
-	s.condition(c, 1)
-	if s.flow.Config.Classes > 0 {
-		s.posterior(x.Rows)
-		s.classCondition(x.Rows)
-	}
-	s.read(c)
+	s.guide(c, tensor.Tensor{}, 1)
 	s.forward(z)
 }
 
 // Inverse computes the z of x = [z ; e] [m][Latent+Class] from the residual v [m][Latent] under c [m][Cond]; the class part e
 // of x is given.
 func (s *Session) Inverse(x, v, c tensor.Tensor) {
-	s.check(x, c)
-	s.back = true
-	for i := 0; i < x.Rows; i += s.rows {
-		j := min(i+s.rows, x.Rows)
-		xs, z := x.Slice(i, j), s.y.Slice(0, j-i)
-		s.split(z, xs)
-		copy(s.v.Data, v.Slice(i, j).Data)
-		s.condition(c.Slice(i, j), 1)
-		if s.flow.Config.Classes > 0 {
-			s.posterior(j - i)
-			s.classCondition(j - i)
-		}
-		s.read(c.Slice(i, j))
-		s.flow.embedder.packed.forward(&s.pass, s.embed.Slice(0, j-i), s.input.Slice(0, j-i))
-		s.draw(xs)
-	}
+	s.Restore(x, v, c, tensor.Tensor{}, 1)
 }
 
 // draw runs the residuals in the pass back and stores the z part of x.
