@@ -1,10 +1,6 @@
 package tensor
 
-import (
-	"fmt"
-
-	"netfusion/kernels/matmul"
-)
+import "fmt"
 
 // GPUFilter is the weights of a convolution on a GPU: [phases][Out][size·size·In], float32 or bfloat16. A filter that upsamples has
 // four phases of 2×2 (see conv.cu).
@@ -59,35 +55,44 @@ func fold(w []float32, out, in int) []float32 {
 	return dst
 }
 
-// GPUConvEpilogue is what Conv does around its product. Zero values are left out.
+// GPUConvEpilogue is what Conv does with its sums: as a product, and Skip.
 type GPUConvEpilogue struct {
-	Before GPUAffine      // and ReLU, on the input, where it is inside of the image
-	Bias   Array[float32] // [Out]
-	Act    matmul.Act
-	After  GPUAffine // and ReLU
-	Skip   Buffer    // added at the end: the first Out channels of a map as large as the output, or half as large
-	SkipUp bool      // Skip is half as large, and upsampled to the nearest neighbour
+	GPUEpilogue        // its Residual is not used
+	Skip        Buffer // added at the end: the first Out channels of a map as large as the output, or half as large
+	SkipUp      bool   // Skip is half as large, and upsampled to the nearest neighbour
 }
 
 // Conv computes dst = epilogue(f * x). x holds images of h×w pixels, [N·h·w][f.In]; dst is [N·h'·w'][f.Out] with h' = ceil(h/stride),
-// or 2h where f upsamples. dst must not overlap x. Pixels of x begin at multiples of 16 bytes.
+// or 2h where f upsamples. dst must not overlap x. Pixels of x begin at multiples of 16 bytes; they are rounded to f's precision, in
+// memory that is taken for the time, unless they are in that already.
 func (q *Queue) Conv(dst, x Buffer, h, w int, f *GPUFilter, e GPUConvEpilogue) {
-	oh, ow := (h+f.Stride-1)/f.Stride, (w+f.Stride-1)/f.Stride // windows
-	images, phases, size := x.Rows/(h*w), 1, f.Size
-	if f.Up {
-		phases, size = 4, 2
+	q.conv(q.g.convolution, dst, x, h, w, f, &e)
+}
+
+// ConvPixels is Conv for the last convolution of a generator, whose 3 outputs in [-1, 1] are colours: dst gets red, green, blue and
+// 255 as bytes of one word. It applies of e what comes before After.
+func (q *Queue) ConvPixels(dst Array[uint32], x Buffer, h, w int, f *GPUFilter, e GPUConvEpilogue) {
+	if f.Out != 3 || f.Up || !e.After.none() || !e.Next.To.None() || !e.Skip.None() {
+		panic("tensor: ConvPixels of what are no colours")
 	}
-	if x.Cols != f.In || x.Rows != images*h*w || !dst.same(images*oh*ow*phases, f.Out) {
+	q.conv(func(f *GPUFilter, windows int) choice {
+		return choice{"conv_" + tensorFormat(f.precision) + "_pixels", 64}
+	}, Buffer{Ptr: dst.Ptr, Rows: dst.Len, Cols: 3, Ld: 3}, x, h, w, f, &e)
+}
+
+func (q *Queue) conv(choose func(f *GPUFilter, windows int) choice, dst, x Buffer, h, w int, f *GPUFilter, e *GPUConvEpilogue) {
+	oh, ow := (h+f.Stride-1)/f.Stride, (w+f.Stride-1)/f.Stride // windows
+	images := x.Rows / (h * w)
+	windows := images * oh * ow
+	m := windows * f.phases()
+	if x.Cols != f.In || x.Rows != images*h*w || !dst.None() && !dst.same(m, f.Out) {
 		panic("tensor: Conv shapes differ")
 	}
-	if !x.aligned() {
-		panic("tensor: Conv of pixels that do not begin at multiples of 16 bytes")
-	}
-	if !e.Before.fits(images, f.In) || !e.After.fits(images, f.Out) || e.Bias.Len != 0 && e.Bias.Len < f.Out {
+	if !e.fits(dst, m, f.Out) || !e.Residual.None() {
 		panic("tensor: Conv cannot apply this GPUConvEpilogue")
 	}
 	if !e.Skip.None() {
-		want := dst.Rows
+		want := m
 		if e.SkipUp {
 			want /= 4
 		}
@@ -95,15 +100,65 @@ func (q *Queue) Conv(dst, x Buffer, h, w int, f *GPUFilter, e GPUConvEpilogue) {
 			panic("tensor: Conv cannot add this Skip")
 		}
 	}
-	windows := images * oh * ow
-	entry, few := q.g.convolution(f.precision, windows, f.Out, phases)
-	extent := [3]int{windows, f.Out, phases}
-	if few > 0 {
-		extent = [3]int{f.Out, 1, phases}
+	if !x.aligned() || x.Precision != F32 && x.Precision != f.precision {
+		panic("tensor: Conv of pixels that do not begin at multiples of 16 bytes, or in another precision")
 	}
-	q.launch(entry, extent, x, e.Before.Scale, e.Before.Offset, f.weights, dst, x.Ld, images, h, w, f.In, oh, ow, f.Out, size, f.Stride,
-		number(f.Up), number(e.SkipUp), dst.Ld, 0, // the Epilogue begins at a multiple of 8 bytes
-		e.Bias, e.After.Scale, e.After.Offset, e.Skip, e.Skip.Ld, int(e.Act))
+	defer q.Release(q.Taken())
+	if x.Precision != f.precision {
+		x = q.roundBF16(x)
+	}
+	c := choose(f, windows)
+	extent := [3]int{windows, f.Out, f.phases()}
+	if c.few > 0 {
+		extent = [3]int{f.Out, windows, f.phases()}
+	}
+	args := append(make([]any, 0, 48), x.Ptr, f.weights, x.Ld, h, w, f.In, oh, ow, f.size(), f.Stride, number(f.Up), number(e.SkipUp))
+	q.launch(c.entry, extent, e.output(args, dst, m, f.Out, e.Skip)...)
+}
+
+// phases is how many filters f is, and size how many pixels they have across.
+func (f *GPUFilter) phases() int {
+	if f.Up {
+		return 4
+	}
+	return 1
+}
+
+func (f *GPUFilter) size() int {
+	if f.Up {
+		return 2
+	}
+	return f.Size
+}
+
+// bytes is the memory of f's weights.
+func (f *GPUFilter) bytes() int {
+	return f.phases() * f.Out * f.size() * f.size() * f.In * f.precision.bytes()
+}
+
+// convolution chooses the entry for so many windows: see product.
+func (g *GPU) convolution(f *GPUFilter, windows int) choice {
+	if f.precision == F32 && !g.options.TF32 {
+		return choice{"conv_f32", 0}
+	}
+	kind := "conv_" + tensorFormat(f.precision)
+	for _, few := range []int{16, 32, 64} {
+		if windows <= few && (windows <= 16 || !g.fills(windows, f.Out, f.phases())) {
+			return choice{fmt.Sprintf("%s_m%d", kind, few), few}
+		}
+	}
+	if f.Out <= 8 {
+		return choice{kind + "_m64", 64}
+	}
+	return choice{kind + "_" + g.tiled(windows, f.Out, f.phases(), f.bytes()/(f.phases()*f.Out)), 0}
+}
+
+// tensorFormat is what tensor cores multiply weights of a precision in.
+func tensorFormat(p Precision) string {
+	if p == F32 {
+		return "tf32"
+	}
+	return "bf16"
 }
 
 func number(b bool) int {

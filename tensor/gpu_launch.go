@@ -49,6 +49,8 @@ func warpRows(family string) Form    { return Form{Family: family, Block: 128, T
 func wideRows(family string) Form    { return Form{Family: family, Block: 128, Tile: [3]int{1, 128}} } // (rows, columns, 1)
 func blockRows(family string) Form   { return Form{Family: family, Block: 128} }                       // (rows, 1, 1), a block each
 func tile(family string, n int) Form { return Form{Family: family, Block: 2 * n, Tile: [3]int{n, n}} } // (rows, columns, phases)
+func sliced(family string) Form      { return Form{Family: family, Block: 256, Tile: [3]int{32, 32}} } // (rows, columns, phases)
+func few(windows int) Form           { return Form{Family: "conv", Block: 128, Tile: [3]int{8, windows}} }
 func skinny(family string, columns int) Form { // (columns, 1, phases)
 	return Form{Family: family, Block: 128, Tile: [3]int{columns}}
 }
@@ -83,13 +85,21 @@ var forms = map[string]Form{
 	"conv_tf32_t32":  tile("conv", 32),
 	"conv_tf32_t64":  tile("conv", 64),
 	"conv_tf32_t128": tile("conv", 128),
+	"conv_tf32_s32":  sliced("conv"),
 	"conv_bf16_t32":  tile("conv", 32),
 	"conv_bf16_t64":  tile("conv", 64),
 	"conv_bf16_t128": tile("conv", 128),
-	"conv_bf16_m16":  skinny("conv", 8),
-	"conv_bf16_m32":  skinny("conv", 8),
-	"conv_bf16_m64":  skinny("conv", 8),
-	"conv_maxpool":   wideRows("conv"), // (pixels of the result, channels, 1)
+	"conv_bf16_s32":  sliced("conv"),
+	// (channels, windows, phases)
+	"conv_tf32_m16":    few(16),
+	"conv_tf32_m32":    few(32),
+	"conv_tf32_m64":    few(64),
+	"conv_bf16_m16":    few(16),
+	"conv_bf16_m32":    few(32),
+	"conv_bf16_m64":    few(64),
+	"conv_tf32_pixels": few(64),
+	"conv_bf16_pixels": few(64),
+	"conv_maxpool":     wideRows("conv"), // (pixels of the result, channels, 1)
 
 	"coupling_forward":  warpRows("coupling"),
 	"coupling_inverse":  warpRows("coupling"),
@@ -119,15 +129,21 @@ var forms = map[string]Form{
 	"matmul_tf32_t32":  tile("matmul", 32),
 	"matmul_tf32_t64":  tile("matmul", 64),
 	"matmul_tf32_t128": tile("matmul", 128),
+	"matmul_tf32_s32":  sliced("matmul"),
 	"matmul_bf16_t32":  tile("matmul", 32),
 	"matmul_bf16_t64":  tile("matmul", 64),
 	"matmul_bf16_t128": tile("matmul", 128),
+	"matmul_bf16_s32":  sliced("matmul"),
 	"matmul_bf16_m16":  skinny("matmul", 8),
 	"matmul_bf16_m32":  skinny("matmul", 8),
 	"matmul_bf16_m64":  skinny("matmul", 8),
+	"matmul_bf16_b16":  skinny("matmul", 8),
+	"matmul_bf16_b32":  skinny("matmul", 8),
+	"matmul_bf16_b64":  skinny("matmul", 8),
 	"matmul_int8_t32":  tile("matmul", 32),
 	"matmul_int8_t64":  tile("matmul", 64),
 	"matmul_int8_t128": tile("matmul", 128),
+	"matmul_int8_s32":  sliced("matmul"),
 	"matmul_int8_m16":  skinny("matmul", 8),
 	"matmul_int8_m32":  skinny("matmul", 8),
 	"matmul_int8_m64":  skinny("matmul", 8),
@@ -222,57 +238,4 @@ func appendPointer(dst []byte, p DevicePtr) []byte {
 		dst = append(dst, 0)
 	}
 	return binary.LittleEndian.AppendUint64(dst, uint64(p))
-}
-
-// enough chooses the largest tile of which an extent of rows × cols × phases makes a block for each multiprocessor: large tiles read
-// less, small ones fill the device. 0 is that even 32 does not.
-func (g *GPU) enough(rows, cols, phases int) int {
-	for _, tile := range []int{128, 64, 32} {
-		if roundUp(rows, tile)/tile*(roundUp(cols, tile)/tile)*phases >= g.attributes.Multiprocessors {
-			return tile
-		}
-	}
-	return 0
-}
-
-// product chooses the entry for m rows, n outputs and k inputs in precision p. few is its limit of rows, if it is one of those that are
-// bound by reading the weights; 0 if it computes tiles. Those of float32 rows read whole chunks of them.
-func (g *GPU) product(p Precision, m, n, k int) (entry string, few int) {
-	kind, limits := "bf16", []int{16, 32, 64}
-	switch p {
-	case Int8:
-		kind = "int8"
-	case F32:
-		kind, limits = "f32", []int{1, 2, 4, 8, 16}
-	}
-	t := g.enough(m, n, 1)
-	for _, few := range limits {
-		if m <= few && (m <= 16 || t == 0) && (p == Int8 || k%F32.unit() == 0) {
-			return fmt.Sprintf("matmul_%s_m%d", kind, few), few
-		}
-	}
-	if p == F32 {
-		if !g.options.TF32 {
-			return "matmul_f32", 0
-		}
-		kind = "tf32"
-	}
-	return fmt.Sprintf("matmul_%s_t%d", kind, max(t, 32)), 0
-}
-
-// convolution chooses the entry for so many windows, channels and phases.
-func (g *GPU) convolution(p Precision, windows, n, phases int) (entry string, few int) {
-	t := g.enough(windows, n, phases)
-	if p == F32 {
-		if !g.options.TF32 {
-			return "conv_f32", 0
-		}
-		return fmt.Sprintf("conv_tf32_t%d", max(t, 32)), 0
-	}
-	for _, few := range []int{16, 32, 64} {
-		if windows <= few && (windows <= 16 || t == 0) {
-			return fmt.Sprintf("conv_bf16_m%d", few), few
-		}
-	}
-	return fmt.Sprintf("conv_bf16_t%d", max(t, 32)), 0
 }

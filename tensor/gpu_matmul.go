@@ -1,17 +1,30 @@
 package tensor
 
-import "netfusion/kernels/matmul"
+import (
+	"fmt"
 
-// GPUAffine is Affine on a GPU: one row for each image, [images][C], one right behind the other. The zero GPUAffine does nothing.
+	"netfusion/kernels/matmul"
+)
+
+// GPUAffine is Affine on a GPU: one row for each image, [images][C]. The zero GPUAffine does nothing.
 type GPUAffine struct{ Scale, Offset Buffer }
 
+func (a *GPUAffine) none() bool { return a.Scale.None() }
+
 func (a *GPUAffine) fits(rows, channels int) bool {
-	return a.Scale.None() || a.Scale.Cols == channels && a.Offset.same(a.Scale.Rows, channels) && a.Scale.Rows > 0 &&
-		rows%a.Scale.Rows == 0 && a.Scale.packed() && a.Offset.packed()
+	return a.none() || a.Scale.Cols == channels && a.Offset.same(a.Scale.Rows, channels) && a.Scale.Ld == a.Offset.Ld && a.Scale.Rows > 0 &&
+		rows%a.Scale.Rows == 0
 }
 
 // pixels is how many of so many rows belong to one image.
 func (a *GPUAffine) pixels(rows int) int { return max(1, rows/max(1, a.Scale.Rows)) }
+
+// GPUNext is a second copy of a product's outputs, for the product that follows: normalised, and in the precision of To. The zero
+// GPUNext is none.
+type GPUNext struct {
+	To   Buffer    // [m][N], float32 or bfloat16
+	Norm GPUAffine // and ReLU
+}
 
 // GPUEpilogue is what a product does to its sums, in this order. Zero values are left out.
 type GPUEpilogue struct {
@@ -19,47 +32,125 @@ type GPUEpilogue struct {
 	Act      matmul.Act
 	After    GPUAffine // and ReLU
 	Residual Buffer    // [m][N], may be dst
+	Next     GPUNext   // instead of dst, if that is the zero Buffer
+	// Ahead is the weights of a later product, which come into the second-level cache meanwhile. It changes no result.
+	Ahead GPUWeight
 }
 
-func (e *GPUEpilogue) args() []any {
-	return []any{e.Bias, e.After.Scale, e.After.Offset, e.Residual, e.Residual.Ld, int(e.Act)}
+// fits tells whether e can be applied to m rows of n outputs.
+func (e *GPUEpilogue) fits(dst Buffer, m, n int) bool {
+	images := func(a GPUAffine) int { return a.Scale.Rows }
+	if !e.After.none() && !e.Next.Norm.none() && images(e.After) != images(e.Next.Norm) {
+		return false
+	}
+	to := e.Next.To
+	return (dst.same(m, n) || dst.None() && !to.None()) && (to.None() && e.Next.Norm.none() || to.same(m, n)) && dst.Precision == F32 &&
+		e.After.fits(m, n) && e.Next.Norm.fits(m, n) && (e.Bias.Len == 0 || e.Bias.Len >= n)
+}
+
+// output is the kernels' Output (output.cuh) for m rows of n outputs; skip is the residual.
+func (e *GPUEpilogue) output(args []any, dst Buffer, m, n int, skip Buffer) []any {
+	images, to := &e.After, e.Next.To
+	if images.none() {
+		images = &e.Next.Norm
+	}
+	return append(args, dst, dst.Ld, m, n, images.pixels(m),
+		e.Bias, e.After.Scale, e.After.Offset, skip, skip.Ld, int(e.Act), e.After.Scale.Ld,
+		to.Ptr, e.Next.Norm.Scale, e.Next.Norm.Offset, to.Ld, e.Next.Norm.Scale.Ld, number(to.Precision == BF16),
+		e.Ahead.ptr, e.Ahead.bytes(), 0)
 }
 
 // MatMul computes dst = epilogue(x·Wᵀ): x [m][K], dst [m][N]. Rows of x begin at multiples of 16 bytes, as those of Take. dst must
-// not overlap x. Rows are rounded to w's precision, in memory that is taken for the time.
+// not overlap x. Rows are rounded to w's precision, in memory that is taken for the time; with a w of bfloat16 they may be that already.
 func (q *Queue) MatMul(dst, x Buffer, w GPUWeight, e GPUEpilogue) {
 	m, n, k := x.Rows, w.N, w.K
-	if x.Cols != k || !dst.same(m, n) {
+	if x.Cols != k || !dst.None() && !dst.same(m, n) {
 		panic("tensor: MatMul shapes differ")
 	}
-	if e.Bias.Len != 0 && e.Bias.Len < n || !e.After.fits(m, n) || !e.Residual.None() && !e.Residual.same(m, n) {
+	if !e.fits(dst, m, n) || !e.Residual.None() && !e.Residual.same(m, n) {
 		panic("tensor: MatMul cannot apply this GPUEpilogue")
 	}
 	if m == 0 {
 		return
 	}
-	if !x.aligned() {
-		panic("tensor: MatMul of rows that do not begin at multiples of 16 bytes")
+	if !x.aligned() || x.Precision != F32 && x.Precision != w.Precision {
+		panic("tensor: MatMul of rows that do not begin at multiples of 16 bytes, or in another precision")
 	}
 	defer q.Release(q.Taken())
-	entry, few := q.g.product(w.Precision, m, n, k)
-	args := make([]any, 0, 24)
+	p := q.g.product(w.Precision, x.Precision, m, n, k)
+	args := make([]any, 0, 32)
 	switch {
 	case w.Precision == Int8:
 		r := q.roundInt8(x)
 		args = append(args, r.q, r.ld, w.ptr, w.ld, k, r.scale, r.zero, w.scale, w.sum)
-	case w.Precision == BF16 && few == 0:
-		r := q.roundBF16(x)
-		args = append(args, r.Ptr, r.Ld, w.ptr, w.ld, k)
+	case w.Precision == BF16:
+		if x.Precision == F32 && p.few == 0 {
+			x = q.roundBF16(x)
+		}
+		args = append(args, x.Ptr, x.Ld, w.ptr, w.ld, k)
 	default:
 		args = append(args, x, x.Ld, w.ptr, w.ld, k)
 	}
-	args = append(append(args, dst, dst.Ld, m, n, e.After.pixels(m)), e.args()...)
 	extent := [3]int{m, n, 1}
-	if few > 0 {
+	if p.few > 0 {
 		extent = [3]int{n, 1, 1}
 	}
-	q.launch(entry, extent, args...)
+	q.launch(p.entry, extent, e.output(args, dst, m, n, e.Residual)...)
+}
+
+// choice is an entry. few is its limit of rows, if it is one of those that are bound by reading the weights; 0 if it computes tiles.
+type choice struct {
+	entry string
+	few   int
+}
+
+// longStep is from how many steps of 64 bytes on a product of few tiles is cut along k.
+const longStep = 8
+
+// tiled chooses the tile for a product of so many rows, columns and phases whose rows have so many bytes. Large tiles read less, small
+// ones fill the device; where even those of 32 hardly do, k is cut among the parts of a block.
+func (g *GPU) tiled(rows, cols, phases, bytes int) string {
+	blocks := func(tile int) int { return roundUp(rows, tile) / tile * (roundUp(cols, tile) / tile) * phases }
+	for _, tile := range []int{128, 64} {
+		if blocks(tile) >= g.attributes.Multiprocessors {
+			return fmt.Sprintf("t%d", tile)
+		}
+	}
+	if bytes >= 64*longStep && blocks(32) <= 4*g.attributes.Multiprocessors {
+		return "s32"
+	}
+	return "t32"
+}
+
+// fills tells whether tiles of 32 make a block for each multiprocessor.
+func (g *GPU) fills(rows, cols, phases int) bool {
+	return roundUp(rows, 32)/32*(roundUp(cols, 32)/32)*phases >= g.attributes.Multiprocessors
+}
+
+// product chooses the entry for m rows, n outputs and k inputs with weights in precision p, rows in precision x. The entries for few
+// rows of float32 or bfloat16 read whole chunks of them.
+func (g *GPU) product(p, x Precision, m, n, k int) choice {
+	kind, suffix, limits, unit := "bf16", "m", []int{16, 32, 64}, F32.unit()
+	switch {
+	case p == Int8:
+		kind, unit = "int8", 1
+	case p == F32:
+		kind, limits = "f32", []int{1, 2, 4, 8, 16}
+	case x == BF16:
+		suffix, unit = "b", BF16.unit()
+	}
+	for _, few := range limits {
+		if m <= few && (m <= 16 || !g.fills(m, n, 1)) && k%unit == 0 {
+			return choice{fmt.Sprintf("matmul_%s_%s%d", kind, suffix, few), few}
+		}
+	}
+	if p == F32 {
+		if !g.options.TF32 {
+			return choice{"matmul_f32", 0}
+		}
+		kind = "tf32"
+	}
+	return choice{fmt.Sprintf("matmul_%s_%s", kind, g.tiled(m, n, 1, k*p.bytes())), 0}
 }
 
 // GroupedMatMul is len(w) products side by side: group g reads columns [g·K, (g+1)·K) of x [m][len(w)·K] and writes columns [g·N,
@@ -69,6 +160,9 @@ func (q *Queue) GroupedMatMul(dst, x Buffer, w []GPUWeight, e GPUEpilogue) {
 	n, k := w[0].N, w[0].K
 	if x.Cols != len(w)*k || dst.Cols != len(w)*n {
 		panic("tensor: MatMul shapes differ")
+	}
+	if !e.After.none() || !e.Next.To.None() {
+		panic("tensor: GroupedMatMul cannot apply this GPUEpilogue")
 	}
 	for i := range w {
 		if w[i].N != n || w[i].K != k || w[i].Precision != w[0].Precision {
@@ -80,9 +174,6 @@ func (q *Queue) GroupedMatMul(dst, x Buffer, w []GPUWeight, e GPUEpilogue) {
 		}
 		if !e.Residual.None() {
 			one.Residual = e.Residual.Columns(i*n, (i+1)*n)
-		}
-		if !e.After.Scale.None() {
-			panic("tensor: GroupedMatMul cannot apply this GPUEpilogue")
 		}
 		q.MatMul(dst.Columns(i*n, (i+1)*n), x.Columns(i*k, (i+1)*k), w[i], one)
 	}

@@ -87,3 +87,6 @@ func (w GPUWeight) Rows(i, j int) GPUWeight {
 	}
 	return w
 }
+
+// bytes is the memory of w's values.
+func (w GPUWeight) bytes() int { return w.N * w.ld * w.Precision.bytes() }

@@ -99,7 +99,7 @@ func product(entry string, m, n, k int) launch {
 	if strings.HasPrefix(entry, "int8") {
 		args = append(args, f32(m), zeros(m), f32(n), zeros(n)) // scales and zero points, scales and sums
 	}
-	args = append(args, out(m*n), n, m, n, m, f32(n), null, null, null, 0, int(matmul.None))
+	args = append(args, output(m, n)...)
 	grid, block := [3]int{up(n, 8)}, [3]int{128}
 	if t := tile(entry); t > 0 {
 		grid, block = [3]int{up(m, t), up(n, t)}, [3]int{2 * t}
@@ -109,12 +109,16 @@ func product(entry string, m, n, k int) launch {
 	return launch{"matmul", "matmul_" + entry, fmt.Sprintf("m=%d n=%d k=%d", m, n, k), grid, block, args, 2 * float64(m) * float64(n) * float64(k)}
 }
 
+// output is the kernels' Output with a bias, for one image of m rows.
+func output(m, n int) []any {
+	return []any{out(m * n), n, m, n, m, f32(n), null, null, null, 0, int(matmul.None), 0, null, null, null, 0, 0, 0, null, 0, 0}
+}
+
 // convolution is dst = x ∗ W + bias, 3×3, x of size×size pixels of c channels, dst of n; c is a multiple of 8.
 func convolution(entry string, images, size, c, n int) launch {
-	_, w := format(entry)
+	x, w := format(entry)
 	pixels, t := images*size*size, tile(entry)
-	args := []any{f32(pixels * c), null, null, w(9 * n * c), out(pixels * n), c, images, size, size, c, size, size, n, 3, 1, 0, 0, n, 0,
-		f32(n), null, null, null, 0, int(matmul.None)}
+	args := append([]any{x(pixels * c), w(9 * n * c), c, size, size, c, size, size, 3, 1, 0, 0}, output(pixels, n)...)
 	return launch{"conv", "conv_" + entry, fmt.Sprintf("images=%d size=%d c=%d n=%d", images, size, c, n),
 		[3]int{up(pixels, t), up(n, t), 1}, [3]int{2 * t}, args, 18 * float64(pixels) * float64(c) * float64(n)}
 }

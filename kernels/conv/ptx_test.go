@@ -18,33 +18,32 @@ type layer struct {
 	images, h, w, c, n  int
 	size, stride        int // of the convolution; size 3 follows an upsampling
 	up                  bool
-	norm, bias          bool // before and after
+	bias                bool
 	skip, skipUp, after bool
+	next                bool
 }
 
 var layers = []layer{
 	{images: 1, h: 1, w: 1, c: 8, n: 1, size: 3, stride: 1},
-	{images: 2, h: 5, w: 7, c: 24, n: 70, size: 3, stride: 1, norm: true, bias: true, skip: true},
+	{images: 2, h: 5, w: 7, c: 24, n: 70, size: 3, stride: 1, bias: true, skip: true, next: true},
 	{images: 1, h: 7, w: 8, c: 8, n: 5, size: 3, stride: 2, bias: true},
-	{images: 2, h: 3, w: 5, c: 16, n: 20, size: 3, stride: 1, up: true, norm: true, after: true},
-	{images: 3, h: 4, w: 6, c: 40, n: 33, size: 1, stride: 1, norm: true, skip: true, skipUp: true},
-	{images: 3, h: 4, w: 4, c: 40, n: 9, size: 3, stride: 1, norm: true, bias: true, skip: true},
+	{images: 2, h: 3, w: 5, c: 16, n: 20, size: 3, stride: 1, up: true, after: true},
+	{images: 3, h: 4, w: 6, c: 40, n: 33, size: 1, stride: 1, skip: true, skipUp: true},
+	{images: 3, h: 4, w: 4, c: 40, n: 9, size: 3, stride: 1, bias: true, skip: true, next: true},
 }
 
 // operands are those of the kernel's Convolution.
 type operands struct {
-	x, scale, offset, weights []float32 // weights [n][size][size][c]
-	bias, skip, after, shift  []float32
-	ldx, ldd, ldr             int
+	x, weights               []float32 // weights [n][size][size][c]
+	bias, skip, after, shift []float32
+	next                     []float32 // a copy of the output, or nil
+	ldx, ldd, ldr            int
 }
 
 func (l *layer) operands() operands {
 	o := operands{ldx: l.c + 8, ldd: l.n + 1, ldr: l.n + 2}
 	o.x = Normals(1, l.images*l.h*l.w*o.ldx, 1)
 	o.weights = Normals(2, l.n*l.size*l.size*l.c, 1/math.Sqrt(float64(l.size*l.size*l.c)))
-	if l.norm {
-		o.scale, o.offset = Normals(3, l.images*l.c, 1), Normals(4, l.images*l.c, 1)
-	}
 	if l.bias {
 		o.bias = Normals(5, l.n, 1)
 	}
@@ -57,6 +56,9 @@ func (l *layer) operands() operands {
 			pixels /= 4
 		}
 		o.skip = Normals(8, l.images*pixels*o.ldr, 1)
+	}
+	if h, w := l.output(); l.next {
+		o.next = Poison(l.images * h * w * o.ldd)
 	}
 	return o
 }
@@ -79,6 +81,9 @@ func (l *layer) check(t *testing.T, o operands, dst []float32, u float64) {
 	up := 1
 	if l.up {
 		up = 2
+	}
+	if l.next {
+		Equal(t, o.next, dst)
 	}
 	for p := range l.images * h * w {
 		image, y, x := p/(h*w), p/w%h, p%w
@@ -122,11 +127,7 @@ func (l *layer) sum(o operands, image, y, x, up, j int) (sum, size float64) {
 			}
 			pixel := o.x[((image*l.h+sy/up)*l.w+sx/up)*o.ldx:]
 			for i := range l.c {
-				v := float64(pixel[i])
-				if l.norm {
-					v = max(v*float64(o.scale[image*l.c+i])+float64(o.offset[image*l.c+i]), 0)
-				}
-				v *= float64(o.weights[((j*l.size+ky)*l.size+kx)*l.c+i])
+				v := float64(pixel[i]) * float64(o.weights[((j*l.size+ky)*l.size+kx)*l.c+i])
 				sum += v
 				size += math.Abs(v)
 			}
@@ -142,24 +143,60 @@ func number(b bool) int {
 	return 0
 }
 
-// few is the tile of the entries for few windows.
-const few = 0
+// A form is an entry: the windows and channels of a block, and its threads.
+type form struct {
+	entry                   string
+	windows, channels, size int
+	round                   func([]float32) any // of its operands
+	u                       float64             // of that, and of sums of folded weights
+}
 
-// launch is a grid, a block and arguments; round makes the entry's weights.
-func (l *layer) launch(o operands, dst []float32, tile int, round func(w []float32) any) (grid, block Size, args []any) {
+func forms() []form {
+	f := []form{{"conv_f32", 64, 64, 128, asIs, 0x1p-24}}
+	for _, format := range []struct {
+		name  string
+		round func([]float32) any
+		u     float64
+	}{{"tf32", asIs, 0x1p-11}, {"bf16", bfloat16, 0x1p-8}} {
+		add := func(name string, windows, channels, size int) {
+			f = append(f, form{"conv_" + format.name + "_" + name, windows, channels, size, format.round, format.u})
+		}
+		add("t32", 32, 32, 64)
+		add("t64", 64, 64, 128)
+		add("t128", 128, 128, 256)
+		add("s32", 32, 32, 256)
+		add("m16", 16, 8, 128)
+		add("m32", 32, 8, 128)
+		add("m64", 64, 8, 128)
+	}
+	return f
+}
+
+func formOf(entry string) form {
+	for _, f := range forms() {
+		if f.entry == entry {
+			return f
+		}
+	}
+	panic(entry)
+}
+
+// launch is a grid, a block and arguments.
+func (l *layer) launch(o operands, dst any, f form) (grid, block Size, args []any) {
 	weights, size, phases := o.weights, l.size, 1
 	if l.up {
 		weights, size, phases = l.fold(o.weights), 2, 4
 	}
 	oh, ow := Up(l.h, l.stride), Up(l.w, l.stride)
-	if tile == few {
-		grid, block = Size{Up(l.n, 8), 1, phases}, Size{128}
-	} else {
-		grid, block = Size{Up(l.windows(), tile), Up(l.n, tile), phases}, Size{2 * tile}
+	out := l.images * oh * ow * phases
+	grid = Size{Up(l.windows(), f.windows), Up(l.n, f.channels), phases}
+	if f.channels == 8 { // the entries for few windows
+		grid[0], grid[1] = grid[1], grid[0]
 	}
-	return grid, block, []any{
-		o.x, o.scale, o.offset, round(weights), dst, o.ldx, l.images, l.h, l.w, l.c, oh, ow, l.n, size, l.stride, number(l.up), number(l.skipUp), o.ldd, 0,
-		o.bias, o.after, o.shift, o.skip, o.ldr, int(matmul.None)}
+	return grid, Size{f.size}, []any{
+		f.round(o.x), f.round(weights), o.ldx, l.h, l.w, l.c, oh, ow, size, l.stride, number(l.up), number(l.skipUp),
+		dst, o.ldd, out, l.n, out / l.images, o.bias, o.after, o.shift, o.skip, o.ldr, int(matmul.None), l.n,
+		o.next, Null, Null, o.ldd, 0, 0, o.weights, 4 * len(o.weights), 0}
 }
 
 // fold returns the filters of the four phases, [py][px][n][2][2][c], that after an upsampling equal w [n][3][3][c].
@@ -189,67 +226,74 @@ func bfloat16(w []float32) any {
 }
 
 func TestPTX(t *testing.T) {
-	for _, k := range []struct {
-		entry string
-		tile  int
-		round func([]float32) any
-		u     float64 // of an operand, and of sums of folded weights
-		most  int     // windows, if there is a limit
-	}{
-		{"conv_f32", 64, asIs, 0x1p-24, 0},
-		{"conv_tf32_t32", 32, asIs, 0x1p-11, 0}, {"conv_tf32_t64", 64, asIs, 0x1p-11, 0}, {"conv_tf32_t128", 128, asIs, 0x1p-11, 0},
-		{"conv_bf16_t32", 32, bfloat16, 0x1p-8, 0}, {"conv_bf16_t64", 64, bfloat16, 0x1p-8, 0}, {"conv_bf16_t128", 128, bfloat16, 0x1p-8, 0},
-		{"conv_bf16_m16", few, bfloat16, 0x1p-8, 16}, {"conv_bf16_m32", few, bfloat16, 0x1p-8, 32}, {"conv_bf16_m64", few, bfloat16, 0x1p-8, 64},
-	} {
-		kernel := Load(t, conv.PTX, k.entry)
+	for _, f := range forms() {
+		kernel := Load(t, conv.PTX, f.entry)
 		for i, l := range layers {
-			if k.tile == 128 && i != 1 && i != 3 {
+			if f.windows == 128 && i != 1 && i != 3 {
 				continue // what differs from the smaller tile is the same everywhere
 			}
-			if k.most > 0 && l.windows() > k.most {
-				continue
-			}
-			t.Run(fmt.Sprintf("%s/%d", k.entry, i), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s/%d", f.entry, i), func(t *testing.T) {
 				o := l.operands()
 				h, w := l.output()
 				dst := Poison(l.images * h * w * o.ldd)
-				grid, block, args := l.launch(o, dst, k.tile, k.round)
+				grid, block, args := l.launch(o, dst, f)
 				kernel.Run(grid, block, args...)
-				l.check(t, o, dst, k.u)
+				l.check(t, o, dst, f.u)
 			})
 		}
 	}
 }
 
+// Colours are bytes of 128·(tanh + 1), as quantize_pixels makes them; a rounding error may move one to its neighbour.
+func TestPTXPixels(t *testing.T) {
+	l := layer{images: 2, h: 9, w: 7, c: 16, n: 3, size: 3, stride: 1, bias: true}
+	for _, f := range []form{{"conv_tf32_pixels", 64, 8, 128, asIs, 0}, {"conv_bf16_pixels", 64, 8, 128, bfloat16, 0}} {
+		o, dst := l.operands(), make([]byte, 4*l.windows())
+		grid, block, args := l.launch(o, dst, f)
+		args[act] = int(matmul.Tanh)
+		Load(t, conv.PTX, f.entry).Run(grid, block, args...)
+		off := 0
+		for p := range l.windows() {
+			for j := range 3 {
+				sum, _ := l.sum(o, p/(l.h*l.w), p/l.w%l.h, p%l.w, 1, j)
+				want := int(128 * (math.Tanh(sum+float64(o.bias[j])) + 1))
+				if d := int(dst[4*p+j]) - want; d < -2 || d > 2 {
+					t.Fatalf("%s: pixel %d colour %d is %d, want %d", f.entry, p, j, dst[4*p+j], want)
+				} else if d != 0 {
+					off++
+				}
+			}
+			if dst[4*p+3] != 255 {
+				t.Fatalf("%s: pixel %d is not opaque", f.entry, p)
+			}
+		}
+		if off > l.windows() {
+			t.Errorf("%s: %d of %d colours are not the nearest", f.entry, off, 3*l.windows())
+		}
+	}
+}
+
+// act is the place of the activation among the arguments.
+const act = 22
+
 func TestPTXNeedsEveryWaitAndBarrier(t *testing.T) {
-	for _, c := range []struct {
-		entry string
-		layer layer
-		tile  int
-		round func([]float32) any
-	}{{"conv_f32", layers[1], 64, asIs}, {"conv_bf16_t64", layers[1], 64, bfloat16}, {"conv_bf16_m32", layers[3], few, bfloat16}} {
-		o := c.layer.operands()
-		h, w := c.layer.output()
-		Needs(t, conv.PTX, c.entry, func(k *Kernel) error {
-			grid, block, args := c.layer.launch(o, Poison(c.layer.images*h*w*o.ldd), c.tile, c.round)
+	for entry, l := range map[string]layer{"conv_f32": layers[1], "conv_bf16_t64": layers[1], "conv_tf32_s32": layers[4], "conv_bf16_m32": layers[3]} {
+		o := l.operands()
+		h, w := l.output()
+		Needs(t, conv.PTX, entry, func(k *Kernel) error {
+			grid, block, args := l.launch(o, Poison(l.images*h*w*o.ldd), formOf(entry))
 			return k.Try(grid, block, args...)
 		})
 	}
 }
 
-// In bfloat16 a lane takes 8 neighbours of x in two loads, of half a sector each.
 func TestPTXAddressesLieWell(t *testing.T) {
-	l := layer{images: 1, h: 4, w: 4, c: 64, n: 16, size: 3, stride: 1, norm: true, bias: true, skip: true}
-	for _, c := range []struct {
-		entry string
-		tile  int
-		round func([]float32) any
-		most  float64
-	}{{"conv_f32", 64, asIs, 1}, {"conv_tf32_t32", 32, asIs, 1}, {"conv_bf16_t32", 32, bfloat16, 2}, {"conv_bf16_m16", few, bfloat16, 2}, {"conv_bf16_m32", few, bfloat16, 2}} {
+	l := layer{images: 1, h: 4, w: 4, c: 64, n: 32, size: 3, stride: 1, bias: true, skip: true}
+	for _, entry := range []string{"conv_f32", "conv_tf32_t32", "conv_bf16_t32", "conv_bf16_s32", "conv_tf32_m16", "conv_bf16_m16", "conv_bf16_m32"} {
 		o := l.operands()
-		o.ldd, o.ldr = l.n, l.n
-		Traffic(t, conv.PTX, c.entry, c.most, func(k *Kernel) {
-			grid, block, args := l.launch(o, Poison(l.windows()*o.ldd), c.tile, c.round)
+		o.ldx, o.ldd, o.ldr = l.c, l.n, l.n
+		Traffic(t, conv.PTX, entry, 1, func(k *Kernel) {
+			grid, block, args := l.launch(o, Poison(l.windows()*o.ldd), formOf(entry))
 			k.Run(grid, block, args...)
 		})
 	}

@@ -1,21 +1,23 @@
-// Package matmul on the GPU: dst = epilogue(x·Wᵀ), x [m][k] with row stride ldx, W [n][k] ("out, in") with row stride ldw, dst
-// float32 [m][n] with row stride ldd. Strides count values. Row i belongs to image i/pixels of the epilogue.
+// Package matmul on the GPU: epilogue(x·Wᵀ), x [m][k] with row stride ldx, W [n][k] ("out, in") with row stride ldw, to an Output.
+// Strides count values.
 //
 // Rows of x and of W begin at multiples of 16 bytes, in their strides too. Behind k a row of W is zero up to the next such multiple,
-// and a row of x is finite up to there in the _m entries; in the others it does not matter. Every n, m > 0 and k > 0 is possible.
+// and a row of x is finite up to there in the _m and _b entries; in the others it does not matter. Every n, m > 0 and k > 0 is possible.
 //
 //	matmul_f32               float32 operands. Each sum is one chain of fused multiply-adds over k in order
 //	matmul_f32_m1 … _m16     float32 operands, at most so many rows of x (1, 2, 4, 8, 16), where reading W takes the time
 //	matmul_tf32_t32 … _t128  float32 operands, rounded to tf32 on the way into tensor cores
 //	matmul_bf16_t32 … _t128  bfloat16 operands (quantize_bf16)
 //	matmul_bf16_m16 … _m64   W in bfloat16, at most 16, 32 or 64 rows of x in float32, rounded on the way
+//	matmul_bf16_b16 … _b64   the same with x in bfloat16
 //	matmul_int8_t32 … _t128  x uint8 with scale and zero point per row (quantize_u8_rows), W int8 with scale and sum per output: the
 //	                         sums are exact, and the result has the bits of matmul.I8
 //	matmul_int8_m16 … _m64   the same for at most 16, 32 or 64 rows
 //
 // _t32, _t64 and _t128 compute tiles of so many outputs squared, in blocks of 64, 128 and 256 threads, with grid x = ceil(m/tile),
-// y = ceil(n/tile): small tiles fill the device, large ones read less. matmul_f32 is launched as a _t64. The _m entries, which
-// fill the device where there are few tiles, have blocks of 128 threads and grid ceil(n/4), except bf16 and int8: ceil(n/8).
+// y = ceil(n/tile): small tiles fill the device, large ones read less. matmul_f32 is launched as a _t64. _s32 is _t32 with k cut among
+// four parts of a block, of 256 threads, for few tiles and long k. The _m and _b entries, which fill the device where there are few
+// tiles, have blocks of 128 threads and grid ceil(n/4), except bf16 and int8: ceil(n/8).
 #include "output.cuh"
 #include "skinny.cuh"
 #include "tile.cuh"
@@ -37,34 +39,17 @@ struct Same {
 	float operator()(float sum, int, int) const { return sum; }
 };
 
-enum : int { stages = 3 }; // steps of k that are in shared memory at a time
-
-// tiled computes one tile. While a step is multiplied, the copies of the next two are on their way.
-template <class Tile, class Finish>
+// tiled computes one tile, k cut among slices.
+template <class Tile, int slices = 1, class Finish>
 void tiled(const void *x, int ldx, const void *w, int ldw, int k, const Output &out, Finish finish) {
-	constexpr int bytes = 4 / Tile::Format::per_word, operand = Tile::size * step_words;
-	__shared__ __align__(128) u32 memory[stages][2][operand];
-	int i0 = blockIdx.x * Tile::size, j0 = blockIdx.y * Tile::size, steps = (k * bytes + step_bytes - 1) / step_bytes;
+	constexpr int bytes = 4 / Tile::Format::per_word;
+	int i0 = blockIdx.x * Tile::size, j0 = blockIdx.y * Tile::size;
 	const char *x0 = (const char *)x + u64(i0) * ldx * bytes, *w0 = (const char *)w + u64(j0) * ldw * bytes;
-	auto copy = [&](int step) {
-		if (step < steps) {
-			u32(&to)[2][operand] = memory[step % stages];
-			copy_rows<Tile::size, Tile::threads>(to[0], x0, u64(ldx) * bytes, out.m - i0, step * step_bytes, k * bytes);
-			copy_rows<Tile::size, Tile::threads>(to[1], w0, u64(ldw) * bytes, out.n - j0, step * step_bytes, k * bytes);
-		}
-		commit_copies(); // an empty group keeps the count
-	};
-	Tile tile;
-	for (int step = 0; step < stages - 1; step++) copy(step);
-#pragma unroll 1
-	for (int step = 0; step < steps; step++) {
-		wait_copies<stages - 2>();
-		__syncthreads(); // this step is here, and all have finished the one before, whose place the next copy takes
-		copy(step + stages - 1);
-		tile.step(memory[step % stages][0], memory[step % stages][1]);
-	}
-	__syncthreads(); // nothing is on its way any more: the last groups were empty
-	tile.each(memory[0][0], [&](int i, int j, typename Tile::Sum sum) {
+	out.ahead.fetch();
+	multiply<Tile, slices>((k * bytes + step_bytes - 1) / step_bytes, [&](int step, int thread, u32 *a, u32 *b) {
+		copy_rows<Tile::size, Tile::threads>(a, x0, u64(ldx) * bytes, out.m - i0, step * step_bytes, k * bytes, thread);
+		copy_rows<Tile::size, Tile::threads>(b, w0, u64(ldw) * bytes, out.n - j0, step * step_bytes, k * bytes, thread);
+	}, [&](int i, int j, typename Tile::Sum sum) {
 		i += i0;
 		j += j0;
 		if (i < out.m && j < out.n) out.store(i, j, finish(sum, i, j));
@@ -91,6 +76,11 @@ matmul_tf32_t128(const float *x, int ldx, const float *w, int ldw, int k, Output
 	tiled<MmaTile<TF32, 128, 4, 4>>(x, ldx, w, ldw, k, out, Same());
 }
 
+extern "C" __global__ void __launch_bounds__(256)
+matmul_tf32_s32(const float *x, int ldx, const float *w, int ldw, int k, Output out) {
+	tiled<MmaTile<TF32, 32, 2, 2>, 4>(x, ldx, w, ldw, k, out, Same());
+}
+
 extern "C" __global__ void __launch_bounds__(64)
 matmul_bf16_t32(const u16 *x, int ldx, const u16 *w, int ldw, int k, Output out) {
 	tiled<MmaTile<BF16, 32, 2, 2>>(x, ldx, w, ldw, k, out, Same());
@@ -104,6 +94,11 @@ matmul_bf16_t64(const u16 *x, int ldx, const u16 *w, int ldw, int k, Output out)
 extern "C" __global__ void __launch_bounds__(256)
 matmul_bf16_t128(const u16 *x, int ldx, const u16 *w, int ldw, int k, Output out) {
 	tiled<MmaTile<BF16, 128, 4, 4>>(x, ldx, w, ldw, k, out, Same());
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+matmul_bf16_s32(const u16 *x, int ldx, const u16 *w, int ldw, int k, Output out) {
+	tiled<MmaTile<BF16, 32, 2, 2>, 4>(x, ldx, w, ldw, k, out, Same());
 }
 
 extern "C" __global__ void __launch_bounds__(64)
@@ -121,6 +116,11 @@ matmul_int8_t128(const u8 *x, int ldx, const i8 *w, int ldw, int k, Dequantise d
 	tiled<MmaTile<Int8, 128, 4, 4>>(x, ldx, w, ldw, k, out, d);
 }
 
+extern "C" __global__ void __launch_bounds__(256)
+matmul_int8_s32(const u8 *x, int ldx, const i8 *w, int ldw, int k, Dequantise d, Output out) {
+	tiled<MmaTile<Int8, 32, 2, 2>, 4>(x, ldx, w, ldw, k, out, d);
+}
+
 // What follows is for few rows. Those and columns that are not there are computed as the last one, and not stored.
 
 // The chunk of 4 values of a row of x that begins at p, or any other where W is zero.
@@ -134,6 +134,7 @@ template <int rows> void skinny_f32(const float *x, int ldx, const float *w, int
 	};
 	__shared__ float parts[skinny_warps][rows][columns];
 	int j0 = blockIdx.x * columns;
+	out.ahead.fetch();
 	float sum[rows][columns] = {};
 	auto fetch = [&](int p) {
 		p += 4 * lane();
@@ -188,11 +189,13 @@ uint4 words_of(const float *row, int p, int k) { // 8 values, rounded to bfloat1
 	float4 a = chunk_of(row, p, k), b = chunk_of(row, p + 4, k);
 	return make_uint4(bf16x2(a.x, a.y), bf16x2(a.z, a.w), bf16x2(b.x, b.y), bf16x2(b.z, b.w));
 }
+uint4 words_of(const u16 *row, int p, int k) { return *(const uint4 *)(row + (p < k ? p : 0)); } // 8 values
 uint4 words_of(const u8 *row, int p, int k) { return *(const uint4 *)(row + (p < k ? p : 0)); } // 16 values
 
 // The product on tensor cores.
 template <class Format, int groups, class X, class Finish>
 void few_rows(const X *x, int ldx, const void *w, int ldw, int k, const Output &out, Finish finish) {
+	out.ahead.fetch();
 	skinny<Format, groups>(w, ldw, out.n, k, [&](int r, int p) {
 		int i = 8 * r + lane() / 4;
 		return words_of(x + u64(min(i, out.m - 1)) * ldx, p, k);
@@ -207,6 +210,13 @@ extern "C" __global__ void __launch_bounds__(128)
 matmul_bf16_m32(const float *x, int ldx, const u16 *w, int ldw, int k, Output out) { few_rows<BF16, 2>(x, ldx, w, ldw, k, out, Same()); }
 extern "C" __global__ void __launch_bounds__(128)
 matmul_bf16_m64(const float *x, int ldx, const u16 *w, int ldw, int k, Output out) { few_rows<BF16, 4>(x, ldx, w, ldw, k, out, Same()); }
+
+extern "C" __global__ void __launch_bounds__(128)
+matmul_bf16_b16(const u16 *x, int ldx, const u16 *w, int ldw, int k, Output out) { few_rows<BF16, 1>(x, ldx, w, ldw, k, out, Same()); }
+extern "C" __global__ void __launch_bounds__(128)
+matmul_bf16_b32(const u16 *x, int ldx, const u16 *w, int ldw, int k, Output out) { few_rows<BF16, 2>(x, ldx, w, ldw, k, out, Same()); }
+extern "C" __global__ void __launch_bounds__(128)
+matmul_bf16_b64(const u16 *x, int ldx, const u16 *w, int ldw, int k, Output out) { few_rows<BF16, 4>(x, ldx, w, ldw, k, out, Same()); }
 
 extern "C" __global__ void __launch_bounds__(128)
 matmul_int8_m16(const u8 *x, int ldx, const i8 *w, int ldw, int k, Dequantise d, Output out) { few_rows<Int8, 1>(x, ldx, w, ldw, k, out, d); }

@@ -18,6 +18,7 @@ type product struct {
 	m, n, k, ldx, ldw, ldd int
 	x, w                   []float32 // [m][ldx], [n][ldw]; what is behind k is poisoned in x and zero in w
 	epilogue
+	next
 }
 
 // epilogue is that of epilogue.cuh.
@@ -25,7 +26,15 @@ type epilogue struct {
 	bias, scale, offset, residual []float32
 	ldr                           int
 	act                           matmul.Act
+	lda                           int // of scale and offset
 	pixels                        int
+}
+
+// next is that of epilogue.cuh.
+type next struct {
+	float       []float32 // [m][n+2], or nil
+	half        []uint16  // in its place
+	gain, shift []float32 // [images][n]
 }
 
 // newProduct makes operands whose rows begin at multiples of align values.
@@ -41,8 +50,11 @@ func newProduct(m, n, k, align int, fused bool) product {
 	p.pixels = max(1, m/2)
 	if fused {
 		images := Up(m, p.pixels)
-		p.ldr = n + 1
-		p.epilogue = epilogue{Normals(1, n, 1), Normals(2, images*n, 1), Normals(3, images*n, 1), Normals(4, m*(n+1), 1), n + 1, matmul.LeakyReLU, p.pixels}
+		p.epilogue = epilogue{Normals(1, n, 1), Normals(2, images*(n+3), 1), Normals(3, images*(n+3), 1), Normals(4, m*(n+1), 1), n + 1, matmul.LeakyReLU, n + 3, p.pixels}
+		p.gain, p.shift = Normals(5, images*n, 1), Normals(6, images*n, 1)
+		if p.half = make([]uint16, m*(n+2)); m%2 == 0 {
+			p.float, p.half = Poison(len(p.half)), nil
+		}
 	}
 	return p
 }
@@ -50,7 +62,7 @@ func newProduct(m, n, k, align int, fused bool) product {
 // few is p with what the entries for few rows want behind k: anything finite, up to a multiple of 16 bytes.
 func (p product) few() product {
 	for i := range p.m {
-		for l := p.k; l%4 != 0; l++ {
+		for l := p.k; l%8 != 0; l++ {
 			p.x[i*p.ldx+l] = 1e30
 		}
 	}
@@ -58,7 +70,7 @@ func (p product) few() product {
 }
 
 // finish applies the epilogue to a sum.
-func (e *epilogue) finish(sum float64, i, j, n int) float64 {
+func (e *epilogue) finish(sum float64, i, j int) float64 {
 	if e.bias != nil {
 		sum += float64(e.bias[j])
 	}
@@ -73,7 +85,7 @@ func (e *epilogue) finish(sum float64, i, j, n int) float64 {
 		sum = max(sum, 0)
 	}
 	if e.scale != nil {
-		at := i/e.pixels*n + j
+		at := i/e.pixels*e.lda + j
 		sum = max(sum*float64(e.scale[at])+float64(e.offset[at]), 0)
 	}
 	if e.residual != nil {
@@ -84,13 +96,44 @@ func (e *epilogue) finish(sum float64, i, j, n int) float64 {
 
 // output is the kernel's Output.
 func (p *product) output(dst []float32) []any {
-	return []any{dst, p.ldd, p.m, p.n, p.pixels, p.bias, p.scale, p.offset, p.residual, p.ldr, int(p.act)}
+	var next any = p.float
+	half := 0
+	if p.half != nil {
+		next, half = p.half, 1
+	}
+	return []any{dst, p.ldd, p.m, p.n, p.pixels, p.bias, p.scale, p.offset, p.residual, p.ldr, int(p.act), p.lda,
+		next, p.gain, p.shift, p.n + 2, p.n, half, p.w, 4 * len(p.w), 0}
+}
+
+// checkNext compares the copy for the next product with dst.
+func (p *product) checkNext(t *testing.T, dst []float32) {
+	t.Helper()
+	for at := range max(len(p.float), len(p.half)) {
+		i, j := at/(p.n+2), at%(p.n+2)
+		if j >= p.n {
+			if p.float != nil && !Poisoned(p.float[at]) || p.half != nil && p.half[at] != 0 {
+				t.Fatalf("wrote behind row %d", i)
+			}
+			continue
+		}
+		k := i/p.pixels*p.n + j
+		v := float64(dst[i*p.ldd+j])
+		want := max(0, float64(p.gain[k])*v+float64(p.shift[k]))
+		if p.float != nil {
+			if got := float64(p.float[at]); !(math.Abs(got-want) <= 0x1p-22*(math.Abs(v)+1)) {
+				t.Fatalf("next[%d][%d] = %v, want %v", i, j, got, want)
+			}
+		} else if got := float64(math.Float32frombits(uint32(p.half[at]) << 16)); !(math.Abs(got-want) <= 0x1p-8*want+0x1p-22*(math.Abs(v)+1)) {
+			t.Fatalf("next[%d][%d] = %v in bfloat16, want %v", i, j, got, want)
+		}
+	}
 }
 
 // check compares dst with the product of x and w, each rounded by round, in float64. Sums of k products in float32 err by at most
 // (k+2) roundings of the sum of their sizes; what follows, by a few roundings of its operands.
 func (p *product) check(t *testing.T, dst []float32, round func(float32) float64) {
 	t.Helper()
+	p.checkNext(t, dst)
 	const u = 0x1p-24
 	for i := range p.m {
 		for j := range p.ldd {
@@ -107,9 +150,9 @@ func (p *product) check(t *testing.T, dst []float32, round func(float32) float64
 				sum += v
 				size += math.Abs(v)
 			}
-			want, tolerance := p.finish(sum, i, j, p.n), float64(p.k+2)*u*size+2e-7*(1+math.Abs(sum))
+			want, tolerance := p.finish(sum, i, j), float64(p.k+2)*u*size+2e-7*(1+math.Abs(sum))
 			if p.scale != nil {
-				at := i/p.pixels*p.n + j
+				at := i/p.pixels*p.lda + j
 				tolerance = tolerance*(1+math.Abs(float64(p.scale[at]))) + 4*u*(1+math.Abs(float64(p.offset[at])))
 			}
 			if p.bias != nil {
@@ -139,8 +182,8 @@ var ragged = [][3]int{{1, 1, 1}, {65, 3, 40}, {17, 70, 77}, {64, 64, 64}, {130, 
 // large are shapes with tails for tiles of 128, and one of a small text encoder.
 var large = [][3]int{{129, 131, 70}, {5, 128, 33}, {21, 384, 384}}
 
-// byTile are the shapes for each size of a tile on tensor cores.
-var byTile = map[int][][3]int{32: ragged, 64: ragged, 128: large}
+// long are shapes whose k does not divide among the parts of a block, and shorter ones.
+var long = [][3]int{{1, 1, 1}, {33, 3, 40}, {17, 70, 517}, {32, 32, 256}}
 
 // each runs f for every shape, plain and with all that the epilogue can do, and for every activation once.
 func each(t *testing.T, shapes [][3]int, align int, f func(t *testing.T, p product)) {
@@ -179,12 +222,27 @@ func TestPTXSkinnyFloat32(t *testing.T) {
 	}
 }
 
+// A form is an entry of tiles on tensor cores, with the shapes that it is tried on.
+type form struct {
+	entry       string
+	tile, block int
+	shapes      [][3]int
+}
+
+// tensorForms are those of a format.
+func tensorForms(format string) []form {
+	return []form{
+		{"matmul_" + format + "_t32", 32, 64, ragged}, {"matmul_" + format + "_t64", 64, 128, ragged},
+		{"matmul_" + format + "_t128", 128, 256, large}, {"matmul_" + format + "_s32", 32, 256, long},
+	}
+}
+
 func TestPTXTensorFloat32(t *testing.T) {
-	for tile, shapes := range byTile {
-		k := Load(t, matmul.PTX, fmt.Sprintf("matmul_tf32_t%d", tile))
-		each(t, shapes, 4, func(t *testing.T, p product) {
+	for _, f := range tensorForms("tf32") {
+		k := Load(t, matmul.PTX, f.entry)
+		each(t, f.shapes, 4, func(t *testing.T, p product) {
 			dst := Poison(p.m * p.ldd)
-			k.Run(tiles(p, tile), Size{2 * tile}, append([]any{p.x, p.ldx, p.w, p.ldw, p.k}, p.output(dst)...)...)
+			k.Run(tiles(p, f.tile), Size{f.block}, append([]any{p.x, p.ldx, p.w, p.ldw, p.k}, p.output(dst)...)...)
 			p.check(t, dst, toTF32)
 		})
 	}
@@ -197,11 +255,11 @@ func bfloat16(x []float32) []uint16 {
 }
 
 func TestPTXBFloat16(t *testing.T) {
-	for tile, shapes := range byTile {
-		k := Load(t, matmul.PTX, fmt.Sprintf("matmul_bf16_t%d", tile))
-		each(t, shapes, 8, func(t *testing.T, p product) {
+	for _, f := range tensorForms("bf16") {
+		k := Load(t, matmul.PTX, f.entry)
+		each(t, f.shapes, 8, func(t *testing.T, p product) {
 			dst := Poison(p.m * p.ldd)
-			k.Run(tiles(p, tile), Size{2 * tile}, append([]any{bfloat16(p.x), p.ldx, bfloat16(p.w), p.ldw, p.k}, p.output(dst)...)...)
+			k.Run(tiles(p, f.tile), Size{f.block}, append([]any{bfloat16(p.x), p.ldx, bfloat16(p.w), p.ldw, p.k}, p.output(dst)...)...)
 			p.check(t, dst, toBF16)
 		})
 	}
@@ -220,6 +278,12 @@ func TestPTXSkinnyBFloat16(t *testing.T) {
 		each(t, shapes, 8, func(t *testing.T, p product) {
 			p, dst := p.few(), Poison(p.m*p.ldd)
 			k.Run(Size{Up(p.n, 8)}, Size{128}, append([]any{p.x, p.ldx, bfloat16(p.w), p.ldw, p.k}, p.output(dst)...)...)
+			p.check(t, dst, toBF16)
+		})
+		k = Load(t, matmul.PTX, fmt.Sprintf("matmul_bf16_b%d", rows))
+		each(t, shapes, 8, func(t *testing.T, p product) {
+			p, dst := p.few(), Poison(p.m*p.ldd)
+			k.Run(Size{Up(p.n, 8)}, Size{128}, append([]any{bfloat16(p.x), p.ldx, bfloat16(p.w), p.ldw, p.k}, p.output(dst)...)...)
 			p.check(t, dst, toBF16)
 		})
 	}
@@ -252,6 +316,7 @@ func TestPTXInt8HasTheCPUsBits(t *testing.T) {
 		k := Load(t, matmul.PTX, entry)
 		each(t, shapes, 16, func(t *testing.T, p product) {
 			p.scale, p.offset = nil, nil
+			p.float, p.half = nil, nil
 			dst := Poison(p.m * p.ldd)
 			args, want := int8Operands(p)
 			k.Run(grid(p), Size{block}, append(args, p.output(dst)...)...)
@@ -267,8 +332,8 @@ func TestPTXInt8HasTheCPUsBits(t *testing.T) {
 			Equal(t, dst, want)
 		})
 	}
-	for tile, shapes := range byTile {
-		run(fmt.Sprintf("matmul_int8_t%d", tile), shapes, func(p product) Size { return tiles(p, tile) }, 2*tile)
+	for _, f := range tensorForms("int8") {
+		run(f.entry, f.shapes, func(p product) Size { return tiles(p, f.tile) }, f.block)
 	}
 	for rows, shapes := range skinny {
 		run(fmt.Sprintf("matmul_int8_m%d", rows), shapes, func(p product) Size { return Size{Up(p.n, 8)} }, 128)
@@ -293,11 +358,12 @@ func TestPTXAddressesLieWell(t *testing.T) {
 		{"matmul_tf32_t32", x, 32, 32, 64, 1}, {"matmul_tf32_t64", x, 64, 64, 128, 1},
 		{"matmul_bf16_t32", toBF16, 32, 32, 64, 1}, {"matmul_bf16_t64", toBF16, 64, 64, 128, 1},
 		{"matmul_int8_t32", toInt8, 32, 32, 64, 1}, {"matmul_int8_t64", toInt8, 64, 64, 128, 1},
+		{"matmul_bf16_s32", toBF16, 32, 32, 256, 1}, {"matmul_int8_s32", toInt8, 32, 32, 256, 1}, {"matmul_bf16_b16", toBF16, 16, 8, 128, 1},
 		{"matmul_bf16_m16", wToBF16, 16, 8, 128, 2}, {"matmul_bf16_m32", wToBF16, 32, 8, 128, 2}, {"matmul_bf16_m64", wToBF16, 64, 8, 128, 2},
 		{"matmul_int8_m16", toInt8, 16, 8, 128, 1}, {"matmul_int8_m32", toInt8, 32, 8, 128, 1}, {"matmul_int8_m64", toInt8, 64, 8, 128, 1},
 	} {
 		p := newProduct(c.rows, 64, 1024, 32, true)
-		p.ldd, p.scale, p.offset, p.residual = p.n, nil, nil, nil
+		p.ldd, p.scale, p.offset, p.residual, p.float, p.half = p.n, nil, nil, nil, nil, nil
 		Traffic(t, matmul.PTX, c.entry, c.most, func(k *Kernel) {
 			grid := Size{Up(p.n, c.per)} // of few rows
 			if c.per == c.rows {
@@ -316,16 +382,18 @@ func TestPTXNeedsEveryWaitAndBarrier(t *testing.T) {
 		p     product
 		x, w  any
 		grid  Size
+		block int
 	}{
-		{"matmul_f32", p, p.x, p.w, tiles(p, 64)},
-		{"matmul_tf32_t64", p, p.x, p.w, tiles(p, 64)},
-		{"matmul_bf16_t64", p, bfloat16(p.x), bfloat16(p.w), tiles(p, 64)},
-		{"matmul_bf16_m16", few, few.x, bfloat16(few.w), Size{3}},
-		{"matmul_f32_m4", few, few.x, few.w, Size{5}},
+		{"matmul_f32", p, p.x, p.w, tiles(p, 64), 128},
+		{"matmul_tf32_t64", p, p.x, p.w, tiles(p, 64), 128},
+		{"matmul_bf16_t64", p, bfloat16(p.x), bfloat16(p.w), tiles(p, 64), 128},
+		{"matmul_bf16_s32", p, bfloat16(p.x), bfloat16(p.w), tiles(p, 32), 256},
+		{"matmul_bf16_m16", few, few.x, bfloat16(few.w), Size{3}, 128},
+		{"matmul_f32_m4", few, few.x, few.w, Size{5}, 128},
 	} {
 		Needs(t, matmul.PTX, c.entry, func(k *Kernel) error {
 			args := append([]any{c.x, c.p.ldx, c.w, c.p.ldw, c.p.k}, c.p.output(Poison(c.p.m*c.p.ldd))...)
-			return k.Try(c.grid, Size{128}, args...)
+			return k.Try(c.grid, Size{c.block}, args...)
 		})
 	}
 }

@@ -18,6 +18,11 @@ template <class W, int span, int ahead, class Fetch, class Multiply> inline void
 	}
 }
 
+// What four loaded words become.
+template <class Format> inline uint4 loaded(uint4 w) {
+	return make_uint4(Format::load(w.x), Format::load(w.y), Format::load(w.z), Format::load(w.w));
+}
+
 // skinny multiplies 8 columns, from 8·blockIdx.x on, by 16·groups rows on tensor cores, with operands straight from memory. A warp's
 // step is 16 words of k, of which a lane holds 4 neighbours: the words t and t+4 of a product may be any, as long as they are the
 // same of x and W. words(r, p) returns the words of x's row 8·r + lane/4 whose values begin at p; from k on they are multiplied
@@ -37,9 +42,10 @@ inline void skinny(const void *w, int ldw, int n, int k, Words words, Store stor
 	share<uint4, 4 * values, groups == 1 ? 4 : 2>(k, fetch, [&](int p, const uint4 &b) {
 #pragma unroll
 		for (int r = 0; r < groups; r++) {
-			uint4 low = words(2 * r, p + t * values), high = words(2 * r + 1, p + t * values);
-			Format::multiply(sum[r], {low.x, high.x, low.y, high.y}, b.x, b.y);
-			Format::multiply(sum[r], {low.z, high.z, low.w, high.w}, b.z, b.w);
+			uint4 low = loaded<Format>(words(2 * r, p + t * values)), high = loaded<Format>(words(2 * r + 1, p + t * values));
+			uint4 c = loaded<Format>(b);
+			Format::multiply(sum[r], {low.x, high.x, low.y, high.y}, c.x, c.y);
+			Format::multiply(sum[r], {low.z, high.z, low.w, high.w}, c.z, c.w);
 		}
 	});
 #pragma unroll
