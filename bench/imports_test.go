@@ -22,6 +22,8 @@ var layers = []struct {
 	{"nn", []string{"kernels", "tensor", "nn"}},
 	{"experts/bert", []string{"kernels", "tensor", "nn", "experts/bert"}},
 	{"experts/biggan", []string{"kernels", "tensor", "nn", "experts/biggan"}},
+	{"experts/picture", []string{"nn", "experts/picture"}},
+	{"experts/label", []string{"experts/label"}},
 	{"experts/autoencoder", []string{"kernels", "tensor", "nn", "experts/autoencoder"}},
 	{"experts/program", nil},
 	{"cinn/flow", []string{"kernels", "tensor", "nn", "cinn/flow"}},

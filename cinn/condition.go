@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"image"
 	"math"
-	"strings"
-	"unicode/utf8"
 )
 
 // Condition is what an image is to show. Exactly one field is set: the one that the pack's source reads, or Vector, which
@@ -18,12 +16,8 @@ type Condition struct {
 	Vector []float32 // [Info.Condition]
 }
 
-var (
-	// ErrCondition is returned for a Condition with more than one field set.
-	ErrCondition = errors.New("cinn: more than one condition: a prompt, an image or a vector")
-	// ErrSource is returned for a Condition of a kind that the pack's source does not read.
-	ErrSource = errors.New("cinn: the pack's source reads text, not images")
-)
+// ErrCondition is returned for a Condition with more than one field set.
+var ErrCondition = errors.New("cinn: more than one condition: a prompt, an image or a vector")
 
 // check tells whether c can be encoded, but for what only the source finds out.
 func (m *Model) check(c Condition) error {
@@ -32,18 +26,12 @@ func (m *Model) check(c Condition) error {
 		return ErrCondition
 	case c.Vector != nil:
 		return m.checkVector(c.Vector)
-	case c.Image != nil:
-		return ErrSource
-	case strings.TrimSpace(c.Prompt) == "":
-		return ErrPrompt
-	case !utf8.ValidString(c.Prompt):
-		return ErrEncoding
 	}
-	return nil
+	return m.source.check(c)
 }
 
 func (m *Model) checkVector(v []float32) error {
-	if n := m.source.Width(); len(v) != n {
+	if n := m.source.width(); len(v) != n {
 		return fmt.Errorf("cinn: a condition of %d numbers, want %d", len(v), n)
 	}
 	for i, x := range v {
@@ -62,14 +50,14 @@ func (s *Session) encode(ctx context.Context, c Condition) error {
 		copy(s.text.Data, c.Vector)
 		return ctx.Err()
 	}
-	if s.hasPrompt && s.prompt == c.Prompt {
+	if s.hasPrompt && c.Image == nil && s.prompt == c.Prompt {
 		return ctx.Err()
 	}
 	s.hasPrompt = false
-	if err := s.source.Embed(ctx, s.text.Data, c.Prompt); err != nil {
+	if err := s.source.encode(ctx, s.text.Data, c); err != nil {
 		return err
 	}
-	s.prompt, s.hasPrompt = c.Prompt, true
+	s.prompt, s.hasPrompt = c.Prompt, c.Image == nil
 	return nil
 }
 

@@ -102,7 +102,7 @@ func ReadPart(f *safetensors.File, name string) (Part, error) {
 			p.Tensors = append(p.Tensors, t)
 		}
 	}
-	if len(p.Tensors) == 0 {
+	if len(p.Tensors) == 0 && p.Meta["config"] == "" {
 		return p, fmt.Errorf("%s: no tensor begins with %q: not a pack, or one without this part", f.Origin(), prefix)
 	}
 	return p, nil

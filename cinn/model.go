@@ -9,7 +9,6 @@ import (
 
 	"netfusion/cinn/flow"
 	"netfusion/experts/autoencoder"
-	"netfusion/experts/bert"
 	"netfusion/experts/biggan"
 	"netfusion/nn"
 	"netfusion/nn/disk"
@@ -23,7 +22,8 @@ type Model struct {
 	about   Fusion
 	options Options
 	file    *safetensors.File
-	source  *bert.Model
+	kind    string // of source
+	source  source
 	flow    *flow.Flow
 	target  *biggan.Model
 	encoder func() (*autoencoder.Model, error) // loads it at the first call; nil if the pack has none
@@ -93,7 +93,7 @@ func load(f *safetensors.File, o Options) (*Model, error) {
 	var loading sync.WaitGroup
 	loading.Go(func() {
 		source, config := part(sourcePrefix)
-		m.source, errs[0] = bert.LoadExpert(source, config, o.Precision)
+		m.kind, m.source, errs[0] = loadSource(source, config, o.Precision)
 		errs[0] = inPart(sourcePrefix, errs[0])
 	})
 	loading.Go(func() {
@@ -142,8 +142,8 @@ func (m *Model) fits() error {
 	c := m.flow.Config
 	latent := m.target.ZDim + m.target.ClassDim
 	switch {
-	case m.source.Width() != c.Cond:
-		return fmt.Errorf("%s: the text embedding has %d dimensions, the flow wants %d", m.file.Origin(), m.source.Width(), c.Cond)
+	case m.source.width() != c.Cond:
+		return fmt.Errorf("%s: the source gives %d dimensions, the flow wants %d", m.file.Origin(), m.source.width(), c.Cond)
 	case c.Latent+c.Class != latent:
 		return fmt.Errorf("%s: the flow draws %d dimensions, the generator wants %d", m.file.Origin(), c.Latent+c.Class, latent)
 	case c.Class > 0 && c.Class != m.target.ClassDim:
@@ -165,9 +165,9 @@ func (m *Model) Bounds() image.Rectangle {
 // Info describes the pack.
 func (m *Model) Info() Info {
 	return Info{
-		Name: m.about.Name, Source: m.about.Source, Target: m.about.Target,
+		Name: m.about.Name, Source: m.about.Source, Target: m.about.Target, Kind: m.kind,
 		Classes:   m.about.Classes,
-		Condition: m.source.Width(), Latent: m.flow.Config.Latent + m.flow.Config.Class, Z: m.target.ZDim,
+		Condition: m.source.width(), Latent: m.flow.Config.Latent + m.flow.Config.Class, Z: m.target.ZDim,
 		Bounds:      m.Bounds(),
 		Temperature: m.about.Temperature, Guidance: m.about.Guidance,
 		Encoder:  m.encoder != nil,

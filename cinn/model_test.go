@@ -272,7 +272,7 @@ func TestInfoIsThatOfThePack(t *testing.T) {
 	m, _ := open(t, tiny.Pack(t), 1)
 	about := tiny.About()
 	want := cinn.Info{
-		Name: about.Name, Source: about.Source, Target: about.Target, Classes: about.Classes, Licences: about.Licences,
+		Name: about.Name, Source: about.Source, Target: about.Target, Kind: cinn.Text, Classes: about.Classes, Licences: about.Licences,
 		Condition: tiny.Width, Latent: 4, Z: 2, Encoder: true, Bounds: image.Rect(0, 0, 16, 16), Temperature: 1, Guidance: 1,
 	}
 	if got := m.Info(); !reflect.DeepEqual(got, want) {

@@ -69,6 +69,7 @@ type Timings struct {
 type Info struct {
 	Name           string
 	Source, Target string // names of the experts
+	Kind           string // of the source: Text, Label, Picture, Layer or Vector
 	Classes        []string
 	Condition      int  // width of the text embedding
 	Latent         int  // width of the image latent, the class part included

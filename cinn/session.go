@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"netfusion/cinn/flow"
-	"netfusion/experts/bert"
 	"netfusion/experts/biggan"
 	"netfusion/tensor"
 )
@@ -23,7 +22,7 @@ const (
 type Session struct {
 	model  *Model
 	device *tensor.Device
-	source *bert.Session
+	source encoder
 	flow   *flow.Session
 	target *biggan.Session
 	images *imageEncoder // nil until Encode is called
@@ -39,7 +38,7 @@ type Session struct {
 
 func (s *Session) allocate() (err error) {
 	m := s.model
-	if s.source, err = m.source.NewSession(s.device, bert.SessionOptions{Texts: 1}); err != nil {
+	if s.source, err = m.source.open(s.device); err != nil {
 		return err
 	}
 	if s.flow, err = m.flow.NewSession(s.device, 1); err != nil {
@@ -47,7 +46,7 @@ func (s *Session) allocate() (err error) {
 	}
 	s.target = m.target.NewSession(s.device, 1)
 	n := m.target.ZDim
-	s.text, s.latent = tensor.New(1, m.source.Width()), tensor.New(1, n+m.target.ClassDim)
+	s.text, s.latent = tensor.New(1, m.source.width()), tensor.New(1, n+m.target.ClassDim)
 	s.z, s.class = tensor.Of(1, n, s.latent.Data[:n]), tensor.Of(1, m.target.ClassDim, s.latent.Data[n:])
 	return nil
 }
@@ -130,7 +129,10 @@ func (s *Session) Embed(ctx context.Context, dst []float32, text string) error {
 	if s.closed {
 		return ErrClosed
 	}
-	return s.source.Embed(ctx, dst, text)
+	if s.model.kind != Text {
+		return fmt.Errorf("%w: it embeds no text", ErrSource)
+	}
+	return s.source.encode(ctx, dst, Condition{Prompt: text})
 }
 
 // Timings are those of the last Generate.

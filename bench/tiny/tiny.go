@@ -63,22 +63,27 @@ func Flow(t testing.TB, width int, target *biggan.Model) *flow.Flow {
 	for k := range table.Rows {
 		copy(table.Row(k), target.Class(k))
 	}
-	return newFlow(t, width, target.ZDim, table)
+	return newFlow(t, width, 0, target.ZDim, table)
 }
 
 // RandomFlow is a part for an encoder of the given width and a generator of the given sizes.
 func RandomFlow(t testing.TB, width, latent, class, classes int) cinn.Part {
 	t.Helper()
-	return part(t, newFlow(t, width, latent, tensor.New(classes, class)))
+	return part(t, newFlow(t, width, 0, latent, tensor.New(classes, class)))
 }
 
-// newFlow has the rows of table as classes. A new flow ignores its condition: this one is as if training had moved it.
-func newFlow(t testing.TB, width, latent int, table tensor.Tensor) *flow.Flow {
+// newFlow has the rows of table as classes, and reads a map if it has a side. A new flow ignores its condition: this one is as if
+// training had moved it.
+func newFlow(t testing.TB, width, side, latent int, table tensor.Tensor) *flow.Flow {
 	t.Helper()
-	f, err := flow.New(flow.Config{
+	c := flow.Config{
 		Dialect: flow.NetFusion, Latent: latent, Cond: width, Class: table.Cols, Classes: table.Rows, ClassNoise: 0.2,
 		Blocks: 2, Hidden: 8, Clamp: 1, Embed: 4, EmbedWidth: 8,
-	}, 1)
+	}
+	if side > 0 {
+		c.Side, c.Convs, c.ConvWidth, c.Pool = side, 1, 3, 2
+	}
+	f, err := flow.New(c, 1)
 	must(t, err)
 	noise := make([]float32, len(f.Values()))
 	random.Normal(noise, 1, 0, 0, 0)
@@ -126,6 +131,24 @@ func Pack(t testing.TB) string {
 	t.Helper()
 	p := Experts(t)
 	path := filepath.Join(t.TempDir(), "tiny.pack")
+	must(t, cinn.WritePack(path, About(), p))
+	return path
+}
+
+// PackOf writes a pack whose source is another one, with conditions of the given width; side is that of a map, or 0.
+func PackOf(t testing.TB, source cinn.Part, width, side int) string {
+	t.Helper()
+	p := Experts(t)
+	path := filepath.Join(t.TempDir(), "target")
+	must(t, safetensors.WriteFile(path, p.Target.Meta, p.Target.Tensors))
+	target, err := biggan.Open(path, tensor.F32)
+	must(t, err)
+	table := tensor.New(target.Classes, target.ClassDim)
+	for k := range table.Rows {
+		copy(table.Row(k), target.Class(k))
+	}
+	p.Source, p.Flow = source, part(t, newFlow(t, width, side, target.ZDim, table))
+	path = filepath.Join(t.TempDir(), "tiny.pack")
 	must(t, cinn.WritePack(path, About(), p))
 	return path
 }
