@@ -1,20 +1,21 @@
 #!/bin/sh
 # Makes every committed golden again, in its place, with the script that made it: ./build.sh golden. "git diff" then shows
 # what has moved; checkpoints in PyTorch's legacy format hold addresses, so they always do. Needs a Python as for
-# ./build.sh prove; the tokenizer's goldens need the checkpoint of all-MiniLM-L6-v2 too.
+# ./build.sh prove; the tokenizer's goldens need the checkpoint of all-MiniLM-L6-v2 too, the published flow's the paper's code.
 set -eu
 cd "$(dirname "$0")/.."
 
 usage() {
-	echo "usage: ./build.sh golden -python PROGRAM [-minilm FOLDER]" >&2
+	echo "usage: ./build.sh golden -python PROGRAM [-minilm FOLDER] [-net2net CHECKOUT]" >&2
 	exit 2
 }
 
-python='' minilm=''
+python='' minilm='' net2net=''
 while [ $# -gt 1 ]; do
 	case $1 in
 	-python) python=$2 ;;
 	-minilm) minilm=$2 ;;
+	-net2net) net2net=$2 ;;
 	*) usage ;;
 	esac
 	shift 2
@@ -36,4 +37,5 @@ if [ -n "$minilm" ]; then
 fi
 run "$python" bench/golden/biggan.py tiny experts/biggan/testdata
 run "$python" bench/golden/autoencoder.py experts/autoencoder/testdata/tiny
-run git --no-pager diff --stat -- experts nn
+[ -z "$net2net" ] || run "$python" bench/golden/net2net.py --net2net "$net2net" cinn/flow/testdata
+run git --no-pager diff --stat -- cinn experts nn
