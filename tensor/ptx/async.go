@@ -42,6 +42,8 @@ func decodeCopy(d *decoder) error {
 	case name == "async.wait_group" && len(args) == 1 && args[0].form == intForm:
 		n := int(min(args[0].bits, 1<<20))
 		return d.emit(inst{class: maskedClass, masked: func(w *warp, _ *inst, m uint32) { w.land(m, n) }})
+	case strings.HasPrefix(name, "async.bulk."):
+		return decodeBulk(d)
 	case len(mods) < 4 || mods[0] != "async" || mods[1] != "ca" && mods[1] != "cg" || !strings.HasPrefix(mods[2], "shared") || mods[3] != "global":
 		return d.fail("not known to this interpreter")
 	}

@@ -9,6 +9,9 @@ import (
 
 // decodeBarrier is bar and barrier: .sync, .arrive, .red and .warp.sync.
 func decodeBarrier(d *decoder) error {
+	if slices.Contains(d.st.mods, "cluster") {
+		return decodeClusterBarrier(d)
+	}
 	mods := slices.DeleteFunc(slices.Clone(d.st.mods), func(m string) bool { return m == "aligned" || m == "cta" })
 	args := d.st.args
 	switch kind := strings.Join(mods, "."); {
@@ -72,6 +75,8 @@ func (b *block) left(w *warp, m uint32) {
 	if w.alive != 0 {
 		return
 	}
+	w.endMatrix(first(m))
+	b.cluster.left(w)
 	if b.live--; b.live > 0 {
 		for i := range b.barriers {
 			if bar := &b.barriers[i]; len(bar.waiting) > 0 && bar.expected == 0 && bar.warps == b.live {
@@ -80,6 +85,7 @@ func (b *block) left(w *warp, m uint32) {
 		}
 		return
 	}
+	b.endCopies(w)
 	w.l.live--
 	w.l.idle = append(w.l.idle, b)
 }

@@ -1,5 +1,7 @@
 package ptx
 
+import "fmt"
+
 // cell is what is known of 4 bytes of memory: which of them hold data, and who wrote and read them last. Times are
 // those of the device's clock, which goes on at every synchronisation: a thread may rely on what another one did at time
 // t if it knows of a later time of that one's warp.
@@ -49,12 +51,12 @@ func join(a, b *vector) *vector {
 
 // after tells whether what thread o did at time t happened before whatever lane does now.
 func (w *warp) after(lane int, o, t uint32) bool {
-	switch other := (o - w.b.warps[0].first) / warpSize; {
+	switch other := o/warpSize - w.b.warps[0].first/warpSize; {
 	case t < w.l.start || o == w.first+uint32(lane):
 		return true
 	case o/warpSize == w.first/warpSize:
 		return t < w.clock.synced
-	case other < uint32(len(w.b.warps)):
+	case other < uint32(w.l.perBlock):
 		return t < w.clock.knows[other]
 	}
 	return w.b.know != nil && t < w.b.know.t[o/warpSize]
@@ -86,7 +88,7 @@ func (w *warp) checkRead(r *region, lanes uint32, size int, o order) {
 			}
 			if c.wroteAt >= start {
 				if o == readOnly {
-					w.fault(l, Race, "ld.nc of offset %d of %v, which this launch writes to", off, r)
+					w.fault(l, Race, "a read-only load or bulk copy of offset %d of %v, which this launch writes to", off, r)
 				}
 				if c.writer != me && c.wrote&mask != 0 && (o < strong || c.state&wroteStrong == 0) && !w.after(l, c.writer, c.wroteAt) {
 					w.race(l, "reads", r, off, "wrote", c.writer)
@@ -123,7 +125,7 @@ func (w *warp) checkWrite(r *region, lanes uint32, size int, o order) {
 		for i := range cells {
 			c := &cells[i]
 			if c.state&inFlight != 0 {
-				w.fault(l, Race, "a write to offset %d of %v, which a cp.async under way writes to", off, r)
+				w.fault(l, Race, "a write to offset %d of %v, which a copy under way writes to", off, r)
 			}
 			if c.wroteAt >= start && c.writer != me && c.wrote&mask != 0 && (o < strong || c.state&wroteStrong == 0) && !w.after(l, c.writer, c.wroteAt) {
 				w.race(l, "writes", r, off, "wrote", c.writer)
@@ -146,11 +148,15 @@ func (w *warp) checkWrite(r *region, lanes uint32, size int, o order) {
 }
 
 func (w *warp) race(lane int, does string, r *region, off uint32, did string, other uint32) {
-	perBlock := uint32(len(w.b.warps) * warpSize)
+	perBlock := uint32(w.l.perBlock * warpSize)
 	block, thread := int(other/perBlock), int(other%perBlock)
 	n, g := w.l.block, w.l.grid
-	w.fault(lane, Race, "it %s offset %d of %v, which thread %v of block %v %s, and nothing orders the two", does, off, r,
-		[3]int{thread % n[0], thread / n[0] % n[1], thread / (n[0] * n[1])}, [3]int{block % g[0], block / g[0] % g[1], block / (g[0] * g[1])}, did)
+	who := fmt.Sprintf("thread %v", [3]int{thread % n[0], thread / n[0] % n[1], thread / (n[0] * n[1])})
+	if thread >= len(w.b.warps)*warpSize {
+		who = "a bulk copy"
+	}
+	w.fault(lane, Race, "it %s offset %d of %v, which %s of block %v %s, and nothing orders the two", does, off, r, who,
+		[3]int{block % g[0], block / g[0] % g[1], block / (g[0] * g[1])}, did)
 }
 
 // written marks memory as holding data: the host wrote it.
@@ -181,7 +187,7 @@ func (w *warp) fence(toBlock bool) {
 	if w.b.know != nil {
 		copy(v.t, w.b.know.t)
 	}
-	first := w.b.number * len(w.b.warps)
+	first := w.b.number * w.l.perBlock
 	copy(v.t[first:], w.clock.knows)
 	v.t[first+w.id] = w.l.dev.now
 	w.clock.inBlock = v
@@ -192,7 +198,7 @@ func (w *warp) fence(toBlock bool) {
 
 func (w *warp) learn(v *vector) {
 	w.b.know = join(w.b.know, v)
-	own := v.t[w.b.number*len(w.b.warps):]
+	own := v.t[w.b.number*w.l.perBlock:]
 	for i := range w.clock.knows {
 		w.clock.knows[i] = max(w.clock.knows[i], own[i])
 	}

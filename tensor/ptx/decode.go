@@ -17,7 +17,18 @@ const (
 	// so that running over the end of one is not taken for the other.
 	sharedStart   = 1 << 10
 	dynamicShared = 1 << 20
+
+	// Where matrices of wgmma have addresses of 18 bits.
+	dynamicSharedExact = 16 << 10
 )
+
+// dynamicStart is the address of a module's dynamic shared memory.
+func dynamicStart(m *module) uint64 {
+	if m.exact {
+		return dynamicSharedExact
+	}
+	return dynamicShared
+}
 
 // decoder turns the statements of an entry, and of the functions that it calls, into a kernel's code.
 type decoder struct {
@@ -60,10 +71,13 @@ func decode(m *module, name string) (k *kernel, err error) {
 	if f == nil || !f.entry {
 		return nil, fmt.Errorf("%s: no entry %s", m.file, name)
 	}
-	k = &kernel{m: m, name: name, predicates: 2, threads: 1024,
+	k = &kernel{m: m, name: name, predicates: 2, threads: 1024, cluster: 1, size: f.cluster, sums: map[int32]bool{},
 		wordLiterals: map[uint32]int32{}, longLiterals: map[uint64]int32{}, specials: map[string]int32{}}
 	if f.threads > 0 {
 		k.threads = f.threads
+	}
+	if n := f.cluster[0] * f.cluster[1] * f.cluster[2]; n > 0 {
+		k.cluster = n
 	}
 	d := &decoder{m: m, k: k, shared: map[*variable]place{}}
 	k.scratchWord, k.scratchLong = d.newSlot(words).index, d.newSlot(longs).index
@@ -76,8 +90,12 @@ func decode(m *module, name string) (k *kernel, err error) {
 	if err := d.body(f, bound); err != nil {
 		return nil, err
 	}
-	if k.static > maxShared || k.local > maxLocal {
+	if k.static > maxShared || k.local > maxLocal || m.exact && k.static > dynamicSharedExact-sharedStart {
 		return nil, fmt.Errorf("%s:%d: %s needs %d bytes of shared and %d of local memory", m.file, f.line, name, k.static, k.local)
+	}
+	for i := range k.code {
+		in := &k.code[i]
+		in.sums = slices.DeleteFunc(in.sums, func(r int32) bool { return !k.sums[r] })
 	}
 	joins(k.code)
 	return k, nil
@@ -144,6 +162,9 @@ func (d *decoder) statement() error {
 // emit appends an instruction under the statement's guard.
 func (d *decoder) emit(in inst) error {
 	in.at = d.st
+	if d.m.exact {
+		d.words(&in, d.st.args)
+	}
 	if d.st.guard != "" {
 		s, err := d.register(d.st.guard)
 		if err != nil {
@@ -159,6 +180,18 @@ func (d *decoder) emit(in inst) error {
 	}
 	d.k.code = append(d.k.code, in)
 	return nil
+}
+
+// words notes the word registers among an instruction's operands.
+func (d *decoder) words(in *inst, args []operand) {
+	for _, o := range args {
+		d.words(in, o.list)
+		if decl, _ := d.st.scope.register(o.name); decl != nil {
+			if s, err := d.register(o.name); err == nil && s.bank == words {
+				in.sums = append(in.sums, s.index)
+			}
+		}
+	}
 }
 
 func (d *decoder) newSlot(b bank) slot {
@@ -351,7 +384,7 @@ func (d *decoder) symbol(name string) (place, error) {
 	switch v.space {
 	case ".shared":
 		if v.dynamic {
-			p = place{shared, dynamicShared}
+			p = place{shared, dynamicStart(d.m)}
 		} else {
 			d.k.static = align(d.k.static, v.align)
 			p = place{shared, uint64(sharedStart + d.k.static)}

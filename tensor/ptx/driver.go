@@ -354,6 +354,11 @@ func (d *Device) Launch(s tensor.Stream, f tensor.Function, l tensor.Launch) err
 		}
 	}
 	blocks, threads := product[0], product[1]
+	for i, n := range k.size {
+		if n > 0 && l.Grid[i]%n != 0 {
+			return fail("grid %v of clusters %v", l.Grid, k.size)
+		}
+	}
 	if threads > k.threads || blocks > 1<<20 {
 		return fail("grid %v, block %v of at most %d threads", l.Grid, l.Block, k.threads)
 	}
@@ -376,6 +381,11 @@ func (d *Device) Launch(s tensor.Stream, f tensor.Function, l tensor.Launch) err
 	}
 	g := &launch{k: k, grid: l.Grid, block: l.Block, dynamic: l.DynamicShared, constants: fn.constants}
 	args := append([]byte(nil), l.Args...)
+	for i := range l.Maps {
+		if err := encodeMap(args, &l.Maps[i]); err != nil {
+			return fail("%w", err)
+		}
+	}
 	q.work = append(q.work, func() error {
 		if err := d.enter("Kernel"); err != nil {
 			return err
@@ -383,7 +393,10 @@ func (d *Device) Launch(s tensor.Stream, f tensor.Function, l tensor.Launch) err
 		run := *g
 		run.dev, run.rng = d, rand.New(rand.NewPCG(d.rng.Uint64(), 1))
 		run.args = region{data: args, what: "the arguments"}
-		run.warps = blocks * ((threads + warpSize - 1) / warpSize)
+		if run.perBlock = (threads + warpSize - 1) / warpSize; k.copies {
+			run.perBlock++
+		}
+		run.warps = blocks * run.perBlock
 		err := run.run(resident)
 		d.retired += run.steps
 		return err

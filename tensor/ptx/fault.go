@@ -12,7 +12,8 @@ const (
 	Uninitialised Kind = "uninitialised read"
 	Race          Kind = "race"
 	Divergent     Kind = "divergent barrier"
-	Unawaited     Kind = "read before cp.async was waited for"
+	Unawaited     Kind = "used before it was waited for" // of an asynchronous copy or product
+	Unfenced      Kind = "no fence"                      // between ordinary accesses and asynchronous ones
 	Deadlock      Kind = "deadlock"
 	Endless       Kind = "too many instructions"
 	Illegal       Kind = "illegal instruction"

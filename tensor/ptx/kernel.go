@@ -43,6 +43,7 @@ const (
 	tableClass                // branch to one of targets by the word register a
 	exitClass                 // the thread ends
 	barrierClass              // the warp may have to wait
+	waitClass                 // waits tells whether the warp has to; the instruction runs again when there is news
 )
 
 // inst is an instruction of a kernel, decoded once.
@@ -54,6 +55,7 @@ type inst struct {
 	lanes func(w *warp, in *inst, d int32)
 	// masked runs the lanes of m.
 	masked func(w *warp, in *inst, m uint32)
+	waits  func(w *warp, in *inst, m uint32) bool
 
 	d, a, b, c int32 // registers, of the banks that the function expects
 	e          int32
@@ -65,6 +67,7 @@ type inst struct {
 	scalar  *scalar
 	barrier *barrierInfo
 	targets []int32
+	sums    []int32 // registers it names that belong to a wgmma of the kernel
 	at      *statement
 }
 
@@ -123,9 +126,14 @@ type kernel struct {
 	specials                 map[string]int32 // word registers
 	scratchWord, scratchLong int32
 
-	args    int // bytes of arguments
-	static  int // bytes of static shared memory
-	local   int // bytes of local memory of a thread
-	allowed int // bytes of dynamic shared memory that launches may ask for
-	threads int // the most that a block may have
+	args    int    // bytes of arguments
+	static  int    // bytes of static shared memory
+	local   int    // bytes of local memory of a thread
+	allowed int    // bytes of dynamic shared memory that launches may ask for
+	threads int    // the most that a block may have
+	cluster int    // blocks that run together, 1 without clusters
+	size    [3]int // of a cluster
+
+	copies bool           // bulk ones: blocks need an engine
+	sums   map[int32]bool // registers that a wgmma writes to
 }

@@ -14,6 +14,9 @@ const (
 	localWindow    = 2 << 60
 	constantWindow = 3 << 60
 	paramWindow    = 4 << 60
+
+	// Shared memory of block i of the cluster is a window at (i+1)·clusterWindow of the shared space.
+	clusterWindow = 1 << 24
 )
 
 // region is memory that an address may lie in, as an allocation is.
@@ -105,10 +108,16 @@ func (w *warp) window(s space, m uint32, size int) (r *region, lanes uint32) {
 		s, base = spaceOf(p)
 		p -= base
 	}
+	b := w.b
+	if s == shared && p >= clusterWindow {
+		b = w.peer(lane, int(p/clusterWindow)-1)
+		base += p &^ (clusterWindow - 1)
+		p %= clusterWindow
+	}
 	if p&uint64(size-1) != 0 {
 		w.fault(lane, Misaligned, "%d bytes at %#x", size, p)
 	}
-	r = w.region(s, p, size)
+	r = w.region(b, s, p, size)
 	if r == nil {
 		w.outside(lane, s, p, size)
 	}
@@ -151,7 +160,8 @@ func spaceOf(p uint64) (s space, base uint64) {
 	return global, 0
 }
 
-func (w *warp) region(s space, p uint64, size int) *region {
+// region is where size bytes at p lie, nil for nowhere; shared memory is that of b.
+func (w *warp) region(b *block, s space, p uint64, size int) *region {
 	switch s {
 	case global:
 		if r := w.l.last; r != nil && r.contains(p, size) {
@@ -161,8 +171,8 @@ func (w *warp) region(s space, p uint64, size int) *region {
 		w.l.last = r
 		return r
 	case shared:
-		for i := range w.b.shared {
-			if r := &w.b.shared[i]; r.contains(p, size) {
+		for i := range b.shared {
+			if r := &b.shared[i]; r.contains(p, size) {
 				return r
 			}
 		}

@@ -23,7 +23,8 @@ type function struct {
 	body    []statement
 	scope   *scope
 	line    int
-	threads int // .maxntid or .reqntid: the most that a block may have; 0: no limit
+	threads int    // .maxntid or .reqntid: the most that a block may have; 0: no limit
+	cluster [3]int // .reqnctapercluster: blocks of a cluster; zeros: none
 }
 
 // statement is one instruction.
@@ -48,7 +49,7 @@ type operand struct {
 	bits   uint64
 	single bool // bits are of a float32
 	offset int64
-	list   []operand
+	list   []operand // of a list, and the coordinates of an address in a tensor
 }
 
 type form uint8

@@ -258,14 +258,21 @@ func (p *parser) function(defined bool) error {
 		if !strings.HasPrefix(p.t.text, ".") {
 			return p.fail(p.t.line, "%q before the body of %s", p.t.text, f.name)
 		}
-		limits := p.is(".maxntid") || p.is(".reqntid")
+		limits, clusters := p.is(".maxntid") || p.is(".reqntid"), p.is(".reqnctapercluster")
+		if clusters {
+			f.cluster = [3]int{1, 1, 1}
+		}
 		if err := p.advance(); err != nil {
 			return err
 		}
 		product := uint64(1)
-		for p.t.kind == integer || p.t.kind == quoted || p.is(",") {
+		for i := 0; p.t.kind == integer || p.t.kind == quoted || p.is(","); {
 			if p.t.kind == integer {
 				product *= min(p.t.bits, 1<<16)
+				if clusters && i < 3 {
+					f.cluster[i] = int(min(p.t.bits, 1<<16))
+				}
+				i++
 			}
 			if err := p.advance(); err != nil {
 				return err

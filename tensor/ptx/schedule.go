@@ -13,14 +13,16 @@ type launch struct {
 	args        region
 	constants   *region
 	start       uint32 // time
-	warps       int    // of all blocks
+	warps       int    // of all blocks, their engines of bulk copies included
+	perBlock    int    // of a block
 
 	rng    *rand.Rand
-	order  []int // numbers of the blocks that have not begun
+	order  [][]int // numbers of the blocks that have not begun, by cluster
 	ready  []*warp
 	live   int // blocks
 	blocks []*block
 	idle   []*block // those of them that have ended
+	flying []*bulk  // copies under way
 	flags  map[flag]*vector
 	last   *region // that a global access was found in
 	words  [][warpSize]uint32
@@ -37,6 +39,9 @@ type block struct {
 	shared   [2]region
 	barriers [16]barrier
 	know     *vector // of what other blocks did
+	cluster  *cluster
+	counters map[uint32]*counter // mbarriers, by address
+	products [][]issued          // what warps of each warpgroup have issued ahead of others
 }
 
 // turnLength is how many instructions a warp may run before another gets a turn.
@@ -56,8 +61,7 @@ func (l *launch) run(resident int) (err error) {
 			panic(f)
 		}
 	}()
-	blocks := l.grid[0] * l.grid[1] * l.grid[2]
-	l.order = l.rng.Perm(blocks)
+	l.order = l.clusters()
 	l.flags = map[flag]*vector{}
 	l.dev.now++
 	l.start = l.dev.now
@@ -65,8 +69,14 @@ func (l *launch) run(resident int) (err error) {
 	budget := l.dev.options.Instructions
 	for len(l.order) > 0 || l.live > 0 {
 		for l.live < resident && len(l.order) > 0 {
-			l.begin(l.order[0])
+			c := &cluster{}
+			for _, number := range l.order[0] {
+				l.begin(number, c)
+			}
 			l.order = l.order[1:]
+		}
+		for len(l.flying) > 0 && (len(l.ready) == 0 || l.rng.IntN(4) == 0) {
+			l.arrive()
 		}
 		if len(l.ready) == 0 {
 			l.stuck()
@@ -109,7 +119,7 @@ func (l *launch) literals() {
 }
 
 // begin starts a block, in the memory of one that ended where there is one.
-func (l *launch) begin(number int) {
+func (l *launch) begin(number int, c *cluster) {
 	var b *block
 	if n := len(l.idle); n > 0 {
 		b, l.idle = l.idle[n-1], l.idle[:n-1]
@@ -119,6 +129,9 @@ func (l *launch) begin(number int) {
 	b.number = number
 	b.index = [3]uint32{uint32(number % l.grid[0]), uint32(number / l.grid[0] % l.grid[1]), uint32(number / (l.grid[0] * l.grid[1]))}
 	b.know, b.live, b.barriers = nil, len(b.warps), [16]barrier{}
+	b.cluster, b.counters, b.products = c, nil, nil
+	c.blocks = append(c.blocks, b)
+	c.live += b.live
 	for i := range b.shared {
 		// What a block finds in shared memory is left over from another: no zeros to rely on.
 		clear(b.shared[i].cells)
@@ -126,7 +139,7 @@ func (l *launch) begin(number int) {
 	}
 	threads := l.block[0] * l.block[1] * l.block[2]
 	for i, w := range b.warps {
-		w.first = uint32((number*len(b.warps) + i) * warpSize)
+		w.first = uint32((number*l.perBlock + i) * warpSize)
 		w.alive = allLanes
 		if rest := threads - i*warpSize; rest < warpSize {
 			w.alive = 1<<rest - 1
@@ -144,6 +157,7 @@ func (l *launch) begin(number int) {
 		w.clock = clock{synced: l.dev.now, knows: w.clock.knows}
 		clear(w.clock.knows)
 		w.copies = copies{groups: w.copies.groups[:0]}
+		w.matrix, w.proxy, w.phase, w.patience = matrixUnit{}, proxy{}, 0, patience{}
 		l.ready = append(l.ready, w)
 	}
 	l.live++
@@ -152,12 +166,12 @@ func (l *launch) begin(number int) {
 func (l *launch) newBlock() *block {
 	b := &block{}
 	b.shared[0] = l.newShared(sharedStart, l.k.static, "static shared memory")
-	b.shared[1] = l.newShared(dynamicShared, l.dynamic, "dynamic shared memory")
+	b.shared[1] = l.newShared(dynamicStart(l.k.m), l.dynamic, "dynamic shared memory")
 	n := (l.block[0]*l.block[1]*l.block[2] + warpSize - 1) / warpSize
 	for i := range n {
 		w := &warp{l: l, k: l.k, b: b, id: i, words: make([][warpSize]uint32, l.k.words), longs: make([][warpSize]uint64, l.k.longs), preds: make([]uint32, l.k.predicates)}
 		w.local = region{data: make([]byte, l.k.local*warpSize), what: "local memory"}
-		w.clock.knows = make([]uint32, n)
+		w.clock.knows = make([]uint32, l.perBlock)
 		b.warps = append(b.warps, w)
 	}
 	l.blocks = append(l.blocks, b)

@@ -15,6 +15,9 @@ var specials = map[string]func(w *warp, lane int) uint32{
 	"nctaid.y": func(w *warp, _ int) uint32 { return uint32(w.l.grid[1]) },
 	"nctaid.z": func(w *warp, _ int) uint32 { return uint32(w.l.grid[2]) },
 
+	"cluster_ctarank":  func(w *warp, _ int) uint32 { return uint32(w.b.rank()) },
+	"cluster_nctarank": func(w *warp, _ int) uint32 { return uint32(w.k.cluster) },
+
 	"laneid":      func(_ *warp, lane int) uint32 { return uint32(lane) },
 	"warpid":      func(w *warp, _ int) uint32 { return uint32(w.id) },
 	"nwarpid":     func(w *warp, _ int) uint32 { return uint32(len(w.b.warps)) },

@@ -255,7 +255,7 @@ func (p *parser) list(depth int) (operand, error) {
 	return o, p.advance()
 }
 
-// address reads [name+4], [name+-4], [name] and [16].
+// address reads [name+4], [name+-4], [name], [16], and with coordinates of a tensor [name, {x, y}].
 func (p *parser) address() (o operand, err error) {
 	o.form = addressForm
 	if err := p.advance(); err != nil {
@@ -274,6 +274,16 @@ func (p *parser) address() (o operand, err error) {
 			return o, err
 		}
 		o.offset = int64(n)
+	}
+	if p.is(",") {
+		if err := p.advance(); err != nil {
+			return o, err
+		}
+		at, err := p.list(0)
+		if err != nil {
+			return o, err
+		}
+		o.list = at.list
 	}
 	return o, p.expect("]")
 }

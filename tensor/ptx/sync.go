@@ -2,11 +2,23 @@ package ptx
 
 import (
 	"slices"
+	"strings"
 )
 
 func decodeFence(d *decoder) error {
 	block := slices.Contains(d.st.mods, "cta")
-	if slices.Contains(d.st.mods, "proxy") || slices.Contains(d.st.mods, "mbarrier_init") {
+	switch name := strings.Join(d.st.mods, "."); {
+	case name == "proxy.async", name == "proxy.async.shared::cta", name == "proxy.async.shared::cluster", name == "proxy.async.global":
+		return d.emit(inst{class: yieldClass, masked: func(w *warp, _ *inst, _ uint32) {
+			w.l.dev.now++
+			w.proxy = proxy{w.l.dev.now, w.l.dev.now}
+		}})
+	case name == "mbarrier_init.release.cluster":
+		return d.emit(inst{class: yieldClass, masked: func(w *warp, _ *inst, _ uint32) {
+			w.l.dev.now++
+			w.proxy.counters = w.l.dev.now
+		}})
+	case slices.Contains(d.st.mods, "proxy") || slices.Contains(d.st.mods, "mbarrier_init"):
 		return d.fail("not known to this interpreter")
 	}
 	return d.emit(inst{class: yieldClass, masked: func(w *warp, _ *inst, _ uint32) { w.fence(block) }})

@@ -23,8 +23,12 @@ type warp struct {
 	addr [warpSize]uint64
 	off  [warpSize]uint32
 
-	copies copies
-	clock  clock
+	copies   copies
+	matrix   matrixUnit
+	proxy    proxy
+	phase    int // times that it arrived at the cluster's barrier
+	patience patience
+	clock    clock
 }
 
 // path is a part of a warp's lanes on their way to where they meet the others, a SIMT stack's entry.
@@ -67,6 +71,9 @@ paths:
 			w.steps += int64(bits.OnesCount32(m))
 			if m == 0 {
 				continue
+			}
+			if len(in.sums) > 0 {
+				w.touch(in, m)
 			}
 			switch in.class {
 			case wordClass:
@@ -117,6 +124,12 @@ paths:
 					top.pc, top.mask = pc, active
 					return waiting
 				}
+			case waitClass:
+				if in.waits(w, in, m) {
+					top.pc, top.mask = pc-1, active
+					return waiting
+				}
+				turns = min(turns, w.l.turn())
 			}
 			if turns--; turns <= 0 && active != 0 {
 				top.pc, top.mask = pc, active
