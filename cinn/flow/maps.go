@@ -162,6 +162,18 @@ func (c *Config) average(dst, cond []float32) {
 	}
 }
 
+// Averages returns the conditions c [m][Cond] as the linear layer reads them: maps averaged, vectors as they are.
+func (c Config) Averages(cond tensor.Tensor) tensor.Tensor {
+	if c.Side == 0 {
+		return cond
+	}
+	small := tensor.New(cond.Rows, c.pooled())
+	for i := range cond.Rows {
+		c.average(small.Row(i), cond.Row(i))
+	}
+	return small
+}
+
 // mapRows is how many maps a Session runs through the convolutions together.
 const mapRows = 8
 

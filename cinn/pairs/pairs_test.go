@@ -351,3 +351,30 @@ func ExampleSplitOf() {
 	fmt.Println(SplitOf("red heart"), SplitOf("man farmer") == SplitOf("woman farmer"))
 	// Output: train true
 }
+
+func TestGivenConditionsAreThoseOfTheirImages(t *testing.T) {
+	s, err := Open("emoji.pairs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := s.Given(2, func(i int, dst []float32) error {
+		dst[0], dst[1] = float32(i), -1
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, im := range s.Images {
+		k := c.For(im)
+		if v := c.Vector(k); v[0] != float32(i) || v[1] != -1 {
+			t.Fatalf("image %d has the condition %v", i, v)
+		}
+		if got := c.Captions[c.Draw(im, 0.99)]; got.Concept != im.Concept || got.Style != im.Style || got.Text != "" {
+			t.Fatalf("image %d, %+v, draws %+v", i, im, got)
+		}
+	}
+	wrong := errors.New("no such picture")
+	if _, err := s.Given(2, func(int, []float32) error { return wrong }); err != wrong {
+		t.Errorf("%v", err)
+	}
+}

@@ -34,8 +34,9 @@ type Eval struct {
 		Density
 		Sampler
 	}
-	Unconditional Density   // the same architecture, trained without text (see Blind); nil leaves it out
-	Draw          flow.Draw // how the shipped model draws; Sample is the first sample number
+	Config        flow.Config // of Flow; if its condition is a map, ridge reads what its linear layer reads
+	Unconditional Density     // the same architecture, trained without text (see Blind); nil leaves it out
+	Draw          flow.Draw   // how the shipped model draws; Sample is the first sample number
 
 	// Decode draws row x [Latent+Class] as a picture of the Set's size, RGB. nil measures distances between latents only.
 	Decode func(rgb []uint8, x []float32) error

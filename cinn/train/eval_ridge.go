@@ -12,7 +12,7 @@ import (
 // [c ; e], both linear with a full covariance. Each is a flow without blocks, which is exactly its closed-form layer:
 // penalties and shrinkage by cross-validation over groups of concepts, covariance of the out-of-fold residuals.
 type ridge struct {
-	latent   int
+	e        *Eval
 	z, class *flow.Session
 }
 
@@ -28,12 +28,13 @@ func (e *Eval) fitRidge(r *Report) (*ridge, error) {
 		group[i] = groups[name]
 	}
 	z, class := parts(b.x, e.Set.Latent)
-	m := ridge{latent: e.Set.Latent}
+	m := ridge{e: e}
+	c := e.Config.Averages(b.c)
 	var err error
-	if m.class, err = e.linear(class, b.c, group, &r.Tuned.RidgeClass); err != nil {
+	if m.class, err = e.linear(class, c, group, &r.Tuned.RidgeClass); err != nil {
 		return nil, err
 	}
-	m.z, err = e.linear(z, beside(b.c, class), group, &r.Tuned.RidgeZ)
+	m.z, err = e.linear(z, beside(c, class), group, &r.Tuned.RidgeZ)
 	return &m, err
 }
 
@@ -52,7 +53,8 @@ func (e *Eval) linear(x, c tensor.Tensor, group []int, tuned *[3]float64) (*flow
 
 // LogProb implements Density.
 func (m *ridge) LogProb(z, class []float64, x, c tensor.Tensor) {
-	xz, xe := parts(x, m.latent)
+	xz, xe := parts(x, m.e.Set.Latent)
+	c = m.e.Config.Averages(c)
 	m.class.LogProb(class, nil, xe, c)
 	m.z.LogProb(z, nil, xz, beside(c, xe))
 }

@@ -12,15 +12,14 @@ type batch struct {
 	image []int         // of each row
 }
 
-// names returns each image draws times, with the name of its concept for a caption. The noise depends on the image, the draw
+// names returns each image draws times, with the name of its concept for a caption, or with its own condition. The noise depends on the image, the draw
 // and first, so that all models see the same.
 func (e *Eval) names(images []int, draws, first int) batch {
 	b := e.newBatch(len(images) * draws)
 	for i, image := range images {
 		for d := range draws {
 			r := i*draws + d
-			caption, _ := e.Conditions.Of(e.Set.Images[image].Concept)
-			e.fill(b, r, image, caption, uint64(image)<<16|uint64(first+d))
+			e.fill(b, r, image, e.Conditions.For(e.Set.Images[image]), uint64(image)<<16|uint64(first+d))
 		}
 	}
 	return b

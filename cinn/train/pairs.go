@@ -27,12 +27,11 @@ func FromPairs(s *pairs.Set, c *pairs.Conditions, split pairs.Split) *Data {
 	return d
 }
 
-// Named makes the data that a split is judged by: every image with the bare name of its concept.
+// Named makes the data that a split is judged by: every image with the bare name of its concept, or with its own condition.
 func Named(s *pairs.Set, c *pairs.Conditions, split pairs.Split) *Data {
 	d := newData(s, c)
 	for _, i := range s.Rows(split) {
-		name, _ := c.Of(s.Images[i].Concept)
-		d.Pairs = append(d.Pairs, Pair{Caption: name, Image: i, Group: s.Images[i].Concept, Weight: 1})
+		d.Pairs = append(d.Pairs, Pair{Caption: c.For(s.Images[i]), Image: i, Group: s.Images[i].Concept, Weight: 1})
 	}
 	return d
 }
