@@ -58,7 +58,7 @@ func (g *GPU) open() (err error) {
 	if a := &g.attributes; a.Capability < oldest {
 		return fmt.Errorf("compute capability %d.%d, want at least %d.%d: %w", a.Capability/10, a.Capability%10, oldest/10, oldest%10, ErrRefused)
 	}
-	for _, f := range families() {
+	for _, f := range Families() {
 		if err := g.load(f); err != nil {
 			return err
 		}
@@ -68,9 +68,9 @@ func (g *GPU) open() (err error) {
 }
 
 // load compiles one family's text for the device.
-func (g *GPU) load(f family) error {
-	entries := entriesOf(f.name)
-	functions, err := g.driver.Load(f.name, f.ptx, entries)
+func (g *GPU) load(f Family) error {
+	entries := f.Entries()
+	functions, err := g.driver.Load(f.Name, f.Text, entries)
 	if err != nil {
 		return err
 	}

@@ -17,11 +17,15 @@ func (a Array[T]) Slice(i, j int) Array[T] {
 func (a Array[T]) pointer() DevicePtr { return a.Ptr }
 
 // Buffer is a matrix in a GPU's memory, [Rows][Cols], as Tensor is in the host's; a row begins Ld values after the one before, so that
-// columns of a Buffer are a Buffer. Values are float32, or bfloat16 where an operation says so. The zero Buffer is none.
+// columns of a Buffer are a Buffer. Values are float32 or, where an operation says so, bfloat16, or as Int8 uint8 with a scale and a
+// zero point for each row. The zero Buffer is none.
 type Buffer struct {
 	Ptr            DevicePtr
 	Rows, Cols, Ld int
-	Precision      Precision // F32 or BF16
+	Precision      Precision
+
+	scale Array[float32] // of Int8, [Rows]
+	zero  Array[int32]
 }
 
 // Matrix views values as [rows][cols], one row right behind the other.
@@ -68,6 +72,9 @@ func (b Buffer) Slice(i, j int) Buffer {
 		panic("tensor: Buffer.Slice out of range")
 	}
 	b.Ptr, b.Rows = b.at(i, 0), j-i
+	if b.Precision == Int8 {
+		b.scale, b.zero = b.scale.Slice(i, j), b.zero.Slice(i, j)
+	}
 	return b
 }
 

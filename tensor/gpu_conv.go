@@ -105,7 +105,7 @@ func (q *Queue) conv(choose func(f *GPUFilter, windows int) choice, dst, x Buffe
 	}
 	defer q.Release(q.Taken())
 	if x.Precision != f.precision {
-		x = q.roundBF16(x)
+		x = q.rounded(x, f.precision)
 	}
 	c := choose(f, windows)
 	extent := [3]int{windows, f.Out, f.phases()}

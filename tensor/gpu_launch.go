@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"netfusion/kernels/activation"
 	"netfusion/kernels/affine"
@@ -47,6 +48,7 @@ func (f Form) Grid(extent [3]int) [3]int {
 func values(family string) Form      { return Form{Family: family, Block: 256, Tile: [3]int{256}} }    // (values, 1, 1)
 func warpRows(family string) Form    { return Form{Family: family, Block: 128, Tile: [3]int{4}} }      // (rows, 1, 1), a warp each
 func wideRows(family string) Form    { return Form{Family: family, Block: 128, Tile: [3]int{1, 128}} } // (rows, columns, 1)
+func columns(family string) Form     { return Form{Family: family, Block: 256, Tile: [3]int{32}} }     // (columns, 1, 1)
 func blockRows(family string) Form   { return Form{Family: family, Block: 128} }                       // (rows, 1, 1), a block each
 func tile(family string, n int) Form { return Form{Family: family, Block: 2 * n, Tile: [3]int{n, n}} } // (rows, columns, phases)
 func sliced(family string) Form      { return Form{Family: family, Block: 256, Tile: [3]int{32, 32}} } // (rows, columns, phases)
@@ -64,12 +66,15 @@ var forms = map[string]Form{
 	"activation_prelu":     values("activation"),
 	"activation_softmax":   warpRows("activation"),
 	"activation_pick":      warpRows("activation"),
+	"activation_mixture":   warpRows("activation"),
 
-	"affine_relu":    wideRows("affine"),
-	"affine_fold":    wideRows("affine"),
-	"affine_columns": wideRows("affine"),
-	"affine_mix":     values("affine"),
-	"affine_add":     values("affine"),
+	"affine_relu":         wideRows("affine"),
+	"affine_fold":         wideRows("affine"),
+	"affine_columns":      wideRows("affine"),
+	"affine_columns_back": wideRows("affine"),
+	"affine_columns_sums": columns("affine"),
+	"affine_mix":          values("affine"),
+	"affine_add":          values("affine"),
 
 	// (tokens of the longest text, heads, texts)
 	"attention_text_32":      {Family: "attention", Block: 128, Tile: [3]int{64, 1, 1}},
@@ -104,21 +109,29 @@ var forms = map[string]Form{
 	"coupling_forward":  warpRows("coupling"),
 	"coupling_inverse":  warpRows("coupling"),
 	"coupling_backward": warpRows("coupling"),
+	"coupling_loss":     warpRows("coupling"),
 
-	"dense_transpose":  {Family: "dense", Block: 256, Tile: [3]int{32, 32}}, // (columns and rows of the result, 1)
-	"dense_leaky_back": values("dense"),
-	"dense_sums":       {Family: "dense", Block: 256, Tile: [3]int{32}}, // (columns, 1, 1)
-	"dense_norm_back":  warpRows("dense"),
+	"coupling_log_scales": {Family: "coupling", Block: 256}, // (1, 1, 1)
+
+	"dense_sums":            columns("dense"),
+	"dense_norm_back":       warpRows("dense"),
+	"dense_batch_norm":      columns("dense"),
+	"dense_batch_norm_back": columns("dense"),
+	"dense_inputs":          {Family: "dense", Block: 256, Tile: [3]int{16, 16}},  // (inputs, rows, 1)
+	"dense_weights":         {Family: "dense", Block: 256, Tile: [3]int{64, 128}}, // (inputs, outputs, 1)
 
 	"embedding_f32":       wideRows("embedding"),
 	"embedding_i8":        wideRows("embedding"),
 	"embedding_add":       wideRows("embedding"),
+	"embedding_draw":      wideRows("embedding"),
 	"embedding_pool":      blockRows("embedding"), // (texts, 1, 1)
 	"embedding_posterior": blockRows("embedding"),
 
 	"groupnorm_f32": {Family: "groupnorm", Block: 256}, // (groups, images, 1)
 
-	"layernorm_f32": warpRows("layernorm"),
+	"layernorm_f32":  warpRows("layernorm"),
+	"layernorm_next": blockRows("layernorm"),
+	"layernorm_text": blockRows("layernorm"),
 
 	"matmul_f32":       tile("matmul", 64),
 	"matmul_f32_m1":    skinny("matmul", 4),
@@ -149,8 +162,9 @@ var forms = map[string]Form{
 	"matmul_int8_m64":  skinny("matmul", 8),
 
 	"optimizer_adam":        values("optimizer"),
-	"optimizer_average":     values("optimizer"),
 	"optimizer_sum_squares": values("optimizer"), // any extent up to the number of values
+
+	"optimizer_clip": {Family: "optimizer", Block: 256}, // (1, 1, 1)
 
 	"quantize_bf16":    wideRows("quantize"),
 	"quantize_u8_rows": warpRows("quantize"),
@@ -160,6 +174,7 @@ var forms = map[string]Form{
 	"random_words":   wideRows("random"),
 	"random_uniform": wideRows("random"),
 	"random_normal":  wideRows("random"),
+	"random_pairs":   {Family: "random", Block: 128, Tile: [3]int{128}},     // (rows, 1, 1)
 	"random_dropout": {Family: "random", Block: 128, Tile: [3]int{16, 128}}, // (rows, columns, 1)
 }
 
@@ -172,38 +187,28 @@ func FormOf(entry string) Form {
 	return f
 }
 
-// entriesOf lists what the table has of a family.
-func entriesOf(family string) []Entry {
-	var entries []Entry
-	for name, f := range forms {
-		if f.Family == family {
-			entries = append(entries, Entry{name, f.Shared})
-		}
-	}
-	slices.SortFunc(entries, func(a, b Entry) int { return compare(a.Name, b.Name) })
-	return entries
-}
+// Family is a package of kernels.
+type Family struct{ Name, Text string }
 
-func compare(a, b string) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
-}
-
-// family is a package of kernels.
-type family struct{ name, ptx string }
-
-// families lists all. It is a function, so that a program that opens no GPU does not carry the texts.
-func families() []family {
-	return []family{
+// Families lists all. It is a function, so that a program that opens no GPU does not carry the texts.
+func Families() []Family {
+	return []Family{
 		{"activation", activation.PTX}, {"affine", affine.PTX}, {"attention", attention.PTX}, {"conv", conv.PTX}, {"coupling", coupling.PTX},
 		{"dense", dense.PTX}, {"embedding", embedding.PTX}, {"groupnorm", groupnorm.PTX}, {"layernorm", layernorm.PTX},
 		{"matmul", matmul.PTX}, {"optimizer", optimizer.PTX}, {"quantize", quantize.PTX}, {"random", random.PTX},
 	}
+}
+
+// Entries lists what the table has of f, by name.
+func (f Family) Entries() []Entry {
+	var entries []Entry
+	for name, form := range forms {
+		if form.Family == f.Name {
+			entries = append(entries, Entry{name, form.Shared})
+		}
+	}
+	slices.SortFunc(entries, func(a, b Entry) int { return strings.Compare(a.Name, b.Name) })
+	return entries
 }
 
 // AppendArgs lays out a kernel's parameters as Launch wants them: int (32 bits wide for the kernel), uint32, float32, DevicePtr,

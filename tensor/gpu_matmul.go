@@ -61,7 +61,7 @@ func (e *GPUEpilogue) output(args []any, dst Buffer, m, n int, skip Buffer) []an
 }
 
 // MatMul computes dst = epilogue(x·Wᵀ): x [m][K], dst [m][N]. Rows of x begin at multiples of 16 bytes, as those of Take. dst must
-// not overlap x. Rows are rounded to w's precision, in memory that is taken for the time; with a w of bfloat16 they may be that already.
+// not overlap x. Rows are rounded to w's precision, in memory that is taken for the time, unless they are in that already.
 func (q *Queue) MatMul(dst, x Buffer, w GPUWeight, e GPUEpilogue) {
 	m, n, k := x.Rows, w.N, w.K
 	if x.Cols != k || !dst.None() && !dst.same(m, n) {
@@ -78,18 +78,12 @@ func (q *Queue) MatMul(dst, x Buffer, w GPUWeight, e GPUEpilogue) {
 	}
 	defer q.Release(q.Taken())
 	p := q.g.product(w.Precision, x.Precision, m, n, k)
-	args := make([]any, 0, 32)
-	switch {
-	case w.Precision == Int8:
-		r := q.roundInt8(x)
-		args = append(args, r.q, r.ld, w.ptr, w.ld, k, r.scale, r.zero, w.scale, w.sum)
-	case w.Precision == BF16:
-		if x.Precision == F32 && p.few == 0 {
-			x = q.roundBF16(x)
-		}
-		args = append(args, x.Ptr, x.Ld, w.ptr, w.ld, k)
-	default:
-		args = append(args, x, x.Ld, w.ptr, w.ld, k)
+	if x.Precision != w.Precision && (w.Precision == Int8 || p.few == 0) {
+		x = q.rounded(x, w.Precision)
+	}
+	args := append(make([]any, 0, 40), x.Ptr, x.Ld, w.ptr, w.ld, k)
+	if w.Precision == Int8 {
+		args = append(args, x.scale, x.zero, w.scale, w.sum)
 	}
 	extent := [3]int{m, n, 1}
 	if p.few > 0 {
@@ -179,25 +173,21 @@ func (q *Queue) GroupedMatMul(dst, x Buffer, w []GPUWeight, e GPUEpilogue) {
 	}
 }
 
-// roundBF16 takes memory for x in bfloat16, zero behind its columns.
-func (q *Queue) roundBF16(x Buffer) Buffer {
-	r := q.TakeIn(BF16, x.Rows, x.Cols)
-	q.launch("quantize_bf16", [3]int{x.Rows, r.Ld, 1}, r.Ptr, r.Ld, x, x.Ld, x.Cols)
-	return r
+// Round sets dst, of bfloat16 or Int8, to x, and what is behind its columns in a row to zero.
+func (q *Queue) Round(dst, x Buffer) {
+	if !dst.same(x.Rows, x.Cols) || dst.Precision == F32 || x.Precision != F32 {
+		panic("tensor: Round shapes differ")
+	}
+	if dst.Precision == BF16 {
+		q.launch("quantize_bf16", [3]int{x.Rows, dst.Ld, 1}, dst.Ptr, dst.Ld, x, x.Ld, x.Cols)
+	} else {
+		q.launch("quantize_u8_rows", [3]int{x.Rows, 1, 1}, dst.Ptr, dst.Ld, dst.scale, dst.zero, x, x.Ld, x.Rows, x.Cols)
+	}
 }
 
-// uint8Rows are rows in uint8, with a scale and a zero point each.
-type uint8Rows struct {
-	q     Array[uint8]
-	ld    int
-	scale Array[float32]
-	zero  Array[int32]
-}
-
-// roundInt8 takes memory for x in uint8, zero behind its columns.
-func (q *Queue) roundInt8(x Buffer) uint8Rows {
-	ld := roundUp(x.Cols, Int8.unit())
-	r := uint8Rows{TakeArray[uint8](q, x.Rows*ld), ld, TakeArray[float32](q, x.Rows), TakeArray[int32](q, x.Rows)}
-	q.launch("quantize_u8_rows", [3]int{x.Rows, 1, 1}, r.q, ld, r.scale, r.zero, x, x.Ld, x.Rows, x.Cols)
+// rounded takes memory for x in precision p.
+func (q *Queue) rounded(x Buffer, p Precision) Buffer {
+	r := q.TakeIn(p, x.Rows, x.Cols)
+	q.Round(r, x)
 	return r
 }

@@ -148,10 +148,13 @@ func Stage[T Value](q *Queue, n int) Staged[T] {
 // or until Release.
 func (q *Queue) Take(rows, cols int) Buffer { return q.TakeIn(F32, rows, cols) }
 
-// TakeIn is Take for values of F32 or BF16.
+// TakeIn is Take in another precision.
 func (q *Queue) TakeIn(p Precision, rows, cols int) Buffer {
 	b := Buffer{Rows: rows, Cols: cols, Ld: roundUp(cols, p.unit()), Precision: p}
 	b.Ptr = TakeArray[uint8](q, rows*b.Ld*p.bytes()).Ptr
+	if p == Int8 {
+		b.scale, b.zero = TakeArray[float32](q, rows), TakeArray[int32](q, rows)
+	}
 	return b
 }
 
@@ -260,6 +263,29 @@ func (q *Queue) Wait() error {
 		}
 	}
 	return q.err
+}
+
+// Get copies a to dst, and waits for it: for what is looked at now and then.
+func Get[T Value](q *Queue, dst []T, a Array[T]) error {
+	return copied(q, q.g.driver.Download, dst, a)
+}
+
+// Set copies src to a, and waits for it.
+func Set[T Value](q *Queue, a Array[T], src []T) error {
+	upload := func(s Stream, src []byte, p DevicePtr) error { return q.g.driver.Upload(s, p, src) }
+	return copied(q, upload, src, a)
+}
+
+func copied[T Value](q *Queue, move func(s Stream, host []byte, p DevicePtr) error, host []T, a Array[T]) error {
+	if len(host) != a.Len {
+		panic("tensor: lengths differ")
+	}
+	if q.err == nil && a.Len > 0 {
+		if err := move(q.stream, bytesOf(host), a.Ptr); err != nil {
+			q.fail(err)
+		}
+	}
+	return q.Wait()
 }
 
 // Elapsed is the time between two marks, once there was a Wait.

@@ -11,11 +11,10 @@ extern "C" __global__ void __launch_bounds__(128) quantize_bf16(u16 *q, int ldq,
 }
 
 // quantize_u8_rows: x[i][j] ≈ scale[i]·(q[i][j] - zero[i]) with 255 steps over the range of the row and 0; 0 for cols <= j < ldq.
-// A row with an infinity or a NaN gets the scale NaN, one of which the inverse scale would be infinite the scale 0; both are zeros.
+// See Range.
 // x is [rows][ldx], q [rows][ldq], scale and zero are [rows]. One warp a row: grid ceil(rows/4), blocks of 128.
 extern "C" __global__ void __launch_bounds__(128)
 quantize_u8_rows(u8 *q, int ldq, float *scale, int *zero, const float *x, int ldx, int rows, int cols) {
-	const float normal = 0x1p-126f, infinity = __int_as_float(0x7f800000);
 	int row = global_warp();
 	if (row >= rows) return;
 	q += u64(row) * ldq;
@@ -29,20 +28,11 @@ quantize_u8_rows(u8 *q, int ldq, float *scale, int *zero, const float *x, int ld
 	high = warp_max(high);
 	low = -warp_max(-low);
 	peak = warp_max(peak);
-	float step = __fdiv_rn(high - low, 255), inverse = 0;
-	int z = 0;
-	if (!(peak < infinity))
-		step = infinity - infinity;
-	else if (step < normal)
-		step = 0;
-	else {
-		inverse = __fdiv_rn(1, step);
-		z = __float2int_rn(-low * inverse);
-	}
-	for (int j = lane(); j < ldq; j += warp_size) q[j] = j < cols && step > 0 ? min(max(__float2int_rn(x[j] * inverse) + z, 0), 255) : 0;
+	Range range(low, high, peak);
+	for (int j = lane(); j < ldq; j += warp_size) q[j] = j < cols ? range.of(x[j]) : 0;
 	if (lane() == 0) {
-		scale[row] = step;
-		zero[row] = z;
+		scale[row] = range.step;
+		zero[row] = range.zero;
 	}
 }
 

@@ -50,3 +50,15 @@ template <int threads, int slot = 0, class T> inline T block_sum(T x) {
 	for (int i = 0; i < threads / warp_size; i++) total += sums[i];
 	return total;
 }
+
+// The largest of the values of a block of whole warps, in every thread: see block_sum.
+template <int threads, int slot = 0> inline float block_max(float x) {
+	__shared__ float largest[threads / warp_size];
+	x = warp_max(x);
+	if (lane() == 0) largest[threadIdx.x / warp_size] = x;
+	__syncthreads();
+	float top = largest[0];
+#pragma unroll
+	for (int i = 1; i < threads / warp_size; i++) top = larger(top, largest[i]);
+	return top;
+}
