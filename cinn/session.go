@@ -27,6 +27,8 @@ type Session struct {
 	target *biggan.Session
 	images *imageEncoder // nil until Encode is called
 
+	operations *operations // nil until the first of them
+
 	text      tensor.Tensor // [1][Condition], what the source made of the condition
 	latent    tensor.Tensor // [1][Latent]
 	z, class  tensor.Tensor // the two parts of latent, [1][…]
@@ -110,18 +112,23 @@ func (s *Session) draw(r Request) (flow.Draw, error) {
 // snap moves the class part of the latent to the nearest class embedding, for a flow that knows no classes: one with a
 // class head has picked one already.
 func (s *Session) snap() {
+	copy(s.class.Data, s.model.target.Class(s.nearestClass(s.class.Data)))
+}
+
+// nearestClass is the class whose embedding is nearest to e [ClassDim].
+func (s *Session) nearestClass(e []float32) int {
 	best, least := 0, math.Inf(1)
 	for k := range s.model.target.Classes {
 		var d float64
 		for i, v := range s.model.target.Class(k) {
-			e := float64(s.class.Data[i] - v)
-			d += float64(e * e)
+			x := float64(e[i] - v)
+			d += float64(x * x)
 		}
 		if d < least {
 			best, least = k, d
 		}
 	}
-	copy(s.class.Data, s.model.target.Class(best))
+	return best
 }
 
 // Embed writes the embedding of text, as the flow is conditioned on it, to dst [Info.Condition].
