@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"regexp"
+	"strings"
 	"testing"
 	"unsafe"
 
@@ -24,7 +25,7 @@ type Kernel struct {
 	t      testing.TB
 	driver tensor.Driver
 	stream tensor.Stream
-	entry  string
+	entry  tensor.Entry
 	f      tensor.Function
 }
 
@@ -33,33 +34,49 @@ var ran = map[string]bool{} // entries
 // Load loads entry from a family's PTX text.
 func Load(t testing.TB, text, entry string) *Kernel {
 	t.Helper()
-	seed := fnv.New64()
-	seed.Write([]byte(t.Name() + entry))
-	ran[entry] = true
-	return load(t, open(seed.Sum64()), text, entry)
+	return LoadShared(t, text, entry, 0)
 }
 
-// load is Load, on a driver of its own.
-func load(t testing.TB, driver tensor.Driver, text, entry string) *Kernel {
+// LoadShared is Load for an entry whose blocks have so many bytes of dynamic shared memory. A text for another GPU than is there
+// skips the test.
+func LoadShared(t testing.TB, text, entry string, bytes int) *Kernel {
 	t.Helper()
-	k := &Kernel{t: t, driver: driver, entry: entry}
-	f, err := k.driver.Load(entry, text, []tensor.Entry{{Name: entry}})
-	if err == nil {
-		k.f = f[0]
-		k.stream, _, err = k.driver.OpenStream(0)
+	ran[entry] = true
+	return load(t, device(t, text, seedOf(t.Name()+entry)), text, tensor.Entry{Name: entry, DynamicShared: bytes})
+}
+
+// Open opens a device, whose order of doing things depends on name where it is free.
+func Open(name string) tensor.Driver { return open(seedOf(name)) }
+
+func seedOf(name string) uint64 {
+	seed := fnv.New64()
+	seed.Write([]byte(name))
+	return seed.Sum64()
+}
+
+// isHopper tells whether a text is for compute capability 9.0 alone.
+func isHopper(text string) bool { return strings.Contains(text, "\n.target sm_90a\n") }
+
+// load is Load on a driver, which is used for nothing else unless it is a GPU's.
+func load(t testing.TB, driver tensor.Driver, text string, e tensor.Entry) *Kernel {
+	t.Helper()
+	k := &Kernel{t: t, driver: driver, entry: e}
+	var err error
+	if k.f, err = function(driver, text, e); err == nil {
+		k.stream, _, err = driver.OpenStream(0)
 	}
 	if err != nil {
-		t.Fatalf("%s: %v", entry, err)
+		t.Fatalf("%s: %v", e.Name, err)
 	}
-	t.Cleanup(func() { k.driver.Close() })
+	t.Cleanup(func() { release(k) })
 	return k
 }
 
-// Main is for the TestMain of a family: unless tests were left out, every entry of its PTX text must have run.
-func Main(m *testing.M, text string) {
+// Main is for the TestMain of a family: unless tests were left out, every entry of its PTX texts must have run.
+func Main(m *testing.M, texts ...string) {
 	code := m.Run()
 	if code == 0 && flag.Lookup("test.run").Value.String() == "" && flag.Lookup("test.skip").Value.String() == "" {
-		for _, entry := range regexp.MustCompile(`\.entry (\w+)`).FindAllStringSubmatch(text, -1) {
+		for _, entry := range entries.FindAllStringSubmatch(strings.Join(texts, "\n"), -1) {
 			if !ran[entry[1]] {
 				fmt.Printf("FAIL: no test runs the entry %s\n", entry[1])
 				code = 1
@@ -69,11 +86,22 @@ func Main(m *testing.M, text string) {
 	os.Exit(code)
 }
 
+var entries = regexp.MustCompile(`\.entry (\w+)`)
+
+// Map is an argument that describes the memory of a slice to the tensor memory accelerator: see tensor.TensorMap.
+type Map struct {
+	Of            any
+	Element       int
+	Dims, Strides []int
+	Box           []int
+	Swizzle       int
+}
+
 // Size is a grid or a block; what is missing is 1.
 type Size = [3]int
 
 // Run launches the kernel and waits for it. Arguments are, in the order of the kernel's parameters, slices, int (32 bits wide for
-// the kernel), uint32 and float32. A slice becomes device memory of exactly its size and content, and has what the
+// the kernel), uint32, float32 and Map. A slice becomes device memory of exactly its size and content, and has what the
 // kernel left there afterwards; the same slice twice is the same memory, and an empty one a null pointer.
 func (k *Kernel) Run(grid, block Size, args ...any) {
 	k.t.Helper()
@@ -92,8 +120,30 @@ func (k *Kernel) Try(grid, block Size, args ...any) error {
 		packed = binary.LittleEndian.AppendUint64(packed, v)[:len(packed)+size]
 	}
 	memory := map[*byte]tensor.DevicePtr{}
+	place := func(arg any) (tensor.DevicePtr, error) {
+		b := bytesOf(arg)
+		p, known := memory[unsafe.SliceData(b)]
+		if len(b) == 0 || known {
+			return p, nil
+		}
+		p, err := k.driver.Alloc(len(b))
+		if err == nil {
+			memory[unsafe.SliceData(b)] = p
+			err = k.driver.Upload(k.stream, p, b)
+		}
+		return p, err
+	}
+	var maps []tensor.TensorMap
 	for _, arg := range args {
 		switch v := arg.(type) {
+		case Map:
+			p, err := place(v.Of)
+			if err != nil {
+				return err
+			}
+			packed = append(packed, make([]byte, -len(packed)&63)...)
+			maps = append(maps, tensor.TensorMap{At: len(packed), Ptr: p, Element: v.Element, Dims: v.Dims, Strides: v.Strides, Box: v.Box, Swizzle: v.Swizzle})
+			packed = append(packed, make([]byte, tensor.TensorMapBytes)...)
 		case int:
 			put(uint64(uint32(v)), 4)
 		case uint32:
@@ -101,27 +151,20 @@ func (k *Kernel) Try(grid, block Size, args ...any) error {
 		case float32:
 			put(uint64(math.Float32bits(v)), 4)
 		default:
-			b := bytesOf(arg)
-			p, known := memory[unsafe.SliceData(b)]
-			if len(b) > 0 && !known {
-				var err error
-				if p, err = k.driver.Alloc(len(b)); err != nil {
-					return err
-				}
-				if err := k.driver.Upload(k.stream, p, b); err != nil {
-					return err
-				}
-				memory[unsafe.SliceData(b)] = p
+			p, err := place(arg)
+			if err != nil {
+				return err
 			}
 			put(uint64(p), 8)
 		}
 	}
-	if err := k.driver.Launch(k.stream, k.f, tensor.Launch{Grid: grid, Block: block, Args: packed}); err != nil {
+	l := tensor.Launch{Grid: grid, Block: block, DynamicShared: k.entry.DynamicShared, Args: packed, Maps: maps}
+	if err := k.driver.Launch(k.stream, k.f, l); err != nil {
 		return err
 	}
 	for _, arg := range args {
 		switch arg.(type) {
-		case int, uint32, float32:
+		case int, uint32, float32, Map:
 			continue
 		}
 		b := bytesOf(arg)

@@ -1,8 +1,11 @@
+//go:build !cuda
+
 package kerneltest
 
 import (
 	"testing"
 
+	"netfusion/tensor"
 	"netfusion/tensor/ptx"
 )
 
@@ -11,8 +14,16 @@ import (
 // could of shared memory's banks.
 func Traffic(t testing.TB, text, entry string, most float64, run func(k *Kernel)) {
 	t.Helper()
-	device := ptx.Open(ptx.Options{Traffic: true})
-	run(load(t, device, text, entry))
+	TrafficShared(t, text, entry, 0, most, run)
+}
+
+// TrafficShared is Traffic for an entry whose blocks have so many bytes of dynamic shared memory.
+func TrafficShared(t testing.TB, text, entry string, bytes int, most float64, run func(k *Kernel)) {
+	t.Helper()
+	o := optionsOf(text, 0)
+	o.Traffic = true
+	device := ptx.Open(o)
+	run(load(t, device, text, tensor.Entry{Name: entry, DynamicShared: bytes}))
 	for _, m := range device.Traffic() {
 		limit, what := most, "sectors"
 		if m.Shared {
