@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"image"
 	"io"
-	"os"
 	"path/filepath"
 
 	"netfusion/cinn"
@@ -125,7 +124,7 @@ func (e *evaluator) flows(ctx context.Context, l *lesson, run *train.Eval, log i
 		return fmt.Errorf("the flow is for other pairs or experts: latent %d, condition %d, %d classes of %d dimensions; want %d, %d, %d of %d",
 			c.Latent, c.Cond, c.Classes, c.Class, l.set.Latent, l.conditions.Dim, l.target.Classes, l.target.ClassDim)
 	}
-	run.ClassNoise = f.Config.ClassNoise
+	run.Config, run.ClassNoise = f.Config, f.Config.ClassNoise
 	if run.Flow, err = f.NewSession(l.device, evalRows); err != nil {
 		return err
 	}
@@ -181,12 +180,16 @@ func (e *evaluator) trainUnconditional(ctx context.Context, l *lesson, c flow.Co
 		return nil, err
 	}
 	if file == "" {
-		return run.Result(), nil
+		return run.Result()
 	}
-	if err := run.Result().Save(file, false); err != nil {
+	if err := run.SaveResult(file); err != nil {
 		return nil, err
 	}
-	return run.Result(), os.Remove(run.Checkpoint)
+	f, err := flow.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	return f, train.RemoveCheckpoint(run.Checkpoint)
 }
 
 // draw is how samples are drawn: as the pack does, unless flags say otherwise.

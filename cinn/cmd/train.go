@@ -131,7 +131,7 @@ func (t *trainer) run(ctx context.Context, s stdio, words []string) error {
 		}
 		return err
 	}
-	if err := run.Result().Save(t.out, false); err != nil {
+	if err := run.SaveResult(t.out); err != nil {
 		return err
 	}
 	score := run.Score()

@@ -4,9 +4,13 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
+	"os"
 	"slices"
+	"strings"
 
 	"netfusion/cinn/flow"
 	"netfusion/nn"
@@ -25,7 +29,7 @@ const (
 	peakName   = "optimizer.peak"
 )
 
-// Save writes a checkpoint: the old file stays until the new one is complete.
+// Save writes a checkpoint: the old file stays until the new one is complete. The best weights are in it if they are in memory.
 func (t *Trainer) Save(path string) error {
 	meta := map[string]string{"arch": "training"}
 	for name, v := range map[string]any{
@@ -38,7 +42,7 @@ func (t *Trainer) Save(path string) error {
 		meta[name] = string(b)
 	}
 	var ts []safetensors.Tensor
-	for _, f := range t.flows() {
+	for _, f := range t.flows(t.best != nil) {
 		for _, s := range (*f.flow).Tensors(false) {
 			s.Name = f.prefix + s.Name
 			ts = append(ts, s)
@@ -58,20 +62,79 @@ type stored struct {
 	flow   **flow.Flow
 }
 
-func (t *Trainer) flows() []stored {
-	all := []stored{{flowPrefix, &t.flow}, {emaPrefix, &t.ema}, {bestPrefix, &t.best}}
-	if t.Options.Last {
-		all = all[:2]
+// flows are those in a checkpoint, with or without the best.
+func (t *Trainer) flows(best bool) []stored {
+	all := []stored{{flowPrefix, &t.flow}}
+	if t.Options.EMA > 0 {
+		all = append(all, stored{emaPrefix, &t.ema})
+	}
+	if best {
+		all = append(all, stored{bestPrefix, &t.best})
 	}
 	return all
+}
+
+// bestPath is the file of the best weights beside a checkpoint.
+func bestPath(checkpoint string) string { return checkpoint + ".best" }
+
+// RemoveCheckpoint removes a checkpoint and the best weights beside it.
+func RemoveCheckpoint(path string) error {
+	err := os.Remove(bestPath(path))
+	if errors.Is(err, fs.ErrNotExist) { // Options.Last
+		err = nil
+	}
+	return errors.Join(err, os.Remove(path))
+}
+
+// keep makes the average's parameters [from, to), and all that is not trained, the best.
+func (t *Trainer) keep(from, to int) error {
+	if t.best == nil && t.Checkpoint != "" {
+		return t.keepFile(from, to)
+	}
+	if t.best == nil {
+		best, err := t.ema.Copy()
+		t.best = best
+		return err
+	}
+	copy(t.best.Values()[from:to], t.ema.Values()[from:to])
+	return t.best.CopyBuffers(t.ema)
+}
+
+// keepFile is keep for best weights in a file. A run that was killed behind this and in front of its next checkpoint comes here again,
+// with the same weights.
+func (t *Trainer) keepFile(from, to int) error {
+	path := bestPath(t.Checkpoint)
+	ts := t.ema.Tensors(false)
+	if to-from < len(t.ema.Values()) {
+		old, err := safetensors.Open(path)
+		if err != nil {
+			return err
+		}
+		defer old.Close()
+		keep := map[string]bool{}
+		for _, p := range t.ema.Params() {
+			keep[p.Name] = p.Begin < from || p.Begin >= to
+		}
+		for i := range ts {
+			if !keep[ts[i].Name] {
+				continue
+			}
+			was, ok := old.Lookup(ts[i].Name)
+			if !ok || len(was.Data) != len(ts[i].Data) {
+				return fmt.Errorf("%s: tensor %q is not that of this run", path, ts[i].Name)
+			}
+			ts[i] = was
+		}
+	}
+	return safetensors.WriteFile(path, t.ema.Meta(), ts)
 }
 
 // fingerprints are those of the data beside the caller's.
 func (t *Trainer) fingerprints() map[string]string {
 	all := map[string]string{}
 	maps.Copy(all, t.Fingerprints)
-	all["training data"] = t.train.data.fingerprint()
-	all["validation data"] = t.validate.data.fingerprint()
+	all["training data"] = t.train.source.fingerprint()
+	all["validation data"] = t.validate.source.fingerprint()
 	return all
 }
 
@@ -87,7 +150,7 @@ func (t *Trainer) Fingerprint() string {
 }
 
 // Resume returns a Trainer that goes on where the checkpoint at path was saved, on the same data and experts.
-func Resume(path string, train, validate *Data, fingerprints map[string]string, dev *tensor.Device) (*Trainer, error) {
+func Resume(path string, train, validate Source, fingerprints map[string]string, dev *tensor.Device) (*Trainer, error) {
 	file, err := safetensors.Open(path)
 	if err != nil {
 		return nil, err
@@ -96,7 +159,7 @@ func Resume(path string, train, validate *Data, fingerprints map[string]string, 
 	if err := file.Verify(); err != nil {
 		return nil, err
 	}
-	t := &Trainer{Fingerprints: fingerprints, dev: dev}
+	t := &Trainer{Checkpoint: path, Fingerprints: fingerprints, dev: dev}
 	var saved map[string]string
 	meta := file.Metadata()
 	for name, v := range map[string]any{"options": &t.Options, "state": &t.state, "fingerprints": &saved} {
@@ -107,9 +170,18 @@ func Resume(path string, train, validate *Data, fingerprints map[string]string, 
 	if t.state.Step < 0 || t.state.Wait < 0 {
 		return nil, fmt.Errorf("%s: step %d, %d validations without improvement", path, t.state.Step, t.state.Wait)
 	}
-	for _, f := range t.flows() {
+	inside := slices.ContainsFunc(file.Tensors(), func(s safetensors.Tensor) bool { return strings.HasPrefix(s.Name, bestPrefix) })
+	for _, f := range t.flows(inside) {
 		if *f.flow, err = flow.LoadExpert(nn.Under(file, f.prefix), []byte(meta["config"])); err != nil {
 			return nil, err
+		}
+	}
+	if t.Options.EMA == 0 {
+		t.ema = t.flow
+	}
+	if !t.Options.Last && !inside && t.state.Best != none {
+		if _, err := os.Stat(bestPath(path)); err != nil {
+			return nil, fmt.Errorf("%s: the best weights so far are not beside it: %w", path, err)
 		}
 	}
 	w := nn.Load(file)

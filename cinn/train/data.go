@@ -8,9 +8,9 @@ import (
 	"fmt"
 	"math"
 	"sort"
+	"sync"
 
 	"netfusion/cinn/flow"
-	"netfusion/kernels/random"
 	"netfusion/tensor"
 )
 
@@ -22,6 +22,9 @@ type Data struct {
 	Std   tensor.Tensor // [images][Latent]
 	Class []int         // [images], for a Flow with a class head
 	Pairs []Pair
+
+	once sync.Once
+	sums []float64 // of the pairs' weights
 }
 
 // Pair says that a caption describes an image.
@@ -29,6 +32,34 @@ type Pair struct {
 	Caption, Image int
 	Group          int     // pairs of one concept share it; see flow.Fit
 	Weight         float64 // how often it is drawn, relative to the others; above 0
+}
+
+// Len is how many pairs there are.
+func (d *Data) Len() int { return len(d.Pairs) }
+
+// Pick draws by the pairs' weights.
+func (d *Data) Pick(_, _ uint64, u float64) int {
+	d.once.Do(func() {
+		d.sums = make([]float64, len(d.Pairs))
+		var sum float64
+		for i, p := range d.Pairs {
+			sum += p.Weight
+			d.sums[i] = sum
+		}
+	})
+	return min(sort.SearchFloat64s(d.sums, u*d.sums[len(d.sums)-1]), len(d.sums)-1)
+}
+
+// Read copies pair i.
+func (d *Data) Read(i int, r *Row) {
+	p := &d.Pairs[i]
+	copy(r.Cond, d.Cond.Row(p.Caption))
+	copy(r.Mean, d.Mean.Row(p.Image))
+	copy(r.Std, d.Std.Row(p.Image))
+	r.Group, r.Weight = p.Group, p.Weight
+	if d.Class != nil {
+		r.Class = d.Class[p.Image]
+	}
 }
 
 // check tells whether d can train or judge a Flow of config c.
@@ -88,87 +119,4 @@ func (d *Data) fingerprint() string {
 		put(math.Float64bits(p.Weight))
 	}
 	return hex.EncodeToString(h.Sum(nil))
-}
-
-// Streams of the noise generator; a row of a batch is sample step·2¹⁶ + row.
-const (
-	pairStream   = 8 // dimension 0 picks the pair, 1 decides about the null condition
-	latentStream = 9 // the noise of z, then of e
-)
-
-// sampler draws batches from Data. Every row is a pure function of (seed, step, row).
-type sampler struct {
-	data *Data
-	flow *flow.Flow
-	seed uint64
-	drop float32   // probability of the null condition
-	sums []float64 // of the pairs' weights
-
-	// The batch being drawn.
-	x, c  tensor.Tensor
-	step  uint64
-	pairs []int // [rows] which pair each row is
-	fixed bool  // pairs are given, not drawn
-}
-
-func newSampler(d *Data, f *flow.Flow, seed uint64, rows int) *sampler {
-	s := &sampler{data: d, flow: f, seed: seed, sums: make([]float64, len(d.Pairs)), pairs: make([]int, rows)}
-	var sum float64
-	for i, p := range d.Pairs {
-		sum += p.Weight
-		s.sums[i] = sum
-	}
-	s.x, s.c = tensor.New(rows, f.Config.Latent+f.Config.Class), tensor.New(rows, f.Config.Cond)
-	return s
-}
-
-// draw fills the batch of a step.
-func (s *sampler) draw(dev *tensor.Device, step uint64) (x, c tensor.Tensor) {
-	s.step = step
-	dev.Run(s, len(s.pairs))
-	return s.x, s.c
-}
-
-// Tile draws one row.
-func (s *sampler) Tile(r int) {
-	at := s.step<<16 + uint64(r)
-	w := random.Philox([4]uint32{0, uint32(at), uint32(at >> 32), pairStream}, [2]uint32{uint32(s.seed), uint32(s.seed >> 32)})
-	if !s.fixed {
-		u := (float64(w[0]) + 0.5) * 0x1p-32 * s.sums[len(s.sums)-1]
-		s.pairs[r] = min(sort.SearchFloat64s(s.sums, u), len(s.sums)-1)
-	}
-	p := s.data.Pairs[s.pairs[r]]
-	n := s.flow.Config.Latent
-	x, c := s.x.Row(r), s.c.Row(r)
-	random.Normal(x, s.seed, latentStream, at, 0)
-	mean, std := s.data.Mean.Row(p.Image), s.data.Std.Row(p.Image)
-	for j := range n {
-		x[j] = mean[j] + float32(std[j]*x[j])
-	}
-	if s.flow.Config.Classes > 0 {
-		e := x[n:]
-		for j, v := range s.flow.ClassEmbedding(s.data.Class[p.Image]) {
-			e[j] = v + float32(e[j]*s.flow.Config.ClassNoise)
-		}
-	}
-	copy(c, s.data.Cond.Row(p.Caption))
-	if s.drop > 0 && (float32(w[1]>>8)+0.5)*0x1p-24 < s.drop {
-		copy(c, s.flow.NullCondition())
-	}
-}
-
-// Fit computes the Flow's closed-form first layer (flow.Flow.Fit) from rows draws of the pairs.
-func Fit(f *flow.Flow, d *Data, rows int, seed uint64) (flow.Fitted, error) {
-	if err := d.check(f.Config); err != nil {
-		return flow.Fitted{}, fmt.Errorf("training data: %w", err)
-	}
-	dev := tensor.CPU(0)
-	defer dev.Close()
-	s := newSampler(d, f, seed, rows)
-	x, c := s.draw(dev, 1<<40) // a step that training never reaches
-	group := make([]int, rows)
-	for r, p := range s.pairs {
-		group[r] = d.Pairs[p].Group
-	}
-	return f.Fit(x, c, group)
 }

@@ -7,6 +7,7 @@ package train
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -15,26 +16,36 @@ import (
 	"netfusion/cinn/flow"
 	"netfusion/kernels/memory"
 	"netfusion/kernels/optimizer"
+	"netfusion/nn/disk"
 	"netfusion/tensor"
 )
 
-// Trainer is a run of training. It serves one goroutine. In memory it takes 20 bytes a parameter: 4 each for the weights, their
-// gradient, its two moments and the average of the weights; 4 more with AMSGrad, and 4 more unless Options.Last; and what a step
-// keeps of a batch.
+// Trainer is a run of training. It serves one goroutine. In memory it takes 16 bytes a parameter, 4 each for the weights, their
+// gradient and its two moments; 4 more with AMSGrad, and 4 more for the average of the weights if there is one; and what a step keeps
+// of a batch: see Memory.
 type Trainer struct {
 	Options Options
 	// Checkpoint is the file that Run saves to before the first step, when it is interrupted, when it ends, and every Every
-	// steps unless that is 0; none if empty.
+	// steps unless that is 0; none if empty. Unless Options.Last, the weights that were best so far are beside it, in a flow file
+	// with .best at the end of its name; without a Checkpoint they are in memory, which takes 4 more bytes a parameter.
 	Checkpoint string
 	Every      int
-	// Log gets the progress bar and a line for every validation; nil is silent.
-	Log io.Writer
+	// Log gets the progress bar and a line for every validation; nil is silent. Where it is a terminal of so many Columns, a panel
+	// is drawn instead of a bar; 0 is any other.
+	Log     io.Writer
+	Columns int
+	// History, unless it is nil, keeps what the panel shows and more; with every validation Observe is called, unless it is nil.
+	History *History
+	Observe func(h *History) error
+	// Sheet, unless it is nil, draws samples as a PNG for the History, some times in a run. sample is Flow's: x [m][Latent+Class] given
+	// c [m][Cond], m at most Options.Batch.
+	Sheet func(sample func(x, c tensor.Tensor, d flow.Draw)) ([]byte, error)
 	// Fingerprints identify the experts behind the data, by name; Resume refuses others.
 	Fingerprints map[string]string
 
 	flow  *flow.Flow // being trained
-	ema   *flow.Flow // the average of its weights
-	best  *flow.Flow // the average at its best on the validation pairs; nil with Options.Last
+	ema   *flow.Flow // the average of its weights; flow itself if there is none
+	best  *flow.Flow // the average at its best on the validation pairs, if that is kept in memory
 	state state
 
 	first, second, peak []float32 // moments of the gradient, laid out as flow.Values; peak with AMSGrad
@@ -46,6 +57,9 @@ type Trainer struct {
 	update   updateJob
 	logZ     []float64
 	logClass []float64
+	residual calibrator
+	norm     float64 // of the last step's gradient
+	spent    Spent
 }
 
 // state is what a checkpoint holds beside tensors.
@@ -68,14 +82,11 @@ type Score struct {
 var none = Score{Z: math.MaxFloat64, Class: math.MaxFloat64}
 
 // New returns a Trainer that trains f in place on dev. f has its classes set and its closed-form layer fitted.
-func New(f *flow.Flow, train, validate *Data, o Options, dev *tensor.Device) (*Trainer, error) {
-	t := &Trainer{Options: o, flow: f, dev: dev, state: state{Last: none, Best: none}}
+func New(f *flow.Flow, train, validate Source, o Options, dev *tensor.Device) (*Trainer, error) {
+	t := &Trainer{Options: o, flow: f, ema: f, dev: dev, state: state{Last: none, Best: none}}
 	var err error
-	if t.ema, err = f.Copy(); err != nil {
-		return nil, err
-	}
-	if !o.Last {
-		if t.best, err = f.Copy(); err != nil {
+	if o.EMA > 0 {
+		if t.ema, err = f.Copy(); err != nil {
 			return nil, err
 		}
 	}
@@ -88,7 +99,7 @@ func New(f *flow.Flow, train, validate *Data, o Options, dev *tensor.Device) (*T
 }
 
 // prepare checks what it was given and allocates the rest.
-func (t *Trainer) prepare(train, validate *Data) (err error) {
+func (t *Trainer) prepare(train, validate Source) (err error) {
 	f, o := t.flow, t.Options
 	if err := o.check(); err != nil {
 		return fmt.Errorf("train: %w", err)
@@ -102,26 +113,49 @@ func (t *Trainer) prepare(train, validate *Data) (err error) {
 	if t.gradient, err = f.NewGradient(t.dev, o.Batch, flow.Regularisation{Dropout: o.Dropout, Noise: o.ConditionNoise}, o.Seed); err != nil {
 		return err
 	}
-	rows := min(o.Batch, 256)
+	rows := min(o.Batch, maxJudge)
 	t.train = newSampler(train, f, o.Seed, o.Batch)
 	t.train.drop = o.ConditionDropout
 	t.validate = newSampler(validate, f, validationSeed, rows)
 	t.validate.fixed = true
 	t.logZ, t.logClass = make([]float64, rows), make([]float64, rows)
+	t.residual.v = tensor.New(rows, f.Config.Latent)
+	t.residual.sums, t.residual.squares = make([]float64, f.Config.Latent), make([]float64, f.Config.Latent)
 	t.update.begin(t)
 	return nil
 }
+
+// maxJudge is how many validation pairs are judged at a time.
+const maxJudge = 256
 
 // validationSeed is the same for every run, so that runs can be compared.
 const validationSeed = 0x76616c6964
 
 // Result is what training is for: the average of the weights where it was best on the validation pairs, each part of the likelihood
 // at its own best step, for the class head shares no weights with the rest; or with Options.Last the average at the end.
-func (t *Trainer) Result() *flow.Flow {
-	if t.Options.Last {
-		return t.ema
+func (t *Trainer) Result() (*flow.Flow, error) {
+	switch {
+	case t.Options.Last:
+		return t.ema, nil
+	case t.best != nil:
+		return t.best, nil
 	}
-	return t.best
+	return flow.Open(bestPath(t.Checkpoint))
+}
+
+// SaveResult writes Result to a flow file, without loading what is in one.
+func (t *Trainer) SaveResult(path string) error {
+	if t.Options.Last {
+		return t.ema.Save(path, false)
+	}
+	if t.best != nil {
+		return t.best.Save(path, false)
+	}
+	best, unmap, err := disk.Map(bestPath(t.Checkpoint))
+	if err != nil {
+		return err
+	}
+	return errors.Join(disk.WriteFile(path, func(w io.Writer) error { _, err := w.Write(best); return err }), unmap())
 }
 
 // Flow is the flow being trained.
@@ -139,15 +173,20 @@ func (t *Trainer) Score() Score {
 func (t *Trainer) Step() int { return t.state.Step }
 
 // Run trains until Options.Steps are taken, patience ends or ctx does; in each case it saves the checkpoint. If ctx ended, and
-// the checkpoint is saved, it returns the error of ctx.
+// the checkpoint is saved, it returns the error of ctx. What a killed run left beside the checkpoint is removed.
 func (t *Trainer) Run(ctx context.Context) error {
-	bar := newBar(t)
-	defer bar.Clear()
+	watch, err := t.watch()
+	if err != nil {
+		return err
+	}
+	defer watch.close()
 	if t.state.Last == none {
 		if err := t.begin(); err != nil {
 			return err
 		}
-		bar.validation()
+		if err := watch.validation(); err != nil {
+			return err
+		}
 		if err := t.save(); err != nil { // where it cannot be saved, that shows now, and not hours later
 			return err
 		}
@@ -163,12 +202,16 @@ func (t *Trainer) Run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		bar.step(z + class)
+		if err := watch.step(z + class); err != nil {
+			return err
+		}
 		if t.state.Step%t.Options.Validate == 0 || t.state.Step == t.Options.Steps {
 			if err := t.judge(); err != nil {
 				return err
 			}
-			bar.validation()
+			if err := watch.validation(); err != nil {
+				return err
+			}
 		}
 		if t.Every > 0 && t.state.Step%t.Every == 0 {
 			if err := t.save(); err != nil {
@@ -195,65 +238,70 @@ func (t *Trainer) begin() error {
 func (t *Trainer) step() (z, class float64, err error) {
 	t.state.Step++
 	step := t.state.Step
+	begin := time.Now()
 	x, c := t.train.draw(t.dev, uint64(step))
+	begin = t.spent.Draw.since(begin)
 	z, class = t.gradient.Step(x, c, uint64(step))
-	norm := math.Sqrt(t.gradient.SumSquares())
-	if loss := z + class; math.IsNaN(loss) || math.IsInf(loss, 0) || math.IsNaN(norm) || math.IsInf(norm, 0) {
-		return z, class, fmt.Errorf("train: step %d: the loss is %v and its gradient's norm %v; try a lower learning rate", step, loss, norm)
+	begin = t.spent.Gradient.since(begin)
+	t.norm = math.Sqrt(t.gradient.SumSquares())
+	if loss := z + class; math.IsNaN(loss) || math.IsInf(loss, 0) || math.IsNaN(t.norm) || math.IsInf(t.norm, 0) {
+		return z, class, fmt.Errorf("train: step %d: the loss is %v and its gradient's norm %v; try a lower learning rate", step, loss, t.norm)
 	}
 	scale := 1.0
-	if o := t.Options; o.Clip > 0 && norm > o.Clip {
-		scale = o.Clip / norm
+	if o := t.Options; o.Clip > 0 && t.norm > o.Clip {
+		scale = o.Clip / t.norm
 	}
 	t.update.apply(step, scale)
+	t.spent.Update.since(begin)
 	return z, class, nil
 }
 
 // judge validates the average of the weights and keeps the parts of it that are better than before.
 func (t *Trainer) judge() error {
-	if err := t.ema.CopyBuffers(t.flow); err != nil {
-		return err
+	begin := time.Now()
+	defer func() { t.spent.Validate.since(begin) }()
+	if t.ema != t.flow {
+		if err := t.ema.CopyBuffers(t.flow); err != nil {
+			return err
+		}
 	}
 	z, class := t.score()
 	t.state.Last = Score{z, class, t.state.Step, t.state.Step}
-	head := t.flow.HeadBegin()
+	head, end := t.flow.HeadBegin(), len(t.flow.Values())
 	t.state.Wait++
+	from, to := head, head // the parameters that are better
 	if z < t.state.Best.Z {
 		t.state.Best.Z, t.state.Best.StepZ, t.state.Wait = z, t.state.Step, 0
-		t.keep(0, head)
+		from = 0
 	}
 	if class < t.state.Best.Class {
 		t.state.Best.Class, t.state.Best.StepClass, t.state.Wait = class, t.state.Step, 0
-		t.keep(head, len(t.flow.Values()))
+		to = end
 	}
-	if t.state.Wait > 0 || t.best == nil {
+	if t.state.Wait > 0 || t.Options.Last {
 		return nil
 	}
-	return t.best.CopyBuffers(t.ema)
-}
-
-// keep makes the average's parameters [from, to) the best.
-func (t *Trainer) keep(from, to int) {
-	if t.best != nil {
-		copy(t.best.Values()[from:to], t.ema.Values()[from:to])
-	}
+	return t.keep(from, to)
 }
 
 // score is the weighted mean negative log-likelihood of the validation pairs over the fixed draws.
 func (t *Trainer) score() (z, class float64) {
-	s, pairs := t.validate, t.validate.data.Pairs
+	s, n := t.validate, t.validate.source.Len()
 	rows := len(s.pairs)
 	var total float64
+	t.residual.begin()
 	for draw := range t.Options.Draws {
-		for i := 0; i < len(pairs); i += rows {
-			m := min(rows, len(pairs)-i)
+		for i := 0; i < n; i += rows {
+			m := min(rows, n-i)
 			for r := range s.pairs {
-				s.pairs[r] = min(i+r, len(pairs)-1)
+				s.pairs[r] = min(i+r, n-1)
 			}
 			x, c := s.draw(t.dev, uint64(draw)<<32+uint64(i/rows))
 			t.gradient.LogProb(t.ema, t.logZ, t.logClass, x, c)
+			t.gradient.Residuals(t.residual.v)
 			for r := range m {
-				w := pairs[i+r].Weight
+				w := s.rows[r].Weight
+				t.residual.add(r, w)
 				total += w
 				z -= w * t.logZ[r]
 				class -= w * t.logClass[r]
@@ -267,6 +315,8 @@ func (t *Trainer) save() error {
 	if t.Checkpoint == "" {
 		return nil
 	}
+	begin := time.Now()
+	defer func() { t.spent.Save.since(begin) }()
 	return t.Save(t.Checkpoint)
 }
 
@@ -322,51 +372,7 @@ func (u *updateJob) Tile(i int) {
 		peak = t.peak[p.begin:p.end]
 	}
 	adam.Apply(values, g, t.first[p.begin:p.end], t.second[p.begin:p.end], peak, u.scale)
-	optimizer.Average(t.ema.Values()[p.begin:p.end], values, u.ema)
-}
-
-// bar shows how a run goes.
-type bar struct {
-	*Progress
-	t     *Trainer
-	begin time.Time
-	from  int     // the step at begin
-	loss  float64 // smoothed
-}
-
-func newBar(t *Trainer) *bar {
-	return &bar{Progress: NewProgress(t.Log), t: t, begin: time.Now(), from: t.state.Step}
-}
-
-func (b *bar) dims() float64 { return float64(b.t.flow.Config.Latent + b.t.flow.Config.Class) }
-
-func (b *bar) step(loss float64) {
-	t := b.t
-	if n := t.state.Step - b.from; n == 1 {
-		b.loss = loss
-	} else {
-		b.loss += (loss - b.loss) / min(50, float64(n))
+	if t.ema != t.flow {
+		optimizer.Average(t.ema.Values()[p.begin:p.end], values, u.ema)
 	}
-	if !b.Due() {
-		return
-	}
-	done, total := t.state.Step, t.Options.Steps
-	perStep := time.Since(b.begin) / time.Duration(done-b.from)
-	left := (perStep * time.Duration(total-done)).Round(time.Second)
-	last := t.state.Last
-	b.Show(fmt.Sprintf("%s %d/%d  loss %.4f  validation %.4f nats/dim  %.0f samples/s  %v left", Bar(done, total, 24), done, total,
-		b.loss/b.dims(), (last.Z+last.Class)/b.dims(), float64(t.Options.Batch)/perStep.Seconds(), left))
-}
-
-func (b *bar) validation() {
-	t, c := b.t, b.t.flow.Config
-	last := t.state.Last
-	line := fmt.Sprintf("step %d: validation %.4f nats/dim", t.state.Step, (last.Z+last.Class)/b.dims())
-	if c.Classes > 0 {
-		line += fmt.Sprintf(" (latent %.4f, class %.4f per dimension)", last.Z/float64(c.Latent), last.Class/float64(c.Class))
-	}
-	if t.state.Wait > 0 {
-		line += fmt.Sprintf(", best was %.4f", (t.state.Best.Z+t.state.Best.Class)/b.dims())
-	}
-	b.Keep(line)
 }
