@@ -128,6 +128,9 @@ type Staged[T Value] struct {
 	Array[T]
 }
 
+// Part views the values [i, j), on both sides.
+func (s Staged[T]) Part(i, j int) Staged[T] { return Staged[T]{s.Host[i:j], s.Array.Slice(i, j)} }
+
 // stagingUnit is the bytes of which each Staged begins at a multiple.
 const stagingUnit = 16
 
@@ -156,6 +159,11 @@ func (q *Queue) TakeIn(p Precision, rows, cols int) Buffer {
 		b.scale, b.zero = TakeArray[float32](q, rows), TakeArray[int32](q, rows)
 	}
 	return b
+}
+
+// TakePacked is Take with the rows one right behind the other, as some operations want them.
+func (q *Queue) TakePacked(rows, cols int) Buffer {
+	return Matrix(TakeArray[float32](q, rows*cols), rows, cols)
 }
 
 // TakeArray is Take for n values.
