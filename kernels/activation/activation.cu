@@ -74,3 +74,35 @@ activation_pick(int *picked, const float *logits, const float *u, const float *t
 	}
 	if (lane() == 0) picked[row] = last;
 }
+
+// activation_mixture is the loss of a mixture's weights, p = softmax(logits), when scores are the log-likelihoods of its parts:
+//
+//	loss[i] = log Σ_k exp(logits) - log Σ_k exp(logits + scores)    logits ← weight·∂loss/∂logits
+//
+// logits is [rows][classes] with row stride ld, scores [rows][classes]. One warp a row: grid ceil(rows/4), blocks of 128.
+extern "C" __global__ void __launch_bounds__(128)
+activation_mixture(float *loss, float *logits, int ld, const float *scores, int rows, int classes, float weight) {
+	int row = global_warp();
+	if (row >= rows) return;
+	logits += u64(row) * ld;
+	scores += u64(row) * classes;
+	float top = logits[0], joint = logits[0] + scores[0];
+	for (int k = lane(); k < classes; k += warp_size) {
+		top = larger(top, logits[k]);
+		joint = larger(joint, logits[k] + scores[k]);
+	}
+	top = warp_max(top);
+	joint = warp_max(joint);
+	float prior = 0, both = 0;
+	for (int k = lane(); k < classes; k += warp_size) {
+		prior += exponential(logits[k] - top);
+		both += exponential(logits[k] + scores[k] - joint);
+	}
+	prior = warp_sum(prior);
+	both = warp_sum(both);
+	for (int k = lane(); k < classes; k += warp_size) {
+		float p = exponential(logits[k] - top) / prior, posterior = exponential(logits[k] + scores[k] - joint) / both;
+		logits[k] = weight * (p - posterior);
+	}
+	if (lane() == 0) loss[row] = top - joint + logf(prior / both);
+}

@@ -134,3 +134,36 @@ func TestPTXPickDrawsByInverseDistribution(t *testing.T) {
 		t.Errorf("drew %v", picked)
 	}
 }
+
+func TestPTXMixture(t *testing.T) {
+	k := Load(t, activation.PTX, "activation_mixture")
+	const weight = 0.25
+	for _, s := range []struct{ rows, classes int }{{1, 1}, {3, 31}, {5, 100}} {
+		ld := s.classes + 2
+		logits, scores := Normals(1, s.rows*ld, 3), Normals(2, s.rows*s.classes, 30)
+		loss, got := Poison(s.rows), slices.Clone(logits)
+		k.Run(Size{Up(s.rows, 4)}, Size{128}, loss, got, ld, scores, s.rows, s.classes, float32(weight))
+		for i := range s.rows {
+			l, score := logits[i*ld:][:s.classes], scores[i*s.classes:]
+			sums := func(with float64) (sum, top float64) { // of exp(logits + with·scores - top)
+				top = math.Inf(-1)
+				for j, v := range l {
+					top = max(top, float64(v)+with*float64(score[j]))
+				}
+				for j, v := range l {
+					sum += math.Exp(float64(v) + with*float64(score[j]) - top)
+				}
+				return sum, top
+			}
+			prior, top := sums(0)
+			joint, both := sums(1)
+			want := top + math.Log(prior) - both - math.Log(joint)
+			Near(t, loss[i:i+1], func(int) (float64, float64) { return want, 1e-6 * (1 + math.Abs(top) + math.Abs(both)) })
+			Near(t, got[i*ld:][:s.classes], func(j int) (float64, float64) {
+				v := float64(l[j])
+				return weight * (math.Exp(v-top)/prior - math.Exp(v+float64(score[j])-both)/joint), 1e-5
+			})
+			Equal(t, got[i*ld+s.classes:(i+1)*ld], logits[i*ld+s.classes:(i+1)*ld])
+		}
+	}
+}

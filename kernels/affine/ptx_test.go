@@ -108,3 +108,81 @@ func TestPTXMixAndAddTakeTheirFactorFromMemory(t *testing.T) {
 		}
 	}
 }
+
+// A negative column is 0 before what is added to it, and 0 on the way back.
+func TestPTXColumnsThatAreLeftOut(t *testing.T) {
+	k, back := Load(t, affine.PTX, "affine_columns"), Load(t, affine.PTX, "affine_columns_back")
+	const rows, ldx, ldd = 3, 150, 160
+	for _, cols := range []int{1, 130} {
+		x, scale := Normals(1, rows*ldx, 1), Normals(2, 77, 1)
+		from, which, after := make([]int32, cols), make([]int32, cols), Normals(3, cols, 1)
+		for j := range from {
+			from[j], which[j] = int32((7*j+5)%ldx), int32(j*j%len(scale))
+			if j%3 == 2 {
+				from[j], which[j] = -1, 1<<30
+			}
+		}
+		dst, d, want, wantD := Poison(rows*ldd), Poison(rows*ldd), Poison(rows*ldd), Poison(rows*ldd)
+		for i := range rows {
+			for j, c := range from {
+				want[i*ldd+j], wantD[i*ldd+j] = after[j], 0
+				if c >= 0 {
+					v := x[i*ldx+int(c)]
+					want[i*ldd+j], wantD[i*ldd+j] = v+after[j], v*scale[which[j]]
+				}
+			}
+		}
+		k.Run(Size{rows, Up(cols, 128)}, Size{128}, dst, ldd, x, ldx, from, Null, Null, after, cols)
+		back.Run(Size{rows, Up(cols, 128)}, Size{128}, d, ldd, x, ldx, from, scale, which, cols)
+		Equal(t, dst, want)
+		Equal(t, d, wantD)
+	}
+}
+
+func TestPTXColumnsSums(t *testing.T) {
+	k := Load(t, affine.PTX, "affine_columns_sums")
+	for _, s := range []struct{ rows, n int }{{1, 1}, {9, 31}, {64, 32}, {130, 70}} {
+		ldd, ldy := s.n+3, 2*s.n+1
+		d, y, scale := Normals(1, s.rows*ldd, 1), Normals(2, s.rows*ldy, 1), Normals(3, s.n, 1)
+		from, which := make([]int32, s.n), make([]int32, s.n)
+		for j := range from {
+			from[j], which[j] = int32(s.n-j), int32(2*j+1)
+			if j%5 == 4 {
+				from[j], which[j] = -1, 1<<30
+			}
+		}
+		dloc, dscale := Poison(s.n), Poison(s.n)
+		k.Run(Size{Up(s.n, 32)}, Size{256}, dloc, dscale, d, ldd, from, y, ldy, which, scale, s.rows, s.n)
+		sums := func(j int) (sum, along, size float64) {
+			for i := range s.rows {
+				v, w := float64(d[i*ldd+int(from[j])]), float64(y[i*ldy+int(which[j])])
+				sum, along, size = sum+v, along+v*w, size+math.Abs(v)+math.Abs(v*w)
+			}
+			return sum, along, size
+		}
+		Near(t, dloc, func(j int) (float64, float64) {
+			if from[j] < 0 {
+				return 0, 0
+			}
+			sum, _, size := sums(j)
+			c := float64(scale[j])
+			return c * sum, float64(s.rows+4) * 0x1p-24 * size * math.Abs(c)
+		})
+		Near(t, dscale, func(j int) (float64, float64) {
+			if from[j] < 0 {
+				return 0, 0
+			}
+			_, along, size := sums(j)
+			c := float64(scale[j])
+			return (along - 1) / c, float64(s.rows+4) * 0x1p-24 * (size + 1) / math.Abs(c)
+		})
+	}
+}
+
+func TestPTXColumnsSumsNeedsItsBarrier(t *testing.T) {
+	Needs(t, affine.PTX, "affine_columns_sums", func(k *Kernel) error {
+		columns := []int32{0, 1, 2, 3}
+		x := Normals(1, 20*4, 1)
+		return k.Try(Size{1}, Size{256}, Poison(4), Poison(4), x, 4, columns, x, 4, columns, Normals(2, 4, 1), 20, 4)
+	})
+}

@@ -1,5 +1,5 @@
 // Package coupling on the GPU. Letters and layouts are the CPU's: rows of n values, each matrix with its row stride. One warp a
-// row: grid ceil(rows/4), blocks of 128. The order of a row's sum depends on n alone.
+// row: grid ceil(rows/4), blocks of 128, unless stated otherwise. The order of a row's sum depends on n alone.
 #include "functions.cuh"
 #include "warp.cuh"
 
@@ -59,4 +59,32 @@ extern "C" __global__ void __launch_bounds__(128) coupling_backward(float *d, in
 		dt[j] = g;
 		d[j] = ge;
 	}
+}
+
+// coupling_loss ends a flow: for v = the columns from[j] of y, of which a negative one is left out,
+//
+//	loss[i] = ½·Σ_j v² - logdet[i]    d[i][j] = weight·v, or 0 where it is left out
+//
+// n is the width of d, and of from. A null d is left out.
+extern "C" __global__ void __launch_bounds__(128) coupling_loss(float *loss, float *d, int ldd, const float *y, int ldy,
+	const int *from, const float *logdet, int rows, int n, float weight) {
+	int row = global_warp();
+	if (row >= rows) return;
+	y += u64(row) * ldy;
+	float sum = 0;
+	for (int j = lane(); j < n; j += warp_size) {
+		float v = from[j] < 0 ? 0 : y[from[j]];
+		sum = fmaf(v, v, sum);
+		if (d) d[u64(row) * ldd + j] = v * weight;
+	}
+	sum = warp_sum(sum);
+	if (lane() == 0) loss[row] = fmaf(0.5f, sum, -logdet[row]);
+}
+
+// coupling_log_scales: *sum = Σ log|scale[j]|, j < n, the log-determinant of ActNorms. Grid: 1; blocks of 256.
+extern "C" __global__ void __launch_bounds__(256) coupling_log_scales(double *sum, const float *scale, int n) {
+	double total = 0;
+	for (int j = threadIdx.x; j < n; j += 256) total += logf(fabsf(scale[j]));
+	total = block_sum<256>(total);
+	if (threadIdx.x == 0) *sum = total;
 }

@@ -77,3 +77,57 @@ func TestPTXForwardInverseAndBackwardAreTheCPUs(t *testing.T) {
 		compare(t, draw, wantDraw, c.rows, c.n, c.ldr)
 	}
 }
+
+func TestPTXLoss(t *testing.T) {
+	k := Load(t, coupling.PTX, "coupling_loss")
+	const weight = 0.125
+	for _, s := range []struct{ rows, n int }{{1, 1}, {5, 32}, {6, 70}} {
+		ldd, ldy := s.n+1, 2*s.n+3
+		y, logdet, from := Normals(1, s.rows*ldy, 1), Normals(2, s.rows, 3), make([]int32, s.n)
+		for j := range from {
+			from[j] = int32(2*j + 1)
+			if j%4 == 3 {
+				from[j] = -1
+			}
+		}
+		loss, d, want := Poison(s.rows), Poison(s.rows*ldd), Poison(s.rows*ldd)
+		sums := make([]float64, s.rows)
+		for i := range s.rows {
+			for j, c := range from {
+				want[i*ldd+j] = 0
+				if c >= 0 {
+					v := y[i*ldy+int(c)]
+					want[i*ldd+j] = v * weight
+					sums[i] += float64(v) * float64(v) / 2
+				}
+			}
+		}
+		for _, d := range [][]float32{d, nil} {
+			k.Run(Size{Up(s.rows, 4)}, Size{128}, loss, d, ldd, y, ldy, from, logdet, s.rows, s.n, float32(weight))
+			Near(t, loss, func(i int) (float64, float64) {
+				return sums[i] - float64(logdet[i]), 1e-6 * (1 + sums[i] + math.Abs(float64(logdet[i])))
+			})
+		}
+		Equal(t, d, want)
+	}
+}
+
+func TestPTXLogScales(t *testing.T) {
+	k := Load(t, coupling.PTX, "coupling_log_scales")
+	for _, n := range []int{1, 256, 700} {
+		scale, sum, want := Normals(1, n, 2), make([]float64, 1), 0.0
+		for _, v := range scale {
+			want += math.Log(math.Abs(float64(v)))
+		}
+		k.Run(Size{1}, Size{256}, sum, scale, n)
+		if !(math.Abs(sum[0]-want) <= 2e-7*float64(n)*(1+math.Abs(want)/float64(n))) {
+			t.Errorf("n=%d: %v, want %v", n, sum[0], want)
+		}
+	}
+}
+
+func TestPTXLogScalesNeedTheirBarrier(t *testing.T) {
+	Needs(t, coupling.PTX, "coupling_log_scales", func(k *Kernel) error {
+		return k.Try(Size{1}, Size{256}, make([]float64, 1), Normals(1, 300, 1), 300)
+	})
+}

@@ -10,36 +10,6 @@ import (
 
 func TestMain(m *testing.M) { Main(m, dense.PTX) }
 
-func TestPTXTranspose(t *testing.T) {
-	k := Load(t, dense.PTX, "dense_transpose")
-	for _, s := range []struct{ rows, cols, ldx, ldd int }{{1, 1, 1, 1}, {33, 31, 40, 36}, {64, 32, 32, 64}, {5, 70, 71, 40}} {
-		x, dst, want := Normals(1, s.rows*s.ldx, 1), Poison(s.cols*s.ldd), make([]float32, s.cols*s.ldd)
-		for i := range s.rows {
-			for j := range s.cols {
-				want[j*s.ldd+i] = x[i*s.ldx+j]
-			}
-		}
-		k.Run(Size{Up(s.ldd, 32), Up(s.cols, 32)}, Size{256}, dst, s.ldd, x, s.ldx, s.rows, s.cols)
-		Equal(t, dst, want)
-	}
-}
-
-func TestPTXLeakyBack(t *testing.T) {
-	k := Load(t, dense.PTX, "dense_leaky_back")
-	for _, n := range []int{1, 256, 300} {
-		d, h, want := Normals(1, n, 1), Normals(2, n, 1), Poison(n)
-		h[0] = float32(math.Copysign(0, -1)) // of an input that underflowed
-		for i, v := range d {
-			want[i] = v
-			if math.Signbit(float64(h[i])) {
-				want[i] = v * 0.01
-			}
-		}
-		k.Run(Size{Up(n, 256)}, Size{256}, d, h, n)
-		Equal(t, d, want)
-	}
-}
-
 func TestPTXSums(t *testing.T) {
 	k := Load(t, dense.PTX, "dense_sums")
 	for _, s := range []struct{ rows, n int }{{1, 1}, {9, 31}, {64, 32}, {130, 70}} {
@@ -90,8 +60,8 @@ func loss(x, gamma []float64, eps float64, d []float32) (sum float64) {
 func TestPTXNormBack(t *testing.T) {
 	k := Load(t, dense.PTX, "dense_norm_back")
 	const eps = 1e-5
-	for _, s := range []struct{ rows, n int }{{1, 2}, {3, 31}, {5, 32}, {2, 130}} {
-		x, d, gamma := Normals(1, s.rows*s.n, 2), Normals(2, s.rows*s.n, 1), Normals(3, s.n, 1)
+	for _, s := range []struct{ rows, n, ld int }{{1, 2, 2}, {3, 31, 32}, {5, 32, 35}, {2, 130, 132}} {
+		x, d, gamma := Normals(1, s.rows*s.ld, 2), Normals(2, s.rows*s.ld, 1), Normals(3, s.n, 1)
 		wide, scales, ones := make([]float64, len(x)), make([]float64, s.n), make([]float64, s.n)
 		for i, v := range x {
 			wide[i] = float64(v) + 10
@@ -102,13 +72,14 @@ func TestPTXNormBack(t *testing.T) {
 			scales[j], ones[j] = float64(v), 1
 		}
 		got, old := append([]float32(nil), d...), Poison(len(d))
-		k.Run(Size{Up(s.rows, 4)}, Size{128}, got, x, old, gamma, s.rows, s.n, float32(eps))
-		Equal(t, old, d)
+		k.Run(Size{Up(s.rows, 4)}, Size{128}, got, x, old, s.ld, gamma, s.rows, s.n, float32(eps))
 		for i := range s.rows {
-			row, di := wide[i*s.n:][:s.n], d[i*s.n:][:s.n]
+			row, di := wide[i*s.ld:][:s.n], d[i*s.ld:][:s.n]
+			Equal(t, old[i*s.ld:][:s.n], di)
+			Equal(t, got[i*s.ld+s.n:(i+1)*s.ld], d[i*s.ld+s.n:(i+1)*s.ld])
 			hat := norm(row, ones, eps)
-			Near(t, x[i*s.n:][:s.n], func(j int) (float64, float64) { return hat[j], 1e-5 })
-			Near(t, got[i*s.n:][:s.n], func(j int) (float64, float64) {
+			Near(t, x[i*s.ld:][:s.n], func(j int) (float64, float64) { return hat[j], 1e-5 })
+			Near(t, got[i*s.ld:][:s.n], func(j int) (float64, float64) {
 				const h = 1e-4
 				v := row[j]
 				row[j] = v + h
@@ -122,10 +93,209 @@ func TestPTXNormBack(t *testing.T) {
 	}
 }
 
+func TestPTXBatchNormIsThatOfTheColumns(t *testing.T) {
+	k := Load(t, dense.PTX, "dense_batch_norm")
+	const eps, momentum = 1e-5, 0.1
+	for _, s := range []struct{ rows, n int }{{2, 1}, {9, 31}, {70, 40}} {
+		for frozen := range 2 {
+			ld := s.n + 3
+			x, gamma, beta := Normals(1, s.rows*ld, 2), Normals(2, s.n, 1), Normals(3, s.n, 1)
+			mean, variance := Normals(4, s.n, 1), Normals(5, s.n, 0.1)
+			for j := range variance {
+				variance[j] += 1
+			}
+			hat, y, rstd := append([]float32(nil), x...), Poison(len(x)), Poison(s.n)
+			newMean, newVariance := append([]float32(nil), mean...), append([]float32(nil), variance...)
+			k.Run(Size{Up(s.n, 32)}, Size{256}, y, hat, ld, gamma, beta, newMean, newVariance, rstd, s.rows, s.n, float32(momentum), float32(eps), frozen)
+			for j := range s.n {
+				m, v := float64(mean[j]), float64(variance[j])
+				if frozen == 0 {
+					m, v = 0, 0
+					for i := range s.rows {
+						m += float64(x[i*ld+j]) / float64(s.rows)
+					}
+					for i := range s.rows {
+						d := float64(x[i*ld+j]) - m
+						v += d * d / float64(s.rows)
+					}
+					unbiased := v * float64(s.rows) / float64(s.rows-1)
+					Near(t, newMean[j:j+1], func(int) (float64, float64) { return 0.9*float64(mean[j]) + 0.1*m, 1e-6 })
+					Near(t, newVariance[j:j+1], func(int) (float64, float64) { return 0.9*float64(variance[j]) + 0.1*unbiased, 1e-5 })
+				} else {
+					Equal(t, newMean[j:j+1], mean[j:j+1])
+					Equal(t, newVariance[j:j+1], variance[j:j+1])
+				}
+				r := 1 / math.Sqrt(v+eps)
+				Near(t, rstd[j:j+1], func(int) (float64, float64) { return r, 1e-6 * r })
+				for i := range s.rows {
+					want := (float64(x[i*ld+j]) - m) * r
+					z := want*float64(gamma[j]) + float64(beta[j])
+					Near(t, hat[i*ld+j:][:1], func(int) (float64, float64) { return want, 3e-6 * (1 + math.Abs(want)) * r })
+					Near(t, y[i*ld+j:][:1], func(int) (float64, float64) { return max(z, 0.01*z), 1e-5 * (1 + r) })
+				}
+			}
+		}
+	}
+}
+
+// The gradient is that of differences of the loss Σ d·(gamma·x̂ + beta).
+func TestPTXBatchNormBack(t *testing.T) {
+	k := Load(t, dense.PTX, "dense_batch_norm_back")
+	const eps = 1e-5
+	for _, s := range []struct{ rows, n int }{{2, 1}, {9, 31}, {40, 33}} {
+		ld := s.n + 1
+		x, d, gamma := Normals(1, s.rows*ld, 2), Normals(2, s.rows*ld, 1), Normals(3, s.n, 1)
+		hat, rstd, dgamma, dbeta := Poison(len(x)), Poison(s.n), Poison(s.n), Poison(s.n)
+		ones := make([]float64, s.rows)
+		for i := range ones {
+			ones[i] = 1
+		}
+		column := func(v []float32, j int) (c []float64) {
+			for i := range s.rows {
+				c = append(c, float64(v[i*ld+j]))
+			}
+			return c
+		}
+		want, wantGamma, wantBeta := make([]float64, len(x)), make([]float64, s.n), make([]float64, s.n)
+		for j := range s.n {
+			c, dc := column(x, j), make([]float32, s.rows)
+			var mean, square float64
+			for i, v := range c {
+				mean += v / float64(s.rows)
+				dc[i] = d[i*ld+j]
+			}
+			for _, v := range c {
+				square += (v - mean) * (v - mean) / float64(s.rows)
+			}
+			rstd[j] = float32(1 / math.Sqrt(square+eps))
+			for i, v := range norm(c, ones, eps) {
+				hat[i*ld+j] = float32(v)
+				wantGamma[j] += v * float64(dc[i])
+				wantBeta[j] += float64(dc[i])
+			}
+			for i := range c {
+				const h = 1e-4
+				v := c[i]
+				c[i] = v + h
+				up := loss(c, ones, eps, dc)
+				c[i] = v - h
+				down := loss(c, ones, eps, dc)
+				c[i] = v
+				want[i*ld+j] = (up - down) / (2 * h) * float64(gamma[j])
+			}
+		}
+		got := append([]float32(nil), d...)
+		k.Run(Size{Up(s.n, 32)}, Size{256}, got, hat, ld, gamma, rstd, dgamma, dbeta, s.rows, s.n)
+		for i := range s.rows {
+			Near(t, got[i*ld:][:s.n], func(j int) (float64, float64) {
+				return want[i*ld+j], 2e-5 * (1 + float64(rstd[j]))
+			})
+		}
+		Near(t, dgamma, func(j int) (float64, float64) { return wantGamma[j], 1e-5 * float64(s.rows) })
+		Near(t, dbeta, func(j int) (float64, float64) { return wantBeta[j], 1e-5 * float64(s.rows) })
+	}
+}
+
+func TestPTXInputs(t *testing.T) {
+	k := Load(t, dense.PTX, "dense_inputs")
+	for _, s := range []struct{ rows, in, out int }{{1, 1, 1}, {3, 17, 9}, {16, 16, 256}, {17, 33, 300}} {
+		ldx, ldy, ldw, ldh := s.in+3, Up(s.out, 4)*4+4, Up(s.in, 4)*4, s.in+5
+		dy, w, h := Normals(1, s.rows*ldy, 1), make([]float32, s.out*ldw), Normals(3, s.rows*ldh, 1)
+		for o := range s.out {
+			copy(w[o*ldw:], Normals(uint64(10+o), s.in, 1))
+		}
+		h[0] = float32(math.Copysign(0, -1))
+		for mode := range 4 {
+			dx, old, h := Poison(s.rows*ldx), Normals(4, s.rows*ldx, 1), h
+			if mode&1 != 0 {
+				copy(dx, old)
+			}
+			if mode&2 != 0 {
+				h = nil
+			}
+			k.Run(Size{Up(s.in, 16), Up(s.rows, 16)}, Size{256}, dx, ldx, dy, ldy, w, ldw, h, ldh, s.rows, s.in, s.out, mode&1)
+			for i := range s.rows {
+				Near(t, dx[i*ldx:][:s.in], func(j int) (want, tolerance float64) {
+					for o := range s.out {
+						v := float64(dy[i*ldy+o]) * float64(w[o*ldw+j])
+						want += v
+						tolerance += math.Abs(v)
+					}
+					if h != nil && math.Signbit(float64(h[i*ldh+j])) {
+						want *= 0.01
+					}
+					if mode&1 != 0 {
+						want += float64(old[i*ldx+j])
+					}
+					return want, float64(s.out+4) * 0x1p-24 * (tolerance + math.Abs(want))
+				})
+				if mode&1 == 0 {
+					for j, v := range dx[i*ldx+s.in : (i+1)*ldx] {
+						if !Poisoned(v) {
+							t.Fatalf("row %d: wrote %d behind it", i, j)
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestPTXWeights(t *testing.T) {
+	k := Load(t, dense.PTX, "dense_weights")
+	for _, s := range []struct{ rows, in, out int }{{1, 1, 1}, {3, 66, 9}, {16, 64, 130}, {17, 70, 130}} {
+		ldw, ldy, ldx := Up(s.in, 4)*4, Up(s.out, 4)*4+4, Up(s.in, 4)*4+8
+		dy, x := Normals(1, s.rows*ldy, 1), make([]float32, s.rows*ldx)
+		for i := range s.rows {
+			copy(x[i*ldx:], Normals(uint64(10+i), s.in, 1))
+		}
+		grid := Size{Up(s.in, 64), Up(s.out, 128)}
+		dw, db, squares := Poison(s.out*ldw), Poison(s.out), make([]float64, grid[0]*grid[1])
+		k.Run(grid, Size{256}, dw, ldw, db, squares, dy, ldy, x, ldx, s.rows, s.in, s.out)
+		var sum, got float64
+		for o := range s.out {
+			var bias, size float64
+			for r := range s.rows {
+				v := float64(dy[r*ldy+o])
+				bias, size = bias+v, size+math.Abs(v)
+			}
+			Near(t, db[o:o+1], func(int) (float64, float64) { return bias, float64(s.rows+1) * 0x1p-24 * size })
+			Near(t, dw[o*ldw:][:ldw], func(i int) (want, tolerance float64) {
+				for r := range s.rows {
+					v := float64(dy[r*ldy+o]) * float64(x[r*ldx+i])
+					want, tolerance = want+v, tolerance+math.Abs(v)
+				}
+				return want, float64(s.rows+1) * 0x1p-24 * tolerance
+			})
+			for _, v := range dw[o*ldw:][:ldw] {
+				sum += float64(v) * float64(v)
+			}
+		}
+		for _, v := range squares {
+			got += v
+		}
+		if math.Abs(got-sum) > 1e-13*sum {
+			t.Errorf("%v: squares %v, want %v", s, got, sum)
+		}
+	}
+}
+
 func TestPTXNeedsEveryBarrier(t *testing.T) {
-	x := Normals(1, 64*64, 1)
-	Needs(t, dense.PTX, "dense_transpose", func(k *Kernel) error {
-		return k.Try(Size{2, 2}, Size{256}, Poison(64*64), 64, x, 64, 64, 64)
+	x, gamma := Normals(1, 20*32, 1), Normals(2, 32, 1)
+	Needs(t, dense.PTX, "dense_sums", func(k *Kernel) error {
+		return k.Try(Size{2}, Size{256}, Poison(64), Normals(3, 64*64, 1), 64, Null, 0, 64, 64)
 	})
-	Needs(t, dense.PTX, "dense_sums", func(k *Kernel) error { return k.Try(Size{2}, Size{256}, Poison(64), x, 64, Null, 0, 64, 64) })
+	Needs(t, dense.PTX, "dense_batch_norm", func(k *Kernel) error {
+		mean, variance := make([]float32, 32), Normals(3, 32, 1)
+		return k.Try(Size{1}, Size{256}, Poison(20*32), x, 32, gamma, gamma, mean, variance, Poison(32), 20, 32, float32(0.1), float32(1), 0)
+	})
+	Needs(t, dense.PTX, "dense_batch_norm_back", func(k *Kernel) error {
+		return k.Try(Size{1}, Size{256}, Normals(1, 20*32, 1), x, 32, gamma, gamma, Poison(32), Poison(32), 20, 32)
+	})
+	Needs(t, dense.PTX, "dense_inputs", func(k *Kernel) error {
+		return k.Try(Size{1, 1}, Size{256}, Poison(16*16), 16, Normals(1, 16*256, 1), 256, Normals(2, 256*16, 1), 16, Null, 0, 16, 16, 256, 0)
+	})
+	Needs(t, dense.PTX, "dense_weights", func(k *Kernel) error {
+		return k.Try(Size{1, 1}, Size{256}, Poison(64*64), 64, Poison(64), make([]float64, 1), Normals(1, 4*64, 1), 64, Normals(2, 4*64, 1), 64, 4, 64, 64)
+	})
 }

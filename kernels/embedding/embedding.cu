@@ -20,6 +20,17 @@ extern "C" __global__ void __launch_bounds__(128) embedding_add(float *dst, cons
 	if (j < n) dst[u64(blockIdx.x) * n + j] += table[u64(ids[blockIdx.x]) * n + j];
 }
 
+// embedding_draw makes samples of Gaussians out of noise: dst[i] = table[ids[i]] + spread[ids[i]]·dst[i], each step rounded; a null
+// spread is all noise. dst [rows][n] has row stride ldd, table and spread are [·][n]. Grid as embedding_f32.
+extern "C" __global__ void __launch_bounds__(128)
+embedding_draw(float *dst, int ldd, const float *table, const float *spread, float noise, const int *ids, int n) {
+	int j = blockIdx.y * blockDim.x + threadIdx.x;
+	if (j >= n) return;
+	u64 at = u64(ids[blockIdx.x]) * n + j;
+	dst += u64(blockIdx.x) * ldd;
+	dst[j] = __fadd_rn(table[at], __fmul_rn(spread ? spread[at] : noise, dst[j]));
+}
+
 // embedding_pool makes one embedding of each text's tokens: dst [texts][n] from x [tokens][n], where text i is the tokens
 // starts[i] … starts[i+1]-1, at least one. It takes the first token, or the mean where mean is not 0, and divides the result by
 // its length where normalize is not 0. Grid: texts; blocks of 128.

@@ -112,3 +112,28 @@ func TestPTXNeedsEveryBarrier(t *testing.T) {
 		return k.Try(Size{1}, Size{128}, Poison(200), make([]float32, 6), e, x, 6, 200, float32(1))
 	})
 }
+
+func TestPTXDrawScalesNoiseByTheRows(t *testing.T) {
+	k := Load(t, embedding.PTX, "embedding_draw")
+	const rows, noise = 9, 0.3
+	ids := []int32{8, 0, 3, 3}
+	for _, n := range []int{1, 128, 300} {
+		ld := n + 3
+		table, spread := Normals(1, rows*n, 1), Normals(2, rows*n, 1)
+		for _, spread := range [][]float32{spread, nil} {
+			dst := Normals(3, len(ids)*ld, 1)
+			want := slices.Clone(dst)
+			for i, id := range ids {
+				for j := range n {
+					s := float32(noise)
+					if spread != nil {
+						s = spread[int(id)*n+j]
+					}
+					want[i*ld+j] = table[int(id)*n+j] + float32(s*want[i*ld+j])
+				}
+			}
+			k.Run(Size{len(ids), Up(n, 128)}, Size{128}, dst, ld, table, spread, float32(noise), ids, n)
+			Equal(t, dst, want)
+		}
+	}
+}

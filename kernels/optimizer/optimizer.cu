@@ -9,12 +9,14 @@ struct Step {
 	float rate, root;                 // Rate/(1-β₁ᵗ) and 1/sqrt(1-β₂ᵗ)
 	float epsilon;
 	float scale; // of the gradient
+	float rest;  // 1 - the decay of the average of the weights
 };
 
-// optimizer_adam updates p, m, v and, unless it is null, peak (AMSGrad) from the gradient g, n values each. The step lies in
-// memory, so that a captured launch can be played again with the next one. Grid ceil(n/256), blocks of 256.
+// optimizer_adam updates p, m, v and, unless it is null, peak (AMSGrad) from the gradient g, n values each; and then, unless it is
+// null, ema ← ema + rest·(p - ema), the average of the weights. The step lies in memory, so that a captured launch can be played
+// again with the next one. Grid ceil(n/256), blocks of 256.
 extern "C" __global__ void __launch_bounds__(256)
-optimizer_adam(float *p, const float *g, float *m, float *v, float *peak, const Step *step, int n) {
+optimizer_adam(float *p, const float *g, float *m, float *v, float *peak, float *ema, const Step *step, int n) {
 	int i = global_thread();
 	if (i >= n) return;
 	Step s = *step;
@@ -28,20 +30,27 @@ optimizer_adam(float *p, const float *g, float *m, float *v, float *peak, const 
 		peak[i] = vi;
 	}
 	float divisor = __fadd_rn(__fmul_rn(__fsqrt_rn(vi), s.root), s.epsilon);
-	p[i] = __fadd_rn(__fmul_rn(p[i], s.keep), -__fdiv_rn(__fmul_rn(s.rate, mi), divisor));
-}
-
-// optimizer_average: ema ← ema + rest·(p - ema), rest = 1 - decay. Grid ceil(n/256), blocks of 256.
-extern "C" __global__ void __launch_bounds__(256) optimizer_average(float *ema, const float *p, float rest, int n) {
-	int i = global_thread();
-	if (i < n) ema[i] = __fadd_rn(ema[i], __fmul_rn(rest, __fadd_rn(p[i], -ema[i])));
+	float pi = __fadd_rn(__fmul_rn(p[i], s.keep), -__fdiv_rn(__fmul_rn(s.rate, mi), divisor));
+	p[i] = pi;
+	if (ema) ema[i] = __fadd_rn(ema[i], __fmul_rn(s.rest, __fadd_rn(pi, -ema[i])));
 }
 
 // optimizer_sum_squares: partial[b] is block b's share of Σ g², in float64. Which values are whose depends on the grid alone,
-// so equal launches give equal bits. Any grid; blocks of 256. The host adds the partial sums.
+// so equal launches give equal bits. Any grid; blocks of 256.
 extern "C" __global__ void __launch_bounds__(256) optimizer_sum_squares(double *partial, const float *g, int n) {
 	double sum = 0;
 	for (int i = global_thread(); i < n; i += gridDim.x * blockDim.x) sum += double(g[i]) * double(g[i]);
 	sum = block_sum<256>(sum);
 	if (threadIdx.x == 0) partial[blockIdx.x] = sum;
+}
+
+// optimizer_clip adds up parts sums of squares: *norm becomes the root, and the scale of each of the steps bound/norm where the
+// norm is above bound, else 1; a bound of 0 is none. Grid: 1; blocks of 256.
+extern "C" __global__ void __launch_bounds__(256)
+optimizer_clip(double *norm, Step *steps, int count, const double *partial, int parts, float bound) {
+	double sum = 0;
+	for (int i = threadIdx.x; i < parts; i += 256) sum += partial[i];
+	sum = sqrt(block_sum<256>(sum));
+	if (threadIdx.x == 0) *norm = sum;
+	if (threadIdx.x < count) steps[threadIdx.x].scale = bound > 0 && sum > bound ? float(double(bound) / sum) : 1;
 }

@@ -3,6 +3,7 @@ package random_test
 import (
 	"fmt"
 	"slices"
+	"sort"
 	"testing"
 
 	"netfusion/kernels/random"
@@ -64,5 +65,40 @@ func TestPTXDropoutTakesTheSameBytesHoweverTheBatchLies(t *testing.T) {
 		}
 		k.Run(Size{Up(s.rows, 16), Up(s.n, 128)}, Size{128}, x, s.ld, s.rows, s.n, []uint64{seed, sample}, uint32(stream), uint32(cut), float32(keep))
 		Equal(t, x, want)
+	}
+}
+
+func TestPTXPairsArePickedByWeight(t *testing.T) {
+	k := Load(t, random.PTX, "random_pairs")
+	const columns, drop, null = 3, 0.25, 1000
+	for _, s := range []struct{ rows, count int }{{1, 1}, {200, 2}, {300, 37}} {
+		sums, members, total := make([]float64, s.count), make([]int32, columns*s.count), 0.0
+		for i := range sums {
+			total += float64(1 + i%5)
+			sums[i] = total
+			for c := range columns {
+				members[i*columns+c] = int32(10*i + c)
+			}
+		}
+		ids, want, dropped := make([]int32, columns*s.rows), make([]int32, columns*s.rows), 0
+		for i := range s.rows {
+			at := uint64(sample + i)
+			w := random.Philox([4]uint32{0, uint32(at), uint32(at >> 32), stream}, [2]uint32{seed & (1<<32 - 1), seed >> 32})
+			p := min(sort.SearchFloat64s(sums, (float64(w[0])+0.5)*0x1p-32*total), s.count-1)
+			for c := range columns {
+				want[c*s.rows+i] = members[p*columns+c]
+			}
+			if (float32(w[1]>>8)+0.5)*0x1p-24 < drop {
+				want[i] = null
+				dropped++
+			}
+		}
+		if s.rows > 100 && (dropped == 0 || dropped == s.rows) {
+			t.Fatalf("%d of %d dropped", dropped, s.rows)
+		}
+		k.Run(Size{Up(s.rows, 128)}, Size{128}, ids, s.rows, members, columns, sums, s.count, []uint64{seed, sample}, uint32(stream), float32(drop), null)
+		if !slices.Equal(ids, want) {
+			t.Errorf("%v, want %v", ids, want)
+		}
 	}
 }

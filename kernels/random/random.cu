@@ -130,3 +130,24 @@ random_dropout(float *x, int ld, int rows, int n, const u64 *draw, u32 stream, u
 		if (s < rows) x[u64(s) * ld + j] *= (b.word[i / 4] >> i % 4 * 8 & 255) < cut ? 0 : keep;
 	}
 }
+
+// random_pairs picks the pairs of a batch: pair i of rows is the first whose sum, of the weights up to its own, is not below
+// (w₀ + ½)·2⁻³²·sums[count-1], w₀ and w₁ being the words of dimensions 0 and 1 of sample draw[1]+i. members is [count][columns] and
+// gives ids [columns][rows] the pair's row; but its first becomes null where (w₁ >> 8 + ½)·2⁻²⁴ is below drop. Grid
+// ceil(rows/128), blocks of 128.
+extern "C" __global__ void __launch_bounds__(128) random_pairs(int *ids, int rows, const int *members, int columns,
+	const double *sums, int count, const u64 *draw, u32 stream, float drop, int null) {
+	int i = global_thread();
+	if (i >= rows) return;
+	u64 seed = draw[0], sample = draw[1] + i;
+	Block b = philox(0, u32(sample), u32(sample >> 32), stream, u32(seed), u32(seed >> 32));
+	double u = __dmul_rn(__dmul_rn(double(b.word[0]) + 0.5, 0x1p-32), sums[count - 1]);
+	int low = 0, high = count - 1; // the last is it if no sum reaches u
+	while (low < high) {
+		int middle = (low + high) / 2;
+		if (sums[middle] >= u) high = middle;
+		else low = middle + 1;
+	}
+	for (int k = 0; k < columns; k++) ids[k * rows + i] = members[u64(low) * columns + k];
+	if (__fmul_rn(float(b.word[1] >> 8) + 0.5f, 0x1p-24f) < drop) ids[i] = null;
+}
