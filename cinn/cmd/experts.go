@@ -76,6 +76,19 @@ func (l *lesson) Close() {
 }
 
 func (l *lessonFlags) open(ctx context.Context, log io.Writer) (*lesson, error) {
+	a, err := l.load()
+	if err != nil {
+		return nil, err
+	}
+	if err := l.embed(ctx, a, log); err != nil {
+		a.Close()
+		return nil, err
+	}
+	return a, nil
+}
+
+// load is open without the embeddings.
+func (l *lessonFlags) load() (*lesson, error) {
 	if l.workers < 0 || l.workers > maxWorkers {
 		return nil, usagef("-workers %d: want 0 to %d", l.workers, maxWorkers)
 	}
@@ -85,10 +98,6 @@ func (l *lessonFlags) open(ctx context.Context, log io.Writer) (*lesson, error) 
 	}
 	a := &lesson{set: set, fingerprints: map[string]string{}, device: tensor.CPU(l.workers)}
 	if err := l.experts(a); err != nil {
-		a.Close()
-		return nil, err
-	}
-	if err := l.embed(ctx, a, log); err != nil {
 		a.Close()
 		return nil, err
 	}

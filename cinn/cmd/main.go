@@ -51,6 +51,7 @@ func commands() []command {
 		pairsCommand(),
 		trainCommand(),
 		evalCommand(),
+		presetCommand(),
 		convertCommand(),
 		packCommand(),
 		inspectCommand(),

@@ -1,0 +1,263 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"netfusion/cinn"
+	"netfusion/cinn/flow"
+	"netfusion/cinn/pairs"
+	"netfusion/cinn/train"
+	"netfusion/nn/safetensors"
+)
+
+func presetCommand() command {
+	var list strings.Builder
+	for _, p := range presets {
+		fmt.Fprintf(&list, "  %-10s  %s\n", p.name, p.brief)
+	}
+	return command{
+		name:  "preset",
+		args:  "[flags] NAME -o FOLDER",
+		brief: "a whole experiment on the emoji: data, training, table, pictures",
+		about: list.String() + `
+  cinn preset superres -o superres       in a clone of the repository: a few minutes
+  cinn preset layers -layer stages.3 -o layer3
+
+FOLDER gets NAME.pack, for all other commands; NAME.png, a sheet of pictures of concepts that the flow never saw; and
+NAME.txt, what the flow and simpler models make of those, which is printed, too. Ctrl-C stops; the same command goes on
+from there.
+`,
+		setup: func(f *flag.FlagSet) action {
+			p := &presetRun{options: presetOptions()}
+			f.StringVar(&p.folder, "o", "", "`FOLDER` for the results")
+			f.BoolVar(&p.force, "f", false, "begin anew, and replace the results, if FOLDER has some")
+			f.StringVar(&p.lesson.pairs, "pairs", "", "the training set, a `FILE` that cinn pairs wrote; default "+emojiPairs)
+			f.StringVar(&p.lesson.model, "model", "", "take the experts from a pack `FILE`; default "+emojiPack)
+			f.StringVar(&p.lesson.cache, "cache", "", "`FOLDER` to keep in what takes time, as the captions' embeddings; default in the user's cache")
+			f.IntVar(&p.lesson.workers, "workers", 0, "goroutines, `N`; 0 is one per processor; the result does not depend on it")
+			f.IntVar(&p.options.Steps, "steps", p.options.Steps, fmt.Sprintf("`N` steps of training (default %d)", p.options.Steps))
+			f.Uint64Var(&p.options.Seed, "seed", p.options.Seed, "`NUMBER` of weights, batches and noise (default 1)")
+			f.StringVar(&p.layer, "layer", "", "for layers: read the `LAYER` of the image encoder, as stages.3 or head (default stages.2)")
+			return p.run
+		},
+	}
+}
+
+// preset is an experiment with all its settings.
+type preset struct {
+	name, brief string
+	prepare     func(ctx context.Context, p *presetRun, l *lesson) (*task, error)
+}
+
+var presets = []preset{
+	{"superres", "8×8 pixels → picture", superresTask},
+	{"inpaint", "a picture without its middle → picture", inpaintTask},
+	{"edges", "Sobel's edges → picture", edgesTask},
+	{"colour", "brightness → colours", colourTask},
+	{"attribute", "change what a picture is of, or its style, and keep the rest", attributeTask},
+	{"style", "Noto ↔ Fluent, learnt without pairs of them", styleTask},
+	{"text", "words → picture", textTask},
+	{"layers", "what does a layer of the image encoder keep of a picture?", layersTask},
+}
+
+// presetOptions are how the presets train: as the built-in fusion, but at its best on the validation concepts, for all that is shown
+// is of concepts that it never saw.
+func presetOptions() train.Options {
+	o := train.Defaults()
+	o.Steps, o.Last, o.Floor = 2400, false, 0.1
+	return o
+}
+
+// task is what there is to learn.
+type task struct {
+	source     cinn.Part // of the pack
+	name       string    // of that expert
+	licence    string    // the same
+	conditions *pairs.Conditions
+	config     flow.Config  // what depends on the conditions
+	noise      float32      // on conditions, while training
+	draw       cinn.Request // how the pack draws by default
+	condition  conditionOf  // that of an image of the set, for the pack
+	sheet      sheetOf      // what is shown; nil shows conditions and samples
+	judge      judgementOf  // more for the table, or nil
+	show       pictureOf    // of an image, beside its samples; nil is none
+}
+
+// presetRun runs a preset as its flags say.
+type presetRun struct {
+	lesson  lessonFlags
+	folder  string
+	force   bool
+	layer   string
+	options train.Options
+}
+
+func (p *presetRun) run(ctx context.Context, s stdio, words []string) error {
+	if len(words) != 1 || p.folder == "" {
+		return usagef("want the name of a preset, and -o FOLDER")
+	}
+	i := slices.IndexFunc(presets, func(q preset) bool { return q.name == words[0] })
+	if i < 0 {
+		return usagef("no preset is called %q", words[0])
+	}
+	if p.layer != "" && words[0] != "layers" {
+		return usagef("-layer is for the preset layers")
+	}
+	out := presetFiles{p.folder, words[0]}
+	if taken(out.pack()) && !p.force {
+		return existsError(out.pack())
+	}
+	if err := os.MkdirAll(p.folder, 0o755); err != nil {
+		return err
+	}
+	l, err := p.lesson.load()
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	t, err := presets[i].prepare(ctx, p, l)
+	if err != nil {
+		return err
+	}
+	begin := time.Now()
+	f, err := p.train(ctx, l, t, out, s.err)
+	if err != nil {
+		return err
+	}
+	trained := time.Since(begin)
+	if err := writePresetPack(l, t, f, out.pack()); err != nil {
+		return err
+	}
+	var report strings.Builder
+	fmt.Fprintf(&report, "preset %s: %s\n%d steps of %d pairs, %d parameters, %v\n\n", words[0], presets[i].brief,
+		p.options.Steps, p.options.Batch, len(f.Values()), trained.Round(time.Second))
+	if err := p.evaluate(ctx, l, t, f, &report, s.err); err != nil {
+		return err
+	}
+	if err := p.pictures(ctx, l, t, f, out, &report); err != nil {
+		return err
+	}
+	if err := os.WriteFile(out.table(), []byte(report.String()), 0o644); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(s.out, "%s\n%s, %s and %s\n", report.String(), out.pack(), out.sheet(), out.table())
+	return err
+}
+
+// presetFiles are what a preset writes.
+type presetFiles struct{ folder, name string }
+
+func (f presetFiles) at(end string) string { return filepath.Join(f.folder, f.name+end) }
+func (f presetFiles) pack() string         { return f.at(".pack") }
+func (f presetFiles) sheet() string        { return f.at(".png") }
+func (f presetFiles) table() string        { return f.at(".txt") }
+
+// train fits a flow to the task, or goes on where it was interrupted.
+func (p *presetRun) train(ctx context.Context, l *lesson, t *task, out presetFiles, log io.Writer) (*flow.Flow, error) {
+	learn := train.FromPairs(l.set, t.conditions, pairs.Train)
+	judge := train.Named(l.set, t.conditions, pairs.Validation)
+	p.options.ConditionNoise = t.noise
+	checkpoint := out.at(".checkpoint")
+	var run *train.Trainer
+	var err error
+	if taken(checkpoint) && !p.force {
+		run, err = train.Resume(checkpoint, learn, judge, l.fingerprints, l.device)
+	} else {
+		run, err = p.begin(l, t, learn, judge)
+	}
+	if err != nil {
+		return nil, err
+	}
+	run.Checkpoint, run.Every, run.Log, run.Fingerprints = checkpoint, 500, log, l.fingerprints
+	if err := run.Run(ctx); err != nil {
+		if errors.Is(err, context.Canceled) {
+			fmt.Fprintf(log, "stopped at step %d; the same command goes on from there\n", run.Step())
+		}
+		return nil, err
+	}
+	return run.Result()
+}
+
+func (p *presetRun) begin(l *lesson, t *task, learn, judge *train.Data) (*train.Trainer, error) {
+	c := t.config
+	c.Dialect, c.Latent, c.Cond = flow.NetFusion, l.set.Latent, t.conditions.Dim
+	c.Classes, c.Class, c.ClassNoise = l.target.Classes, l.target.ClassDim, 0.2
+	c.Blocks, c.Hidden, c.Depth, c.Clamp, c.Embed, c.EmbedWidth, c.EmbedDepth = 10, 256, 1, 2, 96, 384, 1
+	f, err := flow.New(c, p.options.Seed)
+	if err != nil {
+		return nil, err
+	}
+	f.SetClasses(l.classTable())
+	if _, err := train.Fit(f, learn, presetFitRows*len(l.set.Images), p.options.Seed); err != nil {
+		return nil, err
+	}
+	return train.New(f, learn, judge, p.options, l.device)
+}
+
+// presetFitRows is how many draws of each image the closed-form layer is fitted to: fewer than for captions, for an image has one
+// condition, and a map takes memory.
+const presetFitRows = 4
+
+// writePresetPack joins the task's source and f with the generator and the encoder of the pack that they learnt from.
+func writePresetPack(l *lesson, t *task, f *flow.Flow, path string) error {
+	about, err := cinn.ReadFusion(l.pack)
+	if err != nil {
+		return err
+	}
+	delete(about.Licences, "source")
+	if t.licence != "" {
+		about.Licences["source"] = t.licence
+	}
+	about.Name, about.Source, about.Temperature, about.Guidance = stem(path), t.name, t.draw.Temperature, t.draw.Guidance
+	about.Classes = l.set.Classes
+	parts := cinn.Parts{Source: t.source}
+	config, err := json.Marshal(f.Config)
+	if err != nil {
+		return err
+	}
+	parts.Flow = cinn.Part{Meta: map[string]string{"config": string(config)}, Tensors: f.Tensors(true)}
+	if parts.Target, err = cinn.ReadPart(l.pack, "target"); err != nil {
+		return err
+	}
+	if encoder, err := cinn.ReadPart(l.pack, "encoder"); err == nil {
+		parts.Encoder = encoder
+	}
+	return (&packer{out: path}).write(about, parts)
+}
+
+// sourcePart is an expert that is all in its config.
+func sourcePart(config any, tensors []safetensors.Tensor) (cinn.Part, error) {
+	text, err := json.Marshal(config)
+	return cinn.Part{Meta: map[string]string{"config": string(text)}, Tensors: tensors}, err
+}
+
+// evaluate writes the table of likelihoods.
+func (p *presetRun) evaluate(ctx context.Context, l *lesson, t *task, f *flow.Flow, w io.Writer, log io.Writer) error {
+	session, err := f.NewSession(l.device, evalRows)
+	if err != nil {
+		return err
+	}
+	bar := train.NewProgress(log)
+	defer bar.Clear()
+	run := train.Eval{
+		Set: l.set, Conditions: t.conditions, Table: l.classTable(), ClassNoise: f.Config.ClassNoise, Split: pairs.Test,
+		Flow: session, Config: f.Config, Seed: 1, Device: l.device,
+		Draw:     flow.Draw{Seed: 1, Temperature: t.draw.Temperature, Guidance: t.draw.Guidance},
+		Progress: func(stage string) { bar.Show("evaluating: " + stage) },
+	}
+	report, err := run.Run(ctx)
+	if err != nil {
+		return err
+	}
+	return report.Write(w)
+}

@@ -1,0 +1,441 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"image"
+	"image/color"
+	"image/draw"
+	"io"
+	"math"
+	"text/tabwriter"
+
+	"netfusion/cinn"
+	"netfusion/cinn/flow"
+	"netfusion/cinn/pairs"
+	"netfusion/experts/biggan"
+	"netfusion/experts/picture"
+	"netfusion/kernels/random"
+	"netfusion/nn"
+	"netfusion/tensor"
+)
+
+type (
+	// sheetOf draws rows of pictures of examples, images of the test split.
+	sheetOf func(ctx context.Context, g *gallery, examples []int) ([][]*image.NRGBA, error)
+	// judgementOf adds to the table.
+	judgementOf func(ctx context.Context, g *gallery, w io.Writer) error
+)
+
+// gallery is what pictures are made with: the pack that the preset wrote, and its flow.
+type gallery struct {
+	*lesson
+	*artist
+	task   *task
+	flow   *flow.Session
+	target *biggan.Session
+	test   []int // images of the test split
+}
+
+const (
+	sheetRows    = 6
+	sheetSamples = 5
+)
+
+// pictures writes the sheet, and what the task has to say about pictures.
+func (p *presetRun) pictures(ctx context.Context, l *lesson, t *task, f *flow.Flow, out presetFiles, w io.Writer) error {
+	a, err := (&modelFlags{path: out.pack(), workers: p.lesson.workers}).open()
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	g := &gallery{lesson: l, artist: a, task: t, target: l.target.NewSession(l.device, 1), test: l.set.Rows(pairs.Test)}
+	if g.flow, err = f.NewSession(l.device, 1); err != nil {
+		return err
+	}
+	if t.judge != nil {
+		if err := t.judge(ctx, g, w); err != nil {
+			return err
+		}
+	}
+	draw := t.sheet
+	if draw == nil {
+		draw = sampleSheet
+	}
+	rows, err := draw(ctx, g, spaced(g.test, sheetRows))
+	if err != nil {
+		return err
+	}
+	return writeFile(out.sheet(), true, func(w io.Writer) error { return encodePNG(w, tile(rows), nil) })
+}
+
+// spaced takes n of list, evenly.
+func spaced(list []int, n int) []int {
+	n = min(n, len(list))
+	chosen := make([]int, n)
+	for i := range chosen {
+		chosen[i] = list[(2*i+1)*len(list)/(2*n)]
+	}
+	return chosen
+}
+
+// tile puts rows of square pictures on a white sheet, each enlarged to the side of the largest.
+func tile(rows [][]*image.NRGBA) *image.NRGBA {
+	side, columns := 0, 0
+	for _, row := range rows {
+		columns = max(columns, len(row))
+		for _, m := range row {
+			side = max(side, m.Rect.Dx())
+		}
+	}
+	gap := margin(side)
+	step := side + gap
+	sheet := image.NewNRGBA(image.Rect(0, 0, columns*step+gap, len(rows)*step+gap))
+	draw.Draw(sheet, sheet.Rect, image.NewUniform(color.White), image.Point{}, draw.Src)
+	for y, row := range rows {
+		for x, m := range row {
+			m = upscale(m, max(1, side/m.Rect.Dx()))
+			draw.Draw(sheet, image.Rect(gap+x*step, gap+y*step, (x+1)*step, (y+1)*step), m, image.Point{}, draw.Src)
+		}
+	}
+	return sheet
+}
+
+// sampleSheet has a row for each example: what the flow is given, if that is a picture; samples; and the example itself.
+func sampleSheet(ctx context.Context, g *gallery, examples []int) (rows [][]*image.NRGBA, err error) {
+	for _, i := range examples {
+		var row []*image.NRGBA
+		if g.task.show != nil {
+			row = append(row, g.task.show(i))
+		}
+		samples, err := g.samples(ctx, i, sheetSamples)
+		if err != nil {
+			return nil, err
+		}
+		rows = append(rows, append(append(row, samples...), g.picture(i)))
+	}
+	return rows, nil
+}
+
+// samples draws n pictures that the condition of image i could be of.
+func (g *gallery) samples(ctx context.Context, i, n int) ([]*image.NRGBA, error) {
+	c := g.task.condition(i)
+	samples := make([]*image.NRGBA, n)
+	for k := range samples {
+		samples[k] = image.NewNRGBA(g.model.Bounds())
+		r := cinn.Request{Prompt: c.Prompt, Image: c.Image, Vector: c.Vector, Seed: uint64(i), Sample: uint64(k)}
+		if err := g.Generate(ctx, samples[k], r); err != nil {
+			return nil, err
+		}
+	}
+	return samples, nil
+}
+
+const (
+	judgedImages  = 48
+	judgedSamples = 8
+)
+
+// consistency judges samples by what they should have in common with what the flow was given, and with each other.
+func consistency(c picture.Config) judgementOf {
+	return func(ctx context.Context, g *gallery, w io.Writer) error {
+		session, given := c.NewSession(), make([]float32, c.Width())
+		// off is how far the condition of a picture is from that of image i, root mean square.
+		off := func(i int, m *image.NRGBA) (float64, error) {
+			if err := session.Encode(given, m); err != nil {
+				return 0, err
+			}
+			return rms(given, g.given(i)), nil
+		}
+		var sum [3]float64 // of samples, of the nearest training picture, of the example through encoder and generator
+		var truth [3]float64
+		var best, spread float64
+		images := spaced(g.test, judgedImages)
+		for _, i := range images {
+			samples, err := g.samples(ctx, i, judgedSamples)
+			if err != nil {
+				return err
+			}
+			nearest := g.nearest(i)
+			again, err := g.decode(g.mean(i))
+			if err != nil {
+				return err
+			}
+			closest := math.Inf(1)
+			for k, m := range append(samples, g.picture(nearest), again) {
+				row, share := max(0, k-judgedSamples+1), 1.0
+				if row == 0 {
+					share = 1.0 / judgedSamples
+					closest = min(closest, g.apart(g.picture(i), m))
+				}
+				d, err := off(i, m)
+				if err != nil {
+					return err
+				}
+				sum[row] += d * share
+				truth[row] += g.apart(g.picture(i), m) * share
+			}
+			best += closest
+			for k := range samples {
+				for j := range k {
+					spread += g.apart(samples[j], samples[k]) / (judgedSamples * (judgedSamples - 1) / 2)
+				}
+			}
+		}
+		n := float64(len(images))
+		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+		fmt.Fprintf(t, "\n%d pictures of the test split, %d samples each; root mean square\n\n", len(images), judgedSamples)
+		fmt.Fprintf(t, "\tfrom what was given\tfrom the truth (of 255)\tfrom each other (of 255)\n")
+		fmt.Fprintf(t, "samples of the flow\t%.4f\t%.1f (the best: %.1f)\t%.1f\n", sum[0]/n, truth[0]/n, best/n, spread/n)
+		fmt.Fprintf(t, "the training picture with the nearest condition\t%.4f\t%.1f\t0\n", sum[1]/n, truth[1]/n)
+		fmt.Fprintf(t, "the truth, as its latent draws it\t%.4f\t%.1f\t0\n", sum[2]/n, truth[2]/n)
+		return t.Flush()
+	}
+}
+
+func rms(a, b []float32) float64 {
+	var sum float64
+	for i, v := range a {
+		d := float64(v - b[i])
+		sum += float64(d * d)
+	}
+	return math.Sqrt(sum / float64(len(a)))
+}
+
+// apart is the root mean square difference of two pictures' colours, at the size of the set's.
+func (g *gallery) apart(a, b *image.NRGBA) float64 {
+	x, y := g.colours(a), g.colours(b)
+	return 127.5 * rms(x, y)
+}
+
+func (g *gallery) colours(m *image.NRGBA) []float32 {
+	dst := make([]float32, 3*g.set.Size*g.set.Size)
+	nn.Colours(dst, m, g.set.Size)
+	return dst
+}
+
+// nearest is the training image whose condition is nearest to that of image i.
+func (g *gallery) nearest(i int) int {
+	c := g.given(i)
+	best, least := 0, math.Inf(1)
+	for _, k := range g.set.Rows(pairs.Train) {
+		if d := rms(c, g.given(k)); d < least {
+			best, least = k, d
+		}
+	}
+	return best
+}
+
+// given is the condition of image i.
+func (g *gallery) given(i int) []float32 {
+	c := g.task.conditions
+	return c.Vector(c.For(g.set.Images[i]))
+}
+
+// mean is image i as the flow knows it: the mean of its latent, and the embedding of its class.
+func (g *gallery) mean(i int) tensor.Tensor {
+	x := tensor.New(1, g.set.Latent+g.lesson.target.ClassDim)
+	mean, _ := g.set.Z(i)
+	copy(x.Data, mean)
+	copy(x.Data[g.set.Latent:], g.lesson.target.Class(g.set.Images[i].Class))
+	return x
+}
+
+// decode draws x [1][Latent+Class].
+func (g *gallery) decode(x tensor.Tensor) (*image.NRGBA, error) {
+	n := g.set.Latent
+	pixels, err := g.target.Generate(tensor.Of(1, n, x.Data[:n]), tensor.Of(1, x.Cols-n, x.Data[n:]), biggan.Truncation{})
+	if err != nil {
+		return nil, err
+	}
+	m := image.NewNRGBA(g.model.Bounds())
+	biggan.Draw(m, pixels.Data)
+	return m, nil
+}
+
+// keep changes the condition of image i to c, and keeps the residual, that is all that the old condition does not say. With a class,
+// the picture becomes one of it; -1 keeps its own.
+func (g *gallery) keep(i int, c []float32, class int) tensor.Tensor {
+	x := g.mean(i)
+	v := tensor.New(1, g.set.Latent)
+	old := g.given(i)
+	g.flow.Forward(v, nil, x, tensor.Of(1, len(old), old))
+	if class >= 0 {
+		copy(x.Data[g.set.Latent:], g.lesson.target.Class(class))
+	}
+	g.flow.Inverse(x, v, tensor.Of(1, len(c), c))
+	return x
+}
+
+// styled is the condition of an image in another style.
+func (g *gallery) styled(i, style int) []float32 {
+	old := g.given(i)
+	c := append([]float32(nil), old...)
+	clear(c[:len(g.set.Styles)])
+	c[style] = 1
+	return c
+}
+
+// styleSheet has a row for each example: itself; the same through encoder and generator; and that in each of the styles.
+func styleSheet(ctx context.Context, g *gallery, examples []int) (rows [][]*image.NRGBA, err error) {
+	for _, i := range examples {
+		again, err := g.decode(g.mean(i))
+		if err != nil {
+			return nil, err
+		}
+		row := []*image.NRGBA{g.picture(i), again}
+		for style := range g.set.Styles {
+			m, err := g.decode(g.keep(i, g.styled(i, style), -1))
+			if err != nil {
+				return nil, err
+			}
+			row = append(row, m)
+		}
+		rows = append(rows, row)
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+	}
+	return rows, nil
+}
+
+// attributeSheet has a row for each example: itself; the same through encoder and generator; and that as something of every category,
+// of a class that the flow draws.
+func attributeSheet(ctx context.Context, g *gallery, examples []int) (rows [][]*image.NRGBA, err error) {
+	categories, styles := g.categories(), len(g.set.Styles)
+	for _, i := range examples {
+		again, err := g.decode(g.mean(i))
+		if err != nil {
+			return nil, err
+		}
+		row := []*image.NRGBA{g.picture(i), again}
+		for k := range categories {
+			c := g.styled(i, g.set.Images[i].Style)
+			clear(c[styles:])
+			c[styles+k] = 1
+			m, err := g.decode(g.keep(i, c, g.class(i, c)))
+			if err != nil {
+				return nil, err
+			}
+			row = append(row, m)
+		}
+		rows = append(rows, row)
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+	}
+	return rows, nil
+}
+
+// class draws one for the condition c, by a number that belongs to image i.
+func (g *gallery) class(i int, c []float32) int {
+	p := tensor.New(1, len(g.set.Classes))
+	g.flow.ClassProbabilities(p, tensor.Of(1, len(c), c))
+	var u [1]float32
+	random.Uniform(u[:], 1, 0, uint64(i), 0)
+	for k, v := range p.Data {
+		if u[0] -= v; u[0] < 0 {
+			return k
+		}
+	}
+	return len(p.Data) - 1
+}
+
+// styleTransfer judges by concepts that the set has in two styles: of those, training saw no pair, and this one saw none at all.
+func styleTransfer(ctx context.Context, g *gallery, w io.Writer) error {
+	images := map[[2]int]int{} // by concept and style
+	for _, i := range g.test {
+		im := g.set.Images[i]
+		images[[2]int{im.Concept, im.Style}] = i
+	}
+	means := g.styleMeans()
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(t, "\nfrom one style to another, concepts of the test split that there are in both: how far the result is from the other's own\n\n")
+	fmt.Fprintf(t, "\tpairs\tlatent, root mean square: as it was\tmeans' difference added\tflow\tof that style to a neighbour: as it was\tflow\tthe other's own\n")
+	for from := range g.set.Styles {
+		for to := range g.set.Styles {
+			var sum [3]float64
+			var seen [3]float64
+			n := 0.0
+			for _, i := range spaced(g.test, len(g.test)) {
+				im := g.set.Images[i]
+				other, ok := images[[2]int{im.Concept, to}]
+				if im.Style != from || from == to || !ok {
+					continue
+				}
+				if err := ctx.Err(); err != nil {
+					return err
+				}
+				truth, _ := g.set.Z(other)
+				old, _ := g.set.Z(i)
+				shifted := make([]float32, len(old))
+				for k, v := range old {
+					shifted[k] = v + means[to][k] - means[from][k]
+				}
+				kept := g.keep(i, g.styled(i, to), -1)
+				for k, z := range [][]float32{old, shifted, kept.Data[:g.set.Latent]} {
+					sum[k] += rms(z, truth)
+				}
+				before, err := g.decode(g.mean(i))
+				if err != nil {
+					return err
+				}
+				after, err := g.decode(kept)
+				if err != nil {
+					return err
+				}
+				for k, m := range []*image.NRGBA{before, after, g.picture(other)} {
+					if g.looksLike(m) == to {
+						seen[k]++
+					}
+				}
+				n++
+			}
+			if n > 0 {
+				fmt.Fprintf(t, "%s → %s\t%.0f\t%.3f\t%.3f\t%.3f\t%.2f\t%.2f\t%.2f\n", g.set.Styles[from].Name, g.set.Styles[to].Name, n,
+					sum[0]/n, sum[1]/n, sum[2]/n, seen[0]/n, seen[1]/n, seen[2]/n)
+			}
+		}
+	}
+	return t.Flush()
+}
+
+// styleMeans are the mean latents of the training images of each style.
+func (g *gallery) styleMeans() [][]float32 {
+	means, n := make([][]float32, len(g.set.Styles)), make([]float32, len(g.set.Styles))
+	for i := range means {
+		means[i] = make([]float32, g.set.Latent)
+	}
+	train := g.set.Rows(pairs.Train)
+	for _, i := range train {
+		n[g.set.Images[i].Style]++
+	}
+	for _, i := range train {
+		style := g.set.Images[i].Style
+		z, _ := g.set.Z(i)
+		for k, v := range z {
+			means[style][k] += v / n[style]
+		}
+	}
+	return means
+}
+
+// looksLike is the style of the training picture that is nearest to m.
+func (g *gallery) looksLike(m *image.NRGBA) (style int) {
+	rgb := make([]uint8, 0, 3*g.set.Size*g.set.Size)
+	for _, v := range g.colours(m) {
+		rgb = append(rgb, uint8(math.Round(float64(127.5*(v+1)))))
+	}
+	least := math.MaxInt
+	for _, i := range g.set.Rows(pairs.Train) {
+		d := 0
+		for k, v := range g.set.Picture(i) {
+			e := int(v) - int(rgb[k])
+			d += e * e
+		}
+		if d < least {
+			least, style = d, g.set.Images[i].Style
+		}
+	}
+	return style
+}
