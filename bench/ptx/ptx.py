@@ -1,8 +1,8 @@
-"""Compiles every GPU kernel, kernels/*/*.cu, to the sm80.ptx beside it: ./build.sh ptx [-check] [FAMILY ...]
+"""Compiles every GPU kernel, kernels/*/*.cu, to the PTX beside it: ./build.sh ptx [-check] [FAMILY ...]
 
-The compiler is that of requirements.txt, installed into the user's cache folder on first use. Every PTX is assembled for
-each of TARGETS, which fails on a spill, and entries.md gets the registers and the shared memory of every entry.
-With -check nothing is written, and a committed file that differs is an error.
+A hopper.cu becomes sm90a.ptx, any other sm80.ptx. The compiler is that of requirements.txt, installed into the user's cache
+folder on first use. Every PTX is assembled for each of its targets, which fails on a spill, and entries.md gets the registers
+and the shared memory of every entry. With -check nothing is written, and a committed file that differs is an error.
 """
 
 import collections
@@ -21,8 +21,19 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 HEADERS = ROOT / "kernels/internal/cuda"
 TABLE = HERE / "entries.md"
-TARGETS = ["sm_80", "sm_86", "sm_89", "sm_90", "sm_90a"]  # the last is the newest that this ptxas knows
-OPTIONS = ["--gpu-architecture=compute_80", "--std=c++17", "--device-as-default-execution-space"]
+OPTIONS = ["--std=c++17", "--device-as-default-execution-space"]
+TARGETS = {"sm80": ["sm_80", "sm_86", "sm_89", "sm_90", "sm_90a"],  # the last is the newest that this ptxas knows
+           "sm90a": ["sm_90a"]}
+
+
+def form(source):
+    """Returns what a .cu file is compiled for."""
+    return "sm90a" if source.stem == "hopper" else "sm80"
+
+
+def compiled(source):
+    """Returns where the PTX of a .cu file is."""
+    return source.parent / (form(source) + ".ptx")
 
 
 def toolchain():
@@ -71,7 +82,8 @@ class Compiler:
         """Returns the PTX of a .cu file."""
         program = ctypes.c_void_p()
         self.call("nvrtcCreateProgram", ctypes.byref(program), source.read_bytes(), source.name.encode(), 0, None, None)
-        options = [o.encode() for o in OPTIONS + [f"--include-path={HEADERS}"]]
+        target = "--gpu-architecture=" + form(source).replace("sm", "compute_")
+        options = [o.encode() for o in [target, *OPTIONS, f"--include-path={HEADERS}"]]
         try:
             self.call("nvrtcCompileProgram", program, len(options), (ctypes.c_char_p * len(options))(*options))
         except RuntimeError:
@@ -88,7 +100,7 @@ def stable(compiler, source):
     Now and then the compiler joins neighbouring loads or stores otherwise, as its own memory happens to lie; where that was seen,
     kernels/internal/cuda/wide.cuh leaves it no choice. The most frequent text counts.
     """
-    path = source.parent / "sm80.ptx"
+    path = compiled(source)
     committed = path.read_text() if path.exists() else None
     texts = collections.Counter()
     for _ in range(6):
@@ -121,11 +133,12 @@ def assemble(ptxas, ptx, target):
 
 def rows(source, ptx, ptxas):
     """Returns the family's lines of the table."""
-    per_target = [assemble(ptxas, ptx, t) for t in TARGETS]
+    targets = TARGETS[form(source)]
+    per_target = [assemble(ptxas, ptx, t) for t in targets]
     threads = dict(re.findall(r"\.entry (\w+)\([^)]*\)\s*\.maxntid (\d+)", ptx))
-    lines = [f"\n`{source.parent.name}/sm80.ptx` sha256 {hashlib.sha256(ptx.encode()).hexdigest()}\n",
-             "| entry | threads | shared bytes | " + " | ".join(TARGETS) + " |",
-             "| --- | ---: | ---: |" + " ---: |" * len(TARGETS)]
+    lines = [f"\n`{source.parent.name}/{form(source)}.ptx` sha256 {hashlib.sha256(ptx.encode()).hexdigest()}\n",
+             "| entry | threads | shared bytes | " + " | ".join(targets) + " |",
+             "| --- | ---: | ---: |" + " ---: |" * len(targets)]
     for name in sorted(per_target[0]):
         registers = " | ".join(str(p[name][0]) for p in per_target)
         lines.append(f"| {name} | {threads[name]} | {per_target[0][name][1]} | {registers} |")
@@ -139,7 +152,7 @@ def main():
     tools = toolchain()
     ptxas = str(tools / "cuda_nvcc/bin/ptxas")
     compiler = Compiler(tools)
-    sources = sorted(ROOT.glob("kernels/*/*.cu"))
+    sources = sorted(ROOT.glob("kernels/*/*.cu"), key=lambda s: (s.parent.name, form(s)))
     unknown = set(families) - {s.parent.name for s in sources}
     if unknown:
         sys.exit(f"ptx: no kernels in {', '.join(sorted(unknown))}")
@@ -156,22 +169,22 @@ def main():
 
     def family(source):
         if families and source.parent.name not in families:
-            return rows(source, (source.parent / "sm80.ptx").read_text(), ptxas)
+            return rows(source, compiled(source).read_text(), ptxas)
         ptx = stable(compiler, source)
         lines = rows(source, ptx, ptxas)
-        settle(source.parent / "sm80.ptx", ptx)
+        settle(compiled(source), ptx)
         return lines
 
     table = ["# Registers per thread of every GPU kernel", "",
              "Written by `./build.sh ptx`: what ptxas 12.4 gives each entry on each target. No entry spills. Shared memory is what",
-             "the entry declares; threads is the size of its blocks."]
+             "the entry declares, without dynamic one; threads is the size of its blocks."]
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         for lines in pool.map(family, sources):
             table += lines
     settle(TABLE, "\n".join(table) + "\n")
     if check and stale:
         sys.exit("ptx: ./build.sh ptx would change " + ", ".join(stale))
-    print(f"ptx: {len(sources)} families assemble for {', '.join(TARGETS)} without spills")
+    print(f"ptx: {len(sources)} texts assemble for {', '.join(TARGETS['sm80'])} without spills")
 
 
 main()

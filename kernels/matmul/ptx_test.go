@@ -11,7 +11,7 @@ import (
 	. "netfusion/tensor/kerneltest"
 )
 
-func TestMain(m *testing.M) { Main(m, matmul.PTX) }
+func TestMain(m *testing.M) { Main(m, matmul.PTX, matmul.HopperPTX) }
 
 // A product is one launch: its operands as the CPU has them, and as the kernel does.
 type product struct {

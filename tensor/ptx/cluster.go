@@ -91,7 +91,7 @@ func (w *warp) arriveAtCluster(m uint32, release bool) {
 		w.fence(false)
 		c.arriving = join(c.arriving, w.clock.fenced)
 	}
-	w.phase = c.phase + 1
+	w.phase, w.due = c.phase+1, true
 	c.arrived++
 	c.settle(w.l)
 }
@@ -99,12 +99,16 @@ func (w *warp) arriveAtCluster(m uint32, release bool) {
 func (w *warp) waitForCluster(m uint32) bool {
 	w.together(m)
 	c := w.b.cluster
+	if !w.due {
+		w.fault(first(m), Divergent, "the warp has not arrived")
+	}
 	if w.phase > c.phase {
 		c.waiting = append(c.waiting, w)
 		return true
 	}
+	w.due = false
+	w.syncLanes()
 	if c.done != nil {
-		w.l.dev.now++
 		w.learn(c.done)
 	}
 	return false

@@ -272,6 +272,7 @@ func (w *warp) await(in *inst, m uint32, parity, try bool) bool {
 	if known != nil {
 		w.l.dev.now++
 		w.learn(known)
+		w.clock.synced = max(w.clock.synced, known.t[w.first/warpSize]) // a lane of its own may have arrived
 	}
 	w.preds[in.d] = w.preds[in.d]&^m | over
 	return false

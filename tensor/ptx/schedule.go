@@ -158,6 +158,7 @@ func (l *launch) begin(number int, c *cluster) {
 		clear(w.clock.knows)
 		w.copies = copies{groups: w.copies.groups[:0]}
 		w.matrix, w.proxy, w.phase, w.patience = matrixUnit{}, proxy{}, 0, patience{}
+		w.due = false
 		l.ready = append(l.ready, w)
 	}
 	l.live++

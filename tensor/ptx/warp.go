@@ -26,7 +26,8 @@ type warp struct {
 	copies   copies
 	matrix   matrixUnit
 	proxy    proxy
-	phase    int // times that it arrived at the cluster's barrier
+	phase    int  // of the cluster's barrier that it waits for, or has seen the end of
+	due      bool // it has arrived there, and not waited
 	patience patience
 	clock    clock
 }
