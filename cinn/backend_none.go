@@ -1,5 +1,10 @@
-//go:build !cuda
+//go:build !cuda || !cgo
 
 package cinn
 
-const noCUDA = `built without CUDA; "go build -tags cuda" builds with it, given its header and its driver's library, but in this version models run on the CPU only, even so`
+import "netfusion/tensor"
+
+const noCUDA = `built without CUDA; "go build -tags cuda" builds with it, given its header and its driver's library`
+
+// OpenGPU opens the first GPU, for who computes on it without a Model, as training does. What it returns is the caller's to close.
+func OpenGPU() (*tensor.GPU, error) { return nil, ErrBackend }
