@@ -260,11 +260,19 @@ func (f *Flow) CopyBuffers(from *Flow) error {
 	return nil
 }
 
-// pack derives the inverse factor in float64.
 func (l *affine) pack() {
 	if l.l == nil {
 		return
 	}
+	n := len(l.b)
+	u := len(l.a) / n
+	white, wa := l.invert()
+	l.white, l.unwhite = tensor.NewWeight(white, n, n), tensor.NewWeight(l.l, n, n)
+	l.whiteA, l.predict = tensor.NewWeight(wa, n, u), tensor.NewWeight(l.a, n, u)
+}
+
+// invert derives L⁻¹ [Latent][Latent], -L⁻¹A [Latent][Cond+Class], whiteB and logdet, in float64.
+func (l *affine) invert() (white, wa []float32) {
 	n := len(l.b)
 	u := len(l.a) / n
 	low := make([]float64, n*n)
@@ -276,7 +284,8 @@ func (l *affine) pack() {
 		logdet -= math.Log(low[i*n+i])
 	}
 	inv := invertLower(low, n)
-	white, wa, wb := make([]float32, n*n), make([]float32, n*u), make([]float32, n)
+	white, wa = make([]float32, n*n), make([]float32, n*u)
+	l.whiteB, l.logdet = make([]float32, n), float32(logdet)
 	row := make([]float64, u)
 	for i := range n {
 		clear(row)
@@ -289,12 +298,10 @@ func (l *affine) pack() {
 				row[k] -= float64(w * float64(v))
 			}
 		}
-		wb[i] = float32(b)
+		l.whiteB[i] = float32(b)
 		for k, v := range row {
 			wa[i*u+k] = float32(v)
 		}
 	}
-	l.white, l.unwhite = tensor.NewWeight(white, n, n), tensor.NewWeight(l.l, n, n)
-	l.whiteA, l.predict = tensor.NewWeight(wa, n, u), tensor.NewWeight(l.a, n, u)
-	l.whiteB, l.logdet = wb, float32(logdet)
+	return white, wa
 }

@@ -14,7 +14,7 @@ import (
 func packed(t testing.TB, f *Flow, p tensor.Precision) *Flow {
 	t.Helper()
 	w := nn.Load(nn.Memory("a flow", f.Tensors(false))).As(p)
-	g, err := load(f.Config, w, true)
+	g, err := load(f.Config, w, (*Flow).packNetworks)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -50,9 +50,11 @@ func integers(name string, v []int) safetensors.Tensor {
 }
 
 // Load reads a Flow of the given Config. The caller checks w.Unused.
-func Load(c Config, w nn.Weights) (*Flow, error) { return load(c, w, false) }
+func Load(c Config, w nn.Weights) (*Flow, error) { return load(c, w, nil) }
 
-func load(c Config, w nn.Weights, lean bool) (*Flow, error) {
+// load reads a Flow, a lean one if pack is given, which gets its matrices.
+func load(c Config, w nn.Weights, pack func(f *Flow, read reader)) (*Flow, error) {
+	lean := pack != nil
 	if err := c.Validate(); err != nil {
 		w.Fail(err)
 		return nil, w.Err()
@@ -102,7 +104,7 @@ func load(c Config, w nn.Weights, lean bool) (*Flow, error) {
 		return nil, w.Err()
 	}
 	if lean {
-		f.packNetworks(f.decoder(w))
+		pack(f, f.decoder(w))
 	}
 	f.Pack()
 	return f, w.Err()
@@ -220,22 +222,22 @@ func open(path string, load func(source nn.Source, config []byte) (*Flow, error)
 
 // LoadExpert reads the Flow that is all of source, with its Config as JSON.
 func LoadExpert(source nn.Source, config []byte) (*Flow, error) {
-	return loadExpert(source, config, tensor.F32, false)
+	return loadExpert(source, config, tensor.F32, nil)
 }
 
 // LoadPacked is LoadExpert for a Flow that only Sessions use, which multiply in precision p. It is in memory once, in that
 // precision, and can be neither trained nor stored.
 func LoadPacked(source nn.Source, config []byte, p tensor.Precision) (*Flow, error) {
-	return loadExpert(source, config, p, true)
+	return loadExpert(source, config, p, (*Flow).packNetworks)
 }
 
-func loadExpert(source nn.Source, config []byte, p tensor.Precision, lean bool) (*Flow, error) {
+func loadExpert(source nn.Source, config []byte, p tensor.Precision, pack func(f *Flow, read reader)) (*Flow, error) {
 	var c Config
 	if err := json.Unmarshal(config, &c); err != nil {
 		return nil, fmt.Errorf("%s: flow config: %w", source.Origin(), err)
 	}
 	w := nn.Load(source).As(p)
-	f, err := load(c, w, lean)
+	f, err := load(c, w, pack)
 	if err != nil {
 		return nil, err
 	}
