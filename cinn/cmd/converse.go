@@ -57,12 +57,12 @@ func (g *generator) converse(ctx context.Context, in *os.File, out *screen) erro
 
 // keep saves what is shown, and tells where or why not.
 func (g *generator) keep(out io.Writer, d *drawing) {
-	sheet, err := g.sheet(d)
+	sheet, err := g.enlarged(layout(d.pictures))
 	if err != nil {
 		fmt.Fprintln(out, err)
 		return
 	}
-	file, err := g.save(sheet, d)
+	file, err := g.saveSheet(stdio{}, sheet, d)
 	if err != nil {
 		fmt.Fprintln(out, err)
 		return

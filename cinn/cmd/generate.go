@@ -39,10 +39,7 @@ A file that exists is never replaced, unless -o names it and -f says so.
 			f.Var((*scalar)(&g.temperature), "temperature", "scale `T` of the noise; 0 is the pack's default")
 			f.Var((*scalar)(&g.guidance), "guidance", "pull `G` of the prompt, 1 is plain; 0 is the pack's default")
 			f.BoolVar(&g.snap, "snap", false, "take the nearest class itself, without noise")
-			f.StringVar(&g.file, "o", "", "`FILE` for the sheet; - is standard output (default from the prompt)")
-			f.BoolVar(&g.force, "f", false, "replace the file that -o names")
-			f.IntVar(&g.scale, "scale", 0, "enlarge each pixel `K` times; 0 makes a sheet of about 600 pixels")
-			f.BoolVar(&g.json, "json", false, "report on standard output as one JSON object")
+			g.sheetFlags.declare(f)
 			g.modelFlags.declare(f)
 			return g.run
 		},
@@ -52,14 +49,11 @@ A file that exists is never replaced, unless -o names it and -f says so.
 // generator draws prompts as its flags say.
 type generator struct {
 	modelFlags
+	sheetFlags
 	n                     int
 	seed                  uint64
 	temperature, guidance float32
 	snap                  bool
-	file                  string
-	force                 bool
-	scale                 int
-	json                  bool
 }
 
 // scalar is a float32 flag that is finite and not negative.
@@ -76,18 +70,14 @@ func (x *scalar) Set(text string) error {
 
 func (x *scalar) String() string { return strconv.FormatFloat(float64(*x), 'g', -1, 32) }
 
-const maxPictures, maxScale = 1024, 64
+const maxPictures = 1024
 
 func (g *generator) check() error {
-	switch {
-	case g.n < 1 || g.n > maxPictures:
+	if g.n < 1 || g.n > maxPictures {
 		return usagef("-n %d: want 1 to %d", g.n, maxPictures)
-	case g.scale < 0 || g.scale > maxScale:
-		return usagef("-scale %d: want 0 to %d", g.scale, maxScale)
-	case g.json && g.file == "-":
-		return usagef("-json and -o - both want standard output")
-	case g.force && (g.file == "" || g.file == "-"):
-		return usagef("-f needs -o FILE")
+	}
+	if err := g.sheetFlags.check(); err != nil {
+		return err
 	}
 	return g.modelFlags.check()
 }
@@ -102,15 +92,12 @@ func (g *generator) run(ctx context.Context, s stdio, words []string) error {
 		}
 		return usagef("no prompt")
 	}
-	if g.file == "-" && s.toTerminal() {
-		return usagef("-o - would write a PNG file into the terminal")
-	}
 	prompt := strings.Join(words, " ")
 	if err := checkPrompt(prompt); err != nil {
 		return err
 	}
-	if g.file != "" && g.file != "-" && !g.force && taken(g.file) {
-		return existsError(g.file) // before the work, not after it
+	if err := g.free(s); err != nil {
+		return err
 	}
 	a, err := g.open()
 	if err != nil {
@@ -169,18 +156,12 @@ func (g *generator) draw(ctx context.Context, a *artist, prompt string) (*drawin
 
 // deliver saves the drawing and tells where; in a terminal it shows it, too.
 func (g *generator) deliver(s stdio, d *drawing) error {
-	sheet, err := g.sheet(d)
+	sheet, err := g.enlarged(layout(d.pictures))
 	if err != nil {
 		return err
 	}
-	remarks := io.Writer(s.out)
-	file := g.file
-	if file == "-" {
-		remarks = s.err
-		if err := encodePNG(s.out, sheet, d.notes()); err != nil {
-			return err
-		}
-	} else if file, err = g.save(sheet, d); err != nil {
+	file, err := g.saveSheet(s, sheet, d)
+	if err != nil {
 		return err
 	}
 	if g.json {
@@ -190,33 +171,14 @@ func (g *generator) deliver(s stdio, d *drawing) error {
 		t.show(d.pictures)
 	}
 	if file != "-" {
-		fmt.Fprintf(remarks, "%s  ", file)
+		fmt.Fprintf(s.out, "%s  ", file)
 	}
-	fmt.Fprintln(remarks, d.summary())
+	fmt.Fprintln(g.remarks(s), d.summary())
 	return nil
 }
 
-// sheet is the picture that goes into the file.
-func (g *generator) sheet(d *drawing) (*image.NRGBA, error) {
-	flat := layout(d.pictures)
-	k := g.scale
-	if k == 0 {
-		k = max(1, (sheetWidth+flat.Rect.Dx()/2)/flat.Rect.Dx())
-	}
-	const most = 1 << 28 // pixels, 1 GiB
-	if size := flat.Rect.Size(); size.X*k*size.Y*k > most {
-		return nil, fmt.Errorf("a sheet of %d × %d pixels is too large; take a smaller -scale or -n", size.X*k, size.Y*k)
-	}
-	return upscale(flat, k), nil
-}
-
-// save writes the sheet where -o says, or to a new file named for the prompt, and returns the file's name.
-func (g *generator) save(sheet image.Image, d *drawing) (string, error) {
-	fill := func(w io.Writer) error { return encodePNG(w, sheet, d.notes()) }
-	if g.file == "" {
-		return writeFree(slug(d.Prompt), ".png", fill)
-	}
-	return g.file, writeFile(g.file, g.force, fill)
+func (g *generator) saveSheet(s stdio, sheet *image.NRGBA, d *drawing) (string, error) {
+	return g.save(s, slug(d.Prompt), ".png", func(w io.Writer) error { return encodePNG(w, sheet, d.notes()) })
 }
 
 func (d *drawing) summary() string {

@@ -47,6 +47,11 @@ type action func(ctx context.Context, s stdio, words []string) error
 func commands() []command {
 	return []command{
 		generateCommand(),
+		editCommand(),
+		exemplarCommand(),
+		interpolateCommand(),
+		scoreCommand(),
+		rankCommand(),
 		embedCommand(),
 		pairsCommand(),
 		trainCommand(),

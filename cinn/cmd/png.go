@@ -2,8 +2,6 @@ package main
 
 import (
 	"bytes"
-	"encoding/binary"
-	"hash/crc32"
 	"image"
 	"image/png"
 	"io"
@@ -38,11 +36,7 @@ func (n note) encode(b *bytes.Buffer) {
 		kind, gap = "iTXt", "\x00\x00\x00\x00\x00" // not compressed, no language, no translated keyword
 	}
 	data := n.keyword + gap + n.text
-	start := b.Len() + 4
-	b.Write(binary.BigEndian.AppendUint32(nil, uint32(len(data))))
-	b.WriteString(kind)
-	b.WriteString(data)
-	b.Write(binary.BigEndian.AppendUint32(nil, crc32.ChecksumIEEE(b.Bytes()[start:])))
+	chunk(b, kind, []byte(data))
 }
 
 func ascii(s string) bool {

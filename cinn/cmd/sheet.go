@@ -25,18 +25,27 @@ func grid(n int) (columns, rows int) {
 // margin is the white between pictures and around a sheet, in their own pixels.
 func margin(width int) int { return max(1, width/16) }
 
-// layout puts pictures of one size on a white sheet, row by row, pixel for pixel. A single picture is its own sheet.
+// layout puts pictures of one size on a white sheet. A single picture is its own sheet.
 func layout(pictures []*image.NRGBA) *image.NRGBA {
 	if len(pictures) == 1 {
 		return pictures[0]
 	}
+	columns, _ := grid(len(pictures))
+	return arrange(pictures, columns)
+}
+
+// arrange puts pictures of one size on a white sheet, row by row, pixel for pixel. nil leaves a place free.
+func arrange(pictures []*image.NRGBA, columns int) *image.NRGBA {
 	size := pictures[0].Rect.Size()
-	columns, rows := grid(len(pictures))
+	rows := (len(pictures) + columns - 1) / columns
 	gap := margin(size.X)
 	step := size.Add(image.Pt(gap, gap))
 	sheet := image.NewNRGBA(image.Rect(0, 0, columns*step.X+gap, rows*step.Y+gap))
 	draw.Draw(sheet, sheet.Rect, image.NewUniform(color.White), image.Point{}, draw.Src)
 	for i, p := range pictures {
+		if p == nil {
+			continue
+		}
 		corner := image.Pt(gap+i%columns*step.X, gap+i/columns*step.Y)
 		draw.Draw(sheet, image.Rectangle{Min: corner, Max: corner.Add(size)}, p, p.Rect.Min, draw.Src)
 	}

@@ -85,13 +85,13 @@ func TestSheetsAreAboutSixHundredPixelsWide(t *testing.T) {
 		for range test.n {
 			d.pictures = append(d.pictures, image.NewNRGBA(image.Rect(0, 0, test.side, test.side)))
 		}
-		sheet, err := new(generator).sheet(d)
+		sheet, err := new(sheetFlags).enlarged(layout(d.pictures))
 		if err != nil || sheet.Rect.Dx() != test.width {
 			t.Errorf("%d pictures of %d pixels: a sheet of %v, %v; want %d", test.n, test.side, sheet.Rect, err, test.width)
 		}
 	}
 	d := &drawing{pictures: []*image.NRGBA{image.NewNRGBA(image.Rect(0, 0, 1024, 1024))}}
-	if _, err := (&generator{scale: 64}).sheet(d); err == nil {
+	if _, err := (&sheetFlags{scale: 64}).enlarged(layout(d.pictures)); err == nil {
 		t.Error("a sheet of 16 GiB was made")
 	}
 }
