@@ -37,7 +37,8 @@ type GPU struct {
 
 // GPUOptions say how a GPU computes. The zero value is exact.
 type GPUOptions struct {
-	TF32 bool // products of float32 are rounded to tf32 on their way into tensor cores: 10 bits of mantissa
+	TF32     bool // products of float32 are rounded to tf32 on their way into tensor cores: 10 bits of mantissa
+	Unproven bool // kernels for one generation of GPUs run there even if no results file shows that they did: see Proven
 }
 
 // loadStaging is how much is uploaded at a time while weights are loaded.
@@ -59,6 +60,9 @@ func (g *GPU) open() (err error) {
 		return fmt.Errorf("compute capability %d.%d, want at least %d.%d: %w", a.Capability/10, a.Capability%10, oldest/10, oldest%10, ErrRefused)
 	}
 	for _, f := range Families() {
+		if f.Hopper && !g.trusts(f) {
+			continue
+		}
 		if err := g.load(f); err != nil {
 			return err
 		}
@@ -66,6 +70,15 @@ func (g *GPU) open() (err error) {
 	g.stream, g.staging, err = g.driver.OpenStream(loadStaging)
 	return err
 }
+
+// trusts tells whether f, which is for compute capability 9.0, is to run.
+func (g *GPU) trusts(f Family) bool {
+	_, proven := Proven(f.Text)
+	return g.attributes.Capability == 90 && (proven || g.options.Unproven)
+}
+
+// has tells whether an entry was loaded.
+func (g *GPU) has(entry string) bool { _, ok := g.functions[entry]; return ok }
 
 // load compiles one family's text for the device.
 func (g *GPU) load(f Family) error {

@@ -76,7 +76,7 @@ func (q *Queue) ConvPixels(dst Array[uint32], x Buffer, h, w int, f *GPUFilter, 
 		panic("tensor: ConvPixels of what are no colours")
 	}
 	q.conv(func(f *GPUFilter, windows int) choice {
-		return choice{"conv_" + tensorFormat(f.precision) + "_pixels", 64}
+		return choice{entry: "conv_" + tensorFormat(f.precision) + "_pixels", few: 64}
 	}, Buffer{Ptr: dst.Ptr, Rows: dst.Len, Cols: 3, Ld: 3}, x, h, w, f, &e)
 }
 
@@ -139,18 +139,18 @@ func (f *GPUFilter) bytes() int {
 // convolution chooses the entry for so many windows: see product.
 func (g *GPU) convolution(f *GPUFilter, windows int) choice {
 	if f.precision == F32 && !g.options.TF32 {
-		return choice{"conv_f32", 0}
+		return choice{entry: "conv_f32"}
 	}
 	kind := "conv_" + tensorFormat(f.precision)
 	for _, few := range []int{16, 32, 64} {
 		if windows <= few && (windows <= 16 || !g.fills(windows, f.Out, f.phases())) {
-			return choice{fmt.Sprintf("%s_m%d", kind, few), few}
+			return choice{entry: fmt.Sprintf("%s_m%d", kind, few), few: few}
 		}
 	}
 	if f.Out <= 8 {
-		return choice{kind + "_m64", 64}
+		return choice{entry: kind + "_m64", few: 64}
 	}
-	return choice{kind + "_" + g.tiled(windows, f.Out, f.phases(), f.bytes()/(f.phases()*f.Out)), 0}
+	return choice{entry: kind + "_" + g.tiled(windows, f.Out, f.phases(), f.bytes()/(f.phases()*f.Out))}
 }
 
 // tensorFormat is what tensor cores multiply weights of a precision in.

@@ -31,7 +31,9 @@ type Form struct {
 	Block       int    // threads
 	Tile        [3]int // of the extent that one block does, along each axis of the grid
 	Shared      int    // bytes of dynamic shared memory
+	Cluster     int    // blocks along the first axis that make one; 0 is 1
 	Cooperative bool
+	Hopper      bool // for compute capability 9.0 alone
 }
 
 // Grid is how many blocks cover an extent: what that counts, rows and columns for most, is said with the table.
@@ -41,6 +43,7 @@ func (f Form) Grid(extent [3]int) [3]int {
 		tile := max(f.Tile[i], 1)
 		grid[i] = (n + tile - 1) / tile
 	}
+	grid[0] = roundUp(grid[0], max(f.Cluster, 1))
 	return grid
 }
 
@@ -81,6 +84,8 @@ var forms = map[string]Form{
 	"attention_text_64":      {Family: "attention", Block: 128, Tile: [3]int{64, 1, 1}},
 	"attention_tf32_text_32": {Family: "attention", Block: 128, Tile: [3]int{64, 1, 1}},
 	"attention_tf32_text_64": {Family: "attention", Block: 128, Tile: [3]int{64, 1, 1}},
+	"attention_bf16_text_32": {Family: "attention", Block: 128, Tile: [3]int{64, 1, 1}},
+	"attention_bf16_text_64": {Family: "attention", Block: 128, Tile: [3]int{64, 1, 1}},
 	// (queries of an image, width of a value, images)
 	"attention_pooled":      {Family: "attention", Block: 128, Tile: [3]int{64, 64, 1}},
 	"attention_tf32_pooled": {Family: "attention", Block: 128, Tile: [3]int{64, 64, 1}},
@@ -153,6 +158,8 @@ var forms = map[string]Form{
 	"matmul_bf16_b16":  skinny("matmul", 8),
 	"matmul_bf16_b32":  skinny("matmul", 8),
 	"matmul_bf16_b64":  skinny("matmul", 8),
+	"matmul_bf16_w64":  {Family: "matmul", Hopper: true, Block: 160, Tile: [3]int{64, 64}, Shared: 98400},
+	"matmul_bf16_w128": {Family: "matmul", Hopper: true, Block: 288, Tile: [3]int{128, 128}, Shared: 98352, Cluster: 2},
 	"matmul_int8_t32":  tile("matmul", 32),
 	"matmul_int8_t64":  tile("matmul", 64),
 	"matmul_int8_t128": tile("matmul", 128),
@@ -187,15 +194,29 @@ func FormOf(entry string) Form {
 	return f
 }
 
-// Family is a package of kernels.
-type Family struct{ Name, Text string }
+// Family is a package of kernels: one of its texts.
+type Family struct {
+	Name, Text string
+	Hopper     bool // for compute capability 9.0 alone
+}
 
 // Families lists all. It is a function, so that a program that opens no GPU does not carry the texts.
 func Families() []Family {
 	return []Family{
-		{"activation", activation.PTX}, {"affine", affine.PTX}, {"attention", attention.PTX}, {"conv", conv.PTX}, {"coupling", coupling.PTX},
-		{"dense", dense.PTX}, {"embedding", embedding.PTX}, {"groupnorm", groupnorm.PTX}, {"layernorm", layernorm.PTX},
-		{"matmul", matmul.PTX}, {"optimizer", optimizer.PTX}, {"quantize", quantize.PTX}, {"random", random.PTX},
+		{Name: "activation", Text: activation.PTX},
+		{Name: "affine", Text: affine.PTX},
+		{Name: "attention", Text: attention.PTX},
+		{Name: "conv", Text: conv.PTX},
+		{Name: "coupling", Text: coupling.PTX},
+		{Name: "dense", Text: dense.PTX},
+		{Name: "embedding", Text: embedding.PTX},
+		{Name: "groupnorm", Text: groupnorm.PTX},
+		{Name: "layernorm", Text: layernorm.PTX},
+		{Name: "matmul", Text: matmul.PTX},
+		{Name: "matmul", Text: matmul.HopperPTX, Hopper: true},
+		{Name: "optimizer", Text: optimizer.PTX},
+		{Name: "quantize", Text: quantize.PTX},
+		{Name: "random", Text: random.PTX},
 	}
 }
 
@@ -203,7 +224,7 @@ func Families() []Family {
 func (f Family) Entries() []Entry {
 	var entries []Entry
 	for name, form := range forms {
-		if form.Family == f.Name {
+		if form.Family == f.Name && form.Hopper == f.Hopper {
 			entries = append(entries, Entry{name, form.Shared})
 		}
 	}

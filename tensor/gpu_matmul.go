@@ -2,6 +2,7 @@ package tensor
 
 import (
 	"fmt"
+	"strings"
 
 	"netfusion/kernels/matmul"
 )
@@ -81,9 +82,14 @@ func (q *Queue) MatMul(dst, x Buffer, w GPUWeight, e GPUEpilogue) {
 	if x.Precision != w.Precision && (w.Precision == Int8 || p.few == 0) {
 		x = q.rounded(x, w.Precision)
 	}
-	args := append(make([]any, 0, 40), x.Ptr, x.Ld, w.ptr, w.ld, k)
-	if w.Precision == Int8 {
-		args = append(args, x.scale, x.zero, w.scale, w.sum)
+	args := make([]any, 0, 40)
+	switch {
+	case p.maps:
+		args = append(args, boxes(x.Ptr, m, k, x.Ld), boxes(w.ptr, n, k, w.ld), k)
+	case w.Precision == Int8:
+		args = append(args, x.Ptr, x.Ld, w.ptr, w.ld, k, x.scale, x.zero, w.scale, w.sum)
+	default:
+		args = append(args, x.Ptr, x.Ld, w.ptr, w.ld, k)
 	}
 	extent := [3]int{m, n, 1}
 	if p.few > 0 {
@@ -92,10 +98,17 @@ func (q *Queue) MatMul(dst, x Buffer, w GPUWeight, e GPUEpilogue) {
 	q.launch(p.entry, extent, e.output(args, dst, m, n, e.Residual)...)
 }
 
+// boxes describes a matrix of bfloat16 for compute capability 9.0: see hopper.cu.
+func boxes(p DevicePtr, rows, cols, ld int) TensorMap {
+	return TensorMap{Ptr: p, Element: 2, Dims: []int{cols, rows}, Strides: []int{2 * ld}, Box: []int{64, 64}, Swizzle: 128}
+}
+
 // choice is an entry. few is its limit of rows, if it is one of those that are bound by reading the weights; 0 if it computes tiles.
+// maps tells that tensor maps describe its operands.
 type choice struct {
 	entry string
 	few   int
+	maps  bool
 }
 
 // longStep is from how many steps of 64 bytes on a product of few tiles is cut along k.
@@ -135,16 +148,20 @@ func (g *GPU) product(p, x Precision, m, n, k int) choice {
 	}
 	for _, few := range limits {
 		if m <= few && (m <= 16 || !g.fills(m, n, 1)) && k%unit == 0 {
-			return choice{fmt.Sprintf("matmul_%s_%s%d", kind, suffix, few), few}
+			return choice{entry: fmt.Sprintf("matmul_%s_%s%d", kind, suffix, few), few: few}
 		}
 	}
 	if p == F32 {
 		if !g.options.TF32 {
-			return choice{"matmul_f32", 0}
+			return choice{entry: "matmul_f32"}
 		}
 		kind = "tf32"
 	}
-	return choice{fmt.Sprintf("matmul_%s_%s", kind, g.tiled(m, n, 1, k*p.bytes())), 0}
+	tile := g.tiled(m, n, 1, k*p.bytes())
+	if size, ok := strings.CutPrefix(tile, "t"); ok && g.has("matmul_"+kind+"_w"+size) {
+		return choice{entry: "matmul_" + kind + "_w" + size, maps: true}
+	}
+	return choice{entry: "matmul_" + kind + "_" + tile}
 }
 
 // GroupedMatMul is len(w) products side by side: group g reads columns [g·K, (g+1)·K) of x [m][len(w)·K] and writes columns [g·N,

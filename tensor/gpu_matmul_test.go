@@ -45,6 +45,30 @@ func TestPTXMatMul(t *testing.T) {
 	}
 }
 
+// On compute capability 9.0 large products of bfloat16 take the kernels for it, if those are trusted.
+func TestPTXMatMulOnHopper(t *testing.T) {
+	d := OpenFor(t, matmul.HopperPTX)
+	reference := cpu(t)
+	for tile, multiprocessors := range map[int]int{64: 6, 128: 1} {
+		g, err := tensor.OpenGPU(&spy{d, multiprocessors}, tensor.GPUOptions{Unproven: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		q, err := g.NewQueue(0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		entry := fmt.Sprintf("matmul_bf16_w%d", tile)
+		delete(launched, entry)
+		for _, fused := range []bool{false, true} {
+			product(&rig{t, g, q}, reference, tensor.BF16, tensor.F32, 130, 66, 77, matmul.LeakyReLU, fused, 1e-4)
+		}
+		if !launched[entry] {
+			t.Errorf("%s was not chosen", entry)
+		}
+	}
+}
+
 // product compares one product, of rows that are rounded on their way or, where rows is BF16, before it.
 func product(r *rig, reference *tensor.Device, p, rows tensor.Precision, m, n, k int, act matmul.Act, fused bool, tolerance float64) {
 	x, w, bias, residual := normals(m, k, 1), tensor.Of(n, k, Normals(2, n*k, 1/math.Sqrt(float64(k)))), normals(1, n, 3).Data, normals(m, n, 4)

@@ -25,6 +25,7 @@ type Queue struct {
 	mode   queueMode
 	owned  []DevicePtr
 	args   []byte // of the launch under way
+	maps   []TensorMap
 	err    error
 }
 
@@ -359,11 +360,20 @@ func (q *Queue) move(values []staged, part func(begin, end int) error) {
 // launch runs an entry over an extent: see Form.
 func (q *Queue) launch(entry string, extent [3]int, args ...any) {
 	f := FormOf(entry)
-	q.args = AppendArgs(q.args[:0], args...)
+	q.args, q.maps = q.args[:0], q.maps[:0]
+	for _, arg := range args {
+		if m, ok := arg.(TensorMap); ok {
+			m.At = roundUp(len(q.args), 64)
+			q.maps = append(q.maps, m)
+			q.args = append(q.args, make([]byte, m.At-len(q.args)+TensorMapBytes)...)
+			continue
+		}
+		q.args = AppendArgs(q.args, arg)
+	}
 	if !q.recording() || extent[0] == 0 || extent[1] == 0 || extent[2] == 0 {
 		return
 	}
-	l := Launch{Grid: f.Grid(extent), Block: [3]int{f.Block}, Cooperative: f.Cooperative, DynamicShared: f.Shared, Args: q.args}
+	l := Launch{Grid: f.Grid(extent), Block: [3]int{f.Block}, Cooperative: f.Cooperative, DynamicShared: f.Shared, Args: q.args, Maps: q.maps}
 	if err := q.g.driver.Launch(q.stream, q.g.functions[entry], l); err != nil {
 		q.fail(fmt.Errorf("%s: %w", entry, err))
 	}

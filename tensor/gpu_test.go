@@ -24,9 +24,21 @@ type spy struct {
 
 var (
 	shared   = sync.OnceValue(func() tensor.Driver { return Open("tensor") })
-	loaded   = map[string][]tensor.Function{} // by family
-	entries  = map[tensor.Function]string{}
+	loaded   = map[text][]tensor.Function{}
+	entries  = map[function]string{}
 	launched = map[string]bool{} // by entry
+)
+
+// Texts and what they hold, on one of the devices.
+type (
+	text struct {
+		tensor.Driver
+		src string
+	}
+	function struct {
+		tensor.Driver
+		tensor.Function
+	}
 )
 
 func (s *spy) Attributes() tensor.Attributes {
@@ -36,19 +48,20 @@ func (s *spy) Attributes() tensor.Attributes {
 }
 
 func (s *spy) Load(name, src string, of []tensor.Entry) ([]tensor.Function, error) {
-	if functions := loaded[name]; functions != nil {
+	key := text{s.Driver, src}
+	if functions := loaded[key]; functions != nil {
 		return functions, nil
 	}
 	functions, err := s.Driver.Load(name, src, of)
-	loaded[name] = functions
+	loaded[key] = functions
 	for i, f := range functions {
-		entries[f] = of[i].Name
+		entries[function{s.Driver, f}] = of[i].Name
 	}
 	return functions, err
 }
 
 func (s *spy) Launch(stream tensor.Stream, f tensor.Function, l tensor.Launch) error {
-	launched[entries[f]] = true
+	launched[entries[function{s.Driver, f}]] = true
 	return s.Driver.Launch(stream, f, l)
 }
 

@@ -48,6 +48,12 @@ func LoadShared(t testing.TB, text, entry string, bytes int) *Kernel {
 // Open opens a device, whose order of doing things depends on name where it is free.
 func Open(name string) tensor.Driver { return open(seedOf(name)) }
 
+// OpenFor is Open for a device that can run text; without one it skips the test.
+func OpenFor(t testing.TB, text string) tensor.Driver {
+	t.Helper()
+	return device(t, text, seedOf(t.Name()))
+}
+
 func seedOf(name string) uint64 {
 	seed := fnv.New64()
 	seed.Write([]byte(name))
