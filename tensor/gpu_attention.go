@@ -3,17 +3,26 @@ package tensor
 // AttentionDepth is the most channels that a head of Queue.Attention can have, and a query or key of Queue.PooledAttention.
 const AttentionDepth = 64
 
+// AttentionUnit is what the channels of a head must be a multiple of for Queue.Attention in bfloat16.
+const AttentionUnit = 8
+
 // Attention computes self-attention over packed sequences as Device.Attention does: sequence s is the tokens starts[s] to starts[s+1],
-// and none is longer than longest; what makes queries has scaled them by 1/√(C/heads). Unless p is F32, tensor cores multiply, in
-// tf32. A head has at most AttentionDepth channels; in tf32, a multiple of 4.
-func (q *Queue) Attention(dst, qkv Buffer, starts Array[int32], longest, heads int, p Precision) {
+// and none is longer than longest; what makes queries has scaled them by 1/√(C/heads). A head has at most AttentionDepth channels.
+// Where dst and qkv are bfloat16, so is what is multiplied, and heads have a multiple of AttentionUnit channels. Otherwise tensor cores
+// multiply in tf32 unless p is F32, or heads have no multiple of 4 channels. The weights ahead come into the second-level cache
+// meanwhile.
+func (q *Queue) Attention(dst, qkv Buffer, starts Array[int32], longest, heads int, p Precision, ahead GPUWeight) {
 	c := dst.Cols
-	if heads < 1 || c%heads != 0 || !qkv.same(dst.Rows, 3*c) || starts.Len < 2 || c/heads > AttentionDepth || longest > dst.Rows {
+	if heads < 1 || c%heads != 0 || !qkv.same(dst.Rows, 3*c) || starts.Len < 2 || c/heads > AttentionDepth || longest > dst.Rows ||
+		dst.Precision != qkv.Precision || dst.Precision == Int8 || dst.Precision == BF16 && c/heads%AttentionUnit != 0 {
 		panic("tensor: Attention shapes differ")
 	}
 	depth := c / heads
 	entry := "attention_"
-	if (p != F32 || q.g.options.TF32) && depth%F32.unit() == 0 && qkv.Ld%F32.unit() == 0 {
+	switch {
+	case dst.Precision == BF16:
+		entry += "bf16_"
+	case (p != F32 || q.g.options.TF32) && depth%F32.unit() == 0 && qkv.Ld%F32.unit() == 0:
 		entry += "tf32_"
 	}
 	if depth <= 32 {
@@ -21,8 +30,9 @@ func (q *Queue) Attention(dst, qkv Buffer, starts Array[int32], longest, heads i
 	} else {
 		entry += "text_64"
 	}
-	q.launch(entry, [3]int{longest, heads, starts.Len - 1}, dst, dst.Ld, qkv.Columns(0, c), qkv.Columns(c, 2*c), qkv.Columns(2*c, 3*c),
-		qkv.Ld, starts, depth)
+	part := func(i int) DevicePtr { return qkv.at(0, i*c) }
+	q.launch(entry, [3]int{longest, heads, starts.Len - 1}, dst.Ptr, dst.Ld, part(0), part(1), part(2), qkv.Ld, starts, depth,
+		ahead.ptr, ahead.bytes(), 0)
 }
 
 // PooledAttention computes dst [N·h·w][width] from x [N·h·w][2·depth+width], the queries, keys and values of every pixel, where keys

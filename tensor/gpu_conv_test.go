@@ -204,7 +204,7 @@ func TestPTXAttention(t *testing.T) {
 		reference.ReserveAttention(c.depth)
 		want, dst, from, s := tensor.New(tokens, channels), r.fresh(tokens, channels), r.put(qkv), vector(r, starts)
 		reference.Attention(want, qkv, starts, c.heads)
-		r.run(func() { r.Attention(dst, from, s, 66, c.heads, tensor.F32) })
+		r.run(func() { r.Attention(dst, from, s, 66, c.heads, tensor.F32, tensor.GPUWeight{}) })
 		r.near(dst, want, c.tolerance)
 	}
 }

@@ -133,7 +133,7 @@ func attend(entry string, texts, tokens, heads int) launch {
 	}
 	return launch{"attention", "attention_" + entry, fmt.Sprintf("texts=%d tokens=%d heads=%d depth=%d", texts, tokens, heads, depth),
 		[3]int{up(tokens, 64), heads, texts}, [3]int{128},
-		[]any{out(all * hidden), hidden, f32(all * hidden), f32(all * hidden), f32(all * hidden), hidden, starts, depth},
+		[]any{out(all * hidden), hidden, f32(all * hidden), f32(all * hidden), f32(all * hidden), hidden, starts, depth, null, 0, 0},
 		4 * float64(all) * float64(tokens) * float64(hidden)}
 }
 

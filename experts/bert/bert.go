@@ -66,17 +66,13 @@ type nonlinearity struct {
 // Its products are computed in precision p. It fails on a tensor that is missing, misshapen, or of no known use. The
 // Model may refer to the source's memory.
 func Load(source nn.Source, c Config, t *Tokenizer, p tensor.Precision) (*Model, error) {
-	if err := c.check(); err != nil {
-		return nil, fmt.Errorf("%s: %w", source.Origin(), err)
+	w, err := begin(source, c, p)
+	if err != nil {
+		return nil, err
 	}
 	if err := fits(t, c, source); err != nil {
 		return nil, err
 	}
-	d, err := translate(source)
-	if err != nil {
-		return nil, err
-	}
-	w := nn.Load(d).As(p)
 	e := w.In("embeddings")
 	m := &Model{
 		Config:    c,
@@ -97,6 +93,18 @@ func Load(source nn.Source, c Config, t *Tokenizer, p tensor.Precision) (*Model,
 	}
 	m.chain()
 	return m, nil
+}
+
+// begin reads source, an encoder of c, under the plain names, for products in precision p.
+func begin(source nn.Source, c Config, p tensor.Precision) (nn.Weights, error) {
+	if err := c.check(); err != nil {
+		return nn.Weights{}, fmt.Errorf("%s: %w", source.Origin(), err)
+	}
+	d, err := translate(source)
+	if err != nil {
+		return nn.Weights{}, err
+	}
+	return nn.Load(d).As(p), nil
 }
 
 // chain tells each matrix which one is multiplied next, and the last one the first, for the text after this one.
@@ -132,8 +140,9 @@ func complete(w nn.Weights, source nn.Source) error {
 
 func readLayer(w nn.Weights, c Config) layer {
 	a, o := w.In("attention"), w.In("output")
+	weights, bias := readQKV(a.In("self"), c)
 	return layer{
-		qkv:      readQKV(a.In("self"), c),
+		qkv:      nn.Linear{W: w.Pack(weights...), Bias: bias},
 		out:      a.Linear("output.dense", c.Hidden, c.Hidden),
 		outNorm:  readNorm(a.In("output"), c),
 		up:       w.Linear("intermediate.dense", c.Hidden, c.Intermediate),
@@ -146,24 +155,22 @@ func readNorm(w nn.Weights, c Config) norm {
 	return norm{w.F32("LayerNorm.weight", c.Hidden), w.F32("LayerNorm.bias", c.Hidden)}
 }
 
-// readQKV joins three projections into one [3·Hidden][Hidden], so that they are one product, and folds the 1/√d of the
-// attention into the first.
-func readQKV(w nn.Weights, c Config) nn.Linear {
-	var weights []nn.Matrix
-	var bias []float32
+// readQKV reads three projections, which joined into one [3·Hidden][Hidden] are one product, and folds the 1/√d of the attention
+// into the first.
+func readQKV(w nn.Weights, c Config) (weights []nn.Matrix, bias []float32) {
 	for _, name := range []string{"query", "key", "value"} {
 		weights = append(weights, w.Matrix(name+".weight", c.Hidden, c.Hidden))
 		bias = append(bias, w.F32(name+".bias", c.Hidden)...)
 	}
 	if w.Err() != nil {
-		return nn.Linear{}
+		return nil, nil
 	}
 	scale := float32(1 / math.Sqrt(float64(c.Hidden/c.Heads)))
 	weights[0].Factor = scale
 	for i := range c.Hidden {
 		bias[i] *= scale
 	}
-	return nn.Linear{W: w.Pack(weights...), Bias: bias}
+	return weights, bias
 }
 
 // Width is the length of an embedding.

@@ -1,6 +1,7 @@
 // Package attention on the GPU: softmax(Q·Kᵀ)·V in one pass over the keys. Scores are never stored: each query keeps
 // the largest score so far, the sum of its weights and its weighted values, rescaled whenever the largest grows (online softmax,
 // Milakov and Gimelshein 2018; Dao et al. 2022). As on the CPU, the usual 1/√depth is folded into what makes the queries.
+#include "epilogue.cuh"
 #include "mma.cuh"
 
 // 2ˣ by the hardware, within 2 ulp; 0 for -Inf.
@@ -13,15 +14,15 @@ float exp2_fast(float x) {
 enum : int { query_tile = 64, key_tile = 32, block = 128 };
 
 // Rows is a matrix in memory.
-struct Rows {
-	const float *at;
+template <class T> struct Rows {
+	const T *at;
 	int ld;
 
 	Rows from(int row) const { return {at + u64(row) * ld, ld}; }
 };
 
 // load copies rows × columns of the matrix to shared memory, width to a row at pitch; what is not there becomes zero.
-template <int height, int width, int pitch> void load(float *to, Rows from, int rows, int columns) {
+template <int height, int width, int pitch> void load(float *to, Rows<float> from, int rows, int columns) {
 	for (int i = threadIdx.x; i < height * width; i += block) {
 		int row = i / width, column = i % width;
 		to[row * pitch + column] = row < rows && column < columns ? from.at[u64(row) * from.ld + column] : 0;
@@ -45,11 +46,11 @@ template <int parts> void store(float *row, const float (&value)[parts][4], floa
 }
 
 // Attend computes dst[i] = Σ_j softmax_j(q[i]·k[j])·v[j] for one block's queries, q [queries][depth], k [keys][depth], v and dst
-// [·][width], where depth <= max_depth and width <= max_width. keys > 0. There are two of them.
+// [·][width], where depth <= max_depth and width <= max_width. keys > 0. There are three of them.
 
 // attend_f32 works in float32 throughout.
 template <int max_depth, int max_width>
-void attend_f32(float *dst, int ldd, Rows q, Rows k, Rows v, int queries, int keys, int depth, int width) {
+void attend_f32(float *dst, int ldd, Rows<float> q, Rows<float> k, Rows<float> v, int queries, int keys, int depth, int width) {
 	constexpr int lanes = 8; // share 4 queries, 16 apart
 	// Pitches that put what a warp reads, and the weights that it writes, at a time into different banks.
 	constexpr int pitch = max_depth + 4, weight_pitch = key_tile + lanes, down = query_tile / (block / lanes), across = key_tile / lanes;
@@ -141,24 +142,82 @@ void attend_f32(float *dst, int ldd, Rows q, Rows k, Rows v, int queries, int ke
 	}
 }
 
-// copy starts the copy of a tile of key_tile rows to shared memory, as load, in chunks of 16 bytes.
-template <int width, int pitch> void copy(float *to, Rows from, int rows, int columns) {
-	for (int i = threadIdx.x; i < key_tile * width / 4; i += block) {
-		int row = i / (width / 4), column = i % (width / 4) * 4;
-		int size = row < rows ? 4 * min(max(columns - column, 0), 4) : 0;
-		copy_async((u32 *)to + row * pitch + column, from.at + (size > 0 ? u64(row) * from.ld + column : 0), size);
+// copy starts the copy of a tile of key_tile rows to shared memory, as load, in chunks of 16 bytes: place(row, column) is where one
+// goes.
+template <int width, class T, class Place> void copy(Rows<T> from, int rows, int columns, Place place) {
+	constexpr int chunk = 16 / sizeof(T);
+	for (int i = threadIdx.x; i < key_tile * width / chunk; i += block) {
+		int row = i / (width / chunk), column = i % (width / chunk) * chunk;
+		int size = row < rows ? int(sizeof(T)) * min(max(columns - column, 0), chunk) : 0;
+		copy_async((u32 *)place(row, column), from.at + (size > 0 ? u64(row) * from.ld + column : 0), size);
 	}
 }
 
+// place of a chunk in a tile of float32 with so many values from one row to the next, and in one of bfloat16: there the chunks of a row
+// are permuted, so that those of one column in eight rows, and all of neighbouring rows, are in different banks.
+template <int pitch> float *place(float *tile, int row, int column) { return tile + row * pitch + column; }
+template <int width> u16 *place(u16 *tile, int row, int column) {
+	constexpr int chunks = width / 8;
+	return tile + row * width + (column / 8 ^ row * chunks / 8 % chunks) * 8;
+}
+
+// Online is the softmax of a warp's 16 queries, and its products with the values, as the tiles of keys come, on tensor cores: a lane
+// sees the rows g and g+8 of sums.
+template <int parts> struct Online {
+	float top[2] = {-__int_as_float(0x7f800000), -__int_as_float(0x7f800000)}, sum[2] = {}, value[parts][4] = {};
+
+	// weigh prepares for the weights of a tile's scores, of which the first so many keys are there. They are not in sum yet.
+	template <int across> void weigh(float (&score)[across][4], int keys) {
+		const float log2e = 1.44269504f, infinity = __int_as_float(0x7f800000);
+#pragma unroll
+		for (int r = 0; r < 2; r++) {
+			float largest = top[r];
+#pragma unroll
+			for (int j = 0; j < across; j++)
+#pragma unroll
+				for (int e = 0; e < 2; e++) {
+					float &s = score[j][2 * r + e];
+					if (8 * j + 2 * (lane() % 4) + e >= keys) s = -infinity;
+					largest = fmaxf(largest, s);
+				}
+			largest = fmaxf(largest, __shfl_xor_sync(whole_warp, largest, 1));
+			largest = fmaxf(largest, __shfl_xor_sync(whole_warp, largest, 2));
+			float shrink = exp2_fast((top[r] - largest) * log2e);
+			top[r] = largest;
+			sum[r] *= shrink;
+#pragma unroll
+			for (int h = 0; h < parts; h++) {
+				value[h][2 * r] *= shrink;
+				value[h][2 * r + 1] *= shrink;
+			}
+		}
+	}
+
+	// weight is that of a score of row g + 8·r.
+	float weight(float score, int r) const { return exp2_fast((score - top[r]) * 1.44269504f); }
+
+	// each calls f(row, column, a, b) for the results (row, column) and (row, column+1) of the lane: row is g or g+8.
+	template <class F> void each(F f) {
+#pragma unroll
+		for (int r = 0; r < 2; r++) {
+			sum[r] += __shfl_xor_sync(whole_warp, sum[r], 1);
+			sum[r] += __shfl_xor_sync(whole_warp, sum[r], 2);
+			float scale = 1 / sum[r];
+#pragma unroll
+			for (int h = 0; h < parts; h++)
+				f(lane() / 4 + 8 * r, 8 * h + lane() % 4 * 2, value[h][2 * r] * scale, value[h][2 * r + 1] * scale);
+		}
+	}
+};
+
 // attend_tf32 multiplies on tensor cores, with queries, keys, values and weights rounded to tf32; the rest is float32. A warp has
-// 16 queries, of which a lane sees rows g and g+8. Rows of k and of v begin at multiples of 16 bytes.
+// 16 queries. Rows of k and of v begin at multiples of 16 bytes.
 template <int max_depth, int max_width>
-void attend_tf32(float *dst, int ldd, Rows q, Rows k, Rows v, int queries, int keys, int depth, int width) {
+void attend_tf32(float *dst, int ldd, Rows<float> q, Rows<float> k, Rows<float> v, int queries, int keys, int depth, int width) {
 	constexpr int k_pitch = max_depth + 4, v_pitch = max_width + 4; // as in attend_f32
 	constexpr int steps = max_depth / 8, across = key_tile / 8, parts = max_width / 8;
 	__shared__ __align__(16) float ks[2][key_tile * k_pitch], vs[2][key_tile * v_pitch];
 	int l = lane(), g = l / 4, t = l % 4, i0 = blockIdx.x * query_tile + threadIdx.x / warp_size * 16;
-	const float log2e = 1.44269504f, infinity = __int_as_float(0x7f800000);
 	u32 query[steps][4];
 #pragma unroll
 	for (int p = 0; p < steps; p++)
@@ -170,12 +229,12 @@ void attend_tf32(float *dst, int ldd, Rows q, Rows k, Rows v, int queries, int k
 	auto fetch = [&](int tile) {
 		int j0 = tile * key_tile;
 		if (j0 < keys) {
-			copy<max_depth, k_pitch>(ks[tile % 2], k.from(j0), keys - j0, depth);
-			copy<max_width, v_pitch>(vs[tile % 2], v.from(j0), keys - j0, width);
+			copy<max_depth>(k.from(j0), keys - j0, depth, [&](int row, int column) { return place<k_pitch>(ks[tile % 2], row, column); });
+			copy<max_width>(v.from(j0), keys - j0, width, [&](int row, int column) { return place<v_pitch>(vs[tile % 2], row, column); });
 		}
 		commit_copies();
 	};
-	float top[2] = {-infinity, -infinity}, sum[2] = {}, value[parts][4] = {};
+	Online<parts> online;
 	fetch(0);
 #pragma unroll 1
 	for (int tile = 0; tile * key_tile < keys; tile++) {
@@ -194,92 +253,140 @@ void attend_tf32(float *dst, int ldd, Rows q, Rows k, Rows v, int queries, int k
 				TF32::multiply(score[j], query[p], b[0], b[1]);
 				TF32::multiply(score[j + 1], query[p], b[2], b[3]);
 			}
-#pragma unroll
-		for (int r = 0; r < 2; r++) {
-			float largest = top[r];
-#pragma unroll
-			for (int j = 0; j < across; j++)
-#pragma unroll
-				for (int e = 0; e < 2; e++) {
-					float &s = score[j][2 * r + e];
-					if (tile * key_tile + 8 * j + 2 * t + e >= keys) s = -infinity;
-					largest = fmaxf(largest, s);
-				}
-			largest = fmaxf(largest, __shfl_xor_sync(whole_warp, largest, 1));
-			largest = fmaxf(largest, __shfl_xor_sync(whole_warp, largest, 2));
-			float shrink = exp2_fast((top[r] - largest) * log2e);
-			top[r] = largest;
-			sum[r] *= shrink;
-#pragma unroll
-			for (int h = 0; h < parts; h++) {
-				value[h][2 * r] *= shrink;
-				value[h][2 * r + 1] *= shrink;
-			}
-		}
+		online.weigh(score, keys - tile * key_tile);
 #pragma unroll
 		for (int j = 0; j < across; j++) {
 			u32 weight[4];
 #pragma unroll
 			for (int e = 0; e < 4; e++) {
-				weight[e] = tf32(exp2_fast((score[j][e] - top[e / 2]) * log2e));
-				sum[e / 2] += __uint_as_float(weight[e]);
+				weight[e] = tf32(online.weight(score[j][e], e / 2));
+				online.sum[e / 2] += __uint_as_float(weight[e]);
 			}
 			// The sums of one product are the left operand of the next as they lie, if its words t and t+4 are the keys 2t and 2t+1.
 			u32 a[4] = {weight[0], weight[2], weight[1], weight[3]};
 			const float *row = vs[tile % 2] + (8 * j + 2 * t) * v_pitch + g;
 #pragma unroll
-			for (int h = 0; h < parts; h++) TF32::multiply(value[h], a, tf32(row[8 * h]), tf32(row[v_pitch + 8 * h]));
+			for (int h = 0; h < parts; h++) TF32::multiply(online.value[h], a, tf32(row[8 * h]), tf32(row[v_pitch + 8 * h]));
 		}
 		__syncthreads(); // the tile's place may be written to
 	}
+	online.each([&](int row, int column, float a, float b) {
+		row += i0;
+		if (row >= queries || column >= width) return; // width is even
+		float *to = dst + u64(row) * ldd + column;
+		if (u64(to) % 8 == 0) {
+			store_global(to, a, b);
+		} else {
+			to[0] = a;
+			to[1] = b;
+		}
+	});
+}
+
+// attend_bf16 is attend_tf32 with queries, keys, values, and weights, in bfloat16, and so are the results. depth, width and all row
+// strides are multiples of 8, and all begins at multiples of 16 bytes.
+template <int max_depth, int max_width>
+void attend_bf16(u16 *dst, int ldd, Rows<u16> q, Rows<u16> k, Rows<u16> v, int queries, int keys, int depth, int width) {
+	constexpr int steps = max_depth / 16, across = key_tile / 8, parts = max_width / 8;
+	__shared__ __align__(16) u16 ks[2][key_tile * max_depth], vs[2][key_tile * max_width];
+	int l = lane(), g = l / 4, t = l % 4, i0 = blockIdx.x * query_tile + threadIdx.x / warp_size * 16;
+	u32 query[steps][4];
 #pragma unroll
-	for (int r = 0; r < 2; r++) {
-		sum[r] += __shfl_xor_sync(whole_warp, sum[r], 1);
-		sum[r] += __shfl_xor_sync(whole_warp, sum[r], 2);
-		float scale = 1 / sum[r];
-		int row = i0 + g + 8 * r;
+	for (int p = 0; p < steps; p++)
 #pragma unroll
-		for (int h = 0; h < parts; h++) {
-			int column = 8 * h + 2 * t;
-			if (row >= queries || column >= width) continue; // width is even
-			float *to = dst + u64(row) * ldd + column, a = value[h][2 * r] * scale, b = value[h][2 * r + 1] * scale;
-			if (u64(to) % 8 == 0) {
-				store_global(to, a, b);
-			} else {
-				to[0] = a;
-				to[1] = b;
+		for (int e = 0; e < 4; e++) {
+			int row = i0 + g + e % 2 * 8, column = 16 * p + 2 * t + e / 2 * 8;
+			query[p][e] = row < queries && column < depth ? *(const u32 *)(q.at + u64(row) * q.ld + column) : 0;
+		}
+	auto fetch = [&](int tile) {
+		int j0 = tile * key_tile;
+		if (j0 < keys) {
+			copy<max_depth>(k.from(j0), keys - j0, depth, [&](int row, int column) { return place<max_depth>(ks[tile % 2], row, column); });
+			copy<max_width>(v.from(j0), keys - j0, width, [&](int row, int column) { return place<max_width>(vs[tile % 2], row, column); });
+		}
+		commit_copies();
+	};
+	Online<parts> online;
+	fetch(0);
+#pragma unroll 1
+	for (int tile = 0; tile * key_tile < keys; tile++) {
+		fetch(tile + 1);
+		wait_copies<1>();
+		__syncthreads();
+		float score[across][4] = {};
+#pragma unroll
+		for (int p = 0; p < steps; p++)
+#pragma unroll
+			for (int j = 0; j < across; j += 2) {
+				u32 b[4];
+				load_matrices(b, (u32 *)place<max_depth>(ks[tile % 2], 8 * j + l / 16 * 8 + l % 8, 16 * p + l / 8 % 2 * 8));
+				BF16::multiply(score[j], query[p], b[0], b[1]);
+				BF16::multiply(score[j + 1], query[p], b[2], b[3]);
+			}
+		online.weigh(score, keys - tile * key_tile);
+#pragma unroll
+		for (int j = 0; j < across; j += 2) {
+			// Rounded to even, so that the sum is that of what is multiplied.
+			u32 a[4];
+#pragma unroll
+			for (int e = 0; e < 4; e++) {
+				const float *w = score[j + e / 2] + e % 2 * 2;
+				a[e] = bf16x2(online.weight(w[0], e % 2), online.weight(w[1], e % 2));
+				online.sum[e % 2] += __uint_as_float(a[e] << 16) + __uint_as_float(a[e] & 0xffff0000);
+			}
+#pragma unroll
+			for (int h = 0; h < parts; h += 2) {
+				u32 b[4];
+				load_transposed(b, place<max_width>(vs[tile % 2], 8 * j + l % 16, 8 * h + l / 16 * 8));
+				BF16::multiply(online.value[h], a, b[0], b[1]);
+				BF16::multiply(online.value[h + 1], a, b[2], b[3]);
 			}
 		}
+		__syncthreads(); // the tile's place may be written to
 	}
+	online.each([&](int row, int column, float a, float b) {
+		row += i0;
+		if (row < queries && column < width) *(u32 *)(dst + u64(row) * ldd + column) = bf16x2(a, b);
+	});
 }
 
 // text: self-attention of packed texts. q, k and v have row stride ld, dst ldd; text i is the rows starts[i] … starts[i+1]-1, head h
 // the columns [h·depth, (h+1)·depth) of each. Grid: x = ceil(longest text/64), y = heads, z = texts; blocks of 128. In tf32, ld and
-// depth are multiples of 4, and k and v aligned to 16 bytes.
-template <class Attend>
-void text(Attend attend, float *dst, int ldd, const float *q, const float *k, const float *v, int ld, const int *starts, int depth) {
+// depth are multiples of 4, and k and v aligned to 16 bytes; in bf16, see attend_bf16.
+template <class T, class Attend>
+void text(Attend attend, T *dst, int ldd, const T *q, const T *k, const T *v, int ld, const int *starts, int depth, const Ahead &ahead) {
+	ahead.fetch();
 	int begin = starts[blockIdx.z], tokens = starts[blockIdx.z + 1] - begin, column = blockIdx.y * depth;
 	if (int(blockIdx.x) * query_tile >= tokens) return;
-	auto head = [=](const float *m) { return Rows{m + u64(begin) * ld + column, ld}; };
+	auto head = [=](const T *m) { return Rows<T>{m + u64(begin) * ld + column, ld}; };
 	attend(dst + u64(begin) * ldd + column, ldd, head(q), head(k), head(v), tokens, tokens, depth, depth);
 }
 
-// attention_text_32 and _64 are for heads of at most 32 and 64 channels.
+// attention_text_32 and _64 are for heads of at most 32 and 64 channels. (The second number of launch bounds, blocks of a multiprocessor,
+// allows ptxas the registers that it needs.)
 extern "C" __global__ void __launch_bounds__(128) attention_text_32(float *dst, int ldd, const float *q, const float *k, const float *v,
-	int ld, const int *starts, int depth) {
-	text(attend_f32<32, 32>, dst, ldd, q, k, v, ld, starts, depth);
+	int ld, const int *starts, int depth, Ahead ahead) {
+	text(attend_f32<32, 32>, dst, ldd, q, k, v, ld, starts, depth, ahead);
 }
 extern "C" __global__ void __launch_bounds__(128) attention_text_64(float *dst, int ldd, const float *q, const float *k, const float *v,
-	int ld, const int *starts, int depth) {
-	text(attend_f32<64, 64>, dst, ldd, q, k, v, ld, starts, depth);
+	int ld, const int *starts, int depth, Ahead ahead) {
+	text(attend_f32<64, 64>, dst, ldd, q, k, v, ld, starts, depth, ahead);
 }
-extern "C" __global__ void __launch_bounds__(128) attention_tf32_text_32(float *dst, int ldd, const float *q, const float *k, const float *v,
-	int ld, const int *starts, int depth) {
-	text(attend_tf32<32, 32>, dst, ldd, q, k, v, ld, starts, depth);
+extern "C" __global__ void __launch_bounds__(128, 4) attention_tf32_text_32(float *dst, int ldd, const float *q, const float *k, const float *v,
+	int ld, const int *starts, int depth, Ahead ahead) {
+	text(attend_tf32<32, 32>, dst, ldd, q, k, v, ld, starts, depth, ahead);
 }
 extern "C" __global__ void __launch_bounds__(128) attention_tf32_text_64(float *dst, int ldd, const float *q, const float *k, const float *v,
-	int ld, const int *starts, int depth) {
-	text(attend_tf32<64, 64>, dst, ldd, q, k, v, ld, starts, depth);
+	int ld, const int *starts, int depth, Ahead ahead) {
+	text(attend_tf32<64, 64>, dst, ldd, q, k, v, ld, starts, depth, ahead);
+}
+extern "C" __global__ void __launch_bounds__(128) attention_bf16_text_32(u16 *dst, int ldd, const u16 *q, const u16 *k, const u16 *v,
+	int ld, const int *starts, int depth, Ahead ahead) {
+	text(attend_bf16<32, 32>, dst, ldd, q, k, v, ld, starts, depth, ahead);
+}
+extern "C" __global__ void __launch_bounds__(128) attention_bf16_text_64(u16 *dst, int ldd, const u16 *q, const u16 *k, const u16 *v,
+	int ld, const int *starts, int depth, Ahead ahead) {
+	text(attend_bf16<64, 64>, dst, ldd, q, k, v, ld, starts, depth, ahead);
 }
 
 // pooled: the attention of the SAGAN layer, one head an image, keys and values from a pooled map. Per image, q is [queries][depth],
@@ -287,7 +394,7 @@ extern "C" __global__ void __launch_bounds__(128) attention_tf32_text_64(float *
 // computes 64 columns. Grid: x = ceil(queries/64), y = ceil(width/64), z = images; blocks of 128. In tf32, depth, width, ldk and ldv
 // are multiples of 4, and k and v aligned to 16 bytes.
 template <class Attend>
-void pooled(Attend attend, float *dst, int ldd, Rows q, Rows k, Rows v, int queries, int keys, int depth, int width) {
+void pooled(Attend attend, float *dst, int ldd, Rows<float> q, Rows<float> k, Rows<float> v, int queries, int keys, int depth, int width) {
 	int image = blockIdx.z, column = blockIdx.y * 64;
 	v.at += column;
 	attend(dst + u64(image) * queries * ldd + column, ldd, q.from(image * queries), k.from(image * keys), v.from(image * keys), queries,
@@ -296,9 +403,9 @@ void pooled(Attend attend, float *dst, int ldd, Rows q, Rows k, Rows v, int quer
 
 extern "C" __global__ void __launch_bounds__(128) attention_pooled(float *dst, int ldd, const float *q, int ldq, const float *k, int ldk,
 	const float *v, int ldv, int queries, int keys, int depth, int width) {
-	pooled(attend_f32<64, 64>, dst, ldd, Rows{q, ldq}, Rows{k, ldk}, Rows{v, ldv}, queries, keys, depth, width);
+	pooled(attend_f32<64, 64>, dst, ldd, Rows<float>{q, ldq}, Rows<float>{k, ldk}, Rows<float>{v, ldv}, queries, keys, depth, width);
 }
 extern "C" __global__ void __launch_bounds__(128) attention_tf32_pooled(float *dst, int ldd, const float *q, int ldq, const float *k,
 	int ldk, const float *v, int ldv, int queries, int keys, int depth, int width) {
-	pooled(attend_tf32<64, 64>, dst, ldd, Rows{q, ldq}, Rows{k, ldk}, Rows{v, ldv}, queries, keys, depth, width);
+	pooled(attend_tf32<64, 64>, dst, ldd, Rows<float>{q, ldq}, Rows<float>{k, ldk}, Rows<float>{v, ldv}, queries, keys, depth, width);
 }

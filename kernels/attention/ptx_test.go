@@ -3,9 +3,11 @@ package attention_test
 import (
 	"fmt"
 	"math"
+	"strings"
 	"testing"
 
 	"netfusion/kernels/attention"
+	"netfusion/kernels/quantize"
 	. "netfusion/tensor/kerneltest"
 )
 
@@ -22,6 +24,10 @@ func exact(v float32) float64 { return float64(v) }
 
 func tf32(v float32) float64 {
 	return float64(math.Float32frombits((math.Float32bits(v) + 1<<12) &^ (1<<13 - 1)))
+}
+
+func bf16(v float32) float64 {
+	return float64(math.Float32frombits(uint32(quantize.BF16(v)) << 16))
 }
 
 // attend is the definition, in float64: softmax over the keys of q·k, times v, and what its rounding errors are in proportion to.
@@ -53,12 +59,22 @@ func attend(q []float32, k, v rows, keys, depth, width int, round func(float32) 
 const (
 	tolerance     = 4e-6
 	toleranceTF32 = 0x1p-10
+	toleranceBF16 = 0x1p-7 // weights to 8 bits, and the result
 )
 
 func compare(t *testing.T, got []float32, want, size []float64, tolerance float64) {
 	t.Helper()
 	Near(t, got, func(i int) (float64, float64) { return want[i], tolerance * (size[i] + 1e-3) })
 }
+
+// parts are the queries, keys and values of texts, where they lie side by side.
+func parts[T any](qkv []T, tokens, hidden int) []any {
+	ld := 3 * hidden
+	return []any{qkv[:(tokens-1)*ld+hidden], qkv[hidden : (tokens-1)*ld+2*hidden], qkv[2*hidden:]}
+}
+
+// rest is the keys and values.
+func rest(qkv []float32, hidden int) (k, v []float32) { return qkv[hidden:], qkv[2*hidden:] }
 
 func TestPTXTexts(t *testing.T) {
 	for _, c := range []struct {
@@ -76,25 +92,51 @@ func TestPTXTexts(t *testing.T) {
 		{"attention_tf32_text_32", 12, 3, []int32{0, 65}, tf32, toleranceTF32},
 		{"attention_tf32_text_64", 64, 1, []int32{0, 33, 38}, tf32, toleranceTF32},
 		{"attention_tf32_text_64", 40, 2, []int32{0, 70}, tf32, toleranceTF32},
+		{"attention_bf16_text_32", 32, 2, []int32{0, 1, 34, 99}, bf16, toleranceBF16},
+		{"attention_bf16_text_32", 8, 3, []int32{0, 65}, bf16, toleranceBF16},
+		{"attention_bf16_text_64", 64, 1, []int32{0, 33, 38}, bf16, toleranceBF16},
+		{"attention_bf16_text_64", 40, 2, []int32{0, 70}, bf16, toleranceBF16},
 	} {
 		t.Run(fmt.Sprint(c.entry, c.depth, c.starts), func(t *testing.T) {
 			hidden, tokens := c.heads*c.depth, int(c.starts[len(c.starts)-1])
 			ld, ldd := 3*hidden, hidden+1+3*(c.heads%2) // aligned rows, and others
+			halves := strings.Contains(c.entry, "bf16")
+			if halves {
+				ldd = hidden + 8
+			}
 			std := 1.5 / math.Pow(float64(c.depth), 0.25)
 			qkv, dst := Normals(1, tokens*ld, std), Poison(tokens*ldd)
-			q, k, v := qkv[:(tokens-1)*ld+hidden], qkv[hidden:(tokens-1)*ld+2*hidden], qkv[2*hidden:]
+			args := []any{dst, ldd}
+			result := func() {}
+			if halves {
+				half, to := make([]uint16, len(qkv)), make([]uint16, len(dst))
+				quantize.F32ToBF16(half, qkv)
+				args = append([]any{to, ldd}, parts(half, tokens, hidden)...)
+				quantize.F32ToBF16(to, dst) // poison
+				result = func() {
+					for i, h := range to {
+						if bits := uint32(h) << 16; bits != 0x7fc00000 {
+							dst[i] = math.Float32frombits(bits)
+						}
+					}
+				}
+			} else {
+				args = append(args, parts(qkv, tokens, hidden)...)
+			}
+			k, v := rest(qkv, hidden)
 			longest := 0
 			for i := range c.starts[1:] {
 				longest = max(longest, int(c.starts[i+1]-c.starts[i]))
 			}
 			Load(t, attention.PTX, c.entry).Run(Size{Up(longest, 64), c.heads, len(c.starts) - 1}, Size{128},
-				dst, ldd, q, k, v, ld, c.starts, c.depth)
+				append(args, ld, c.starts, c.depth, make([]float32, 500), 2000, 0)...)
+			result()
 			for text := range c.starts[1:] {
 				begin, end := int(c.starts[text]), int(c.starts[text+1])
 				for i := begin; i < end; i++ {
 					for h := range c.heads {
 						at := begin*ld + h*c.depth
-						want, size := attend(q[i*ld+h*c.depth:], rows{k[at:], ld}, rows{v[at:], ld}, end-begin, c.depth, c.depth, c.round)
+						want, size := attend(qkv[i*ld+h*c.depth:], rows{k[at:], ld}, rows{v[at:], ld}, end-begin, c.depth, c.depth, c.round)
 						compare(t, dst[i*ldd+h*c.depth:][:c.depth], want, size, c.tolerance)
 					}
 					if !Poisoned(dst[i*ldd+hidden]) {
@@ -144,12 +186,17 @@ func TestPTXAddressesLieWell(t *testing.T) {
 		entry string
 		depth int
 		most  float64
-	}{{"attention_text_32", 32, 1}, {"attention_text_64", 64, 1}, {"attention_tf32_text_32", 32, 2}, {"attention_tf32_text_64", 64, 2}} {
+	}{{"attention_text_32", 32, 1}, {"attention_text_64", 64, 1}, {"attention_tf32_text_32", 32, 2}, {"attention_tf32_text_64", 64, 2},
+		{"attention_bf16_text_32", 32, 2}, {"attention_bf16_text_64", 64, 2}} {
 		hidden := heads * c.depth
 		qkv, dst := Normals(1, tokens*3*hidden, 0.5), Poison(tokens*hidden)
-		q, k, v := qkv[:(tokens-1)*3*hidden+hidden], qkv[hidden:(tokens-1)*3*hidden+2*hidden], qkv[2*hidden:]
+		args := append([]any{dst, hidden}, parts(qkv, tokens, hidden)...)
+		if c.entry[:14] == "attention_bf16" {
+			half := make([]uint16, len(qkv))
+			args = append([]any{make([]uint16, len(dst)), hidden}, parts(half, tokens, hidden)...)
+		}
 		Traffic(t, attention.PTX, c.entry, c.most, func(kernel *Kernel) {
-			kernel.Run(Size{1, heads, 1}, Size{128}, dst, hidden, q, k, v, 3*hidden, []int32{0, tokens}, c.depth)
+			kernel.Run(Size{1, heads, 1}, Size{128}, append(args, 3*hidden, []int32{0, tokens}, c.depth, Null, 0, 0)...)
 		})
 	}
 }
@@ -159,7 +206,12 @@ func TestPTXNeedsEveryWaitAndBarrier(t *testing.T) {
 	q, k, v := Normals(1, tokens*depth, 0.5), Normals(2, tokens*depth, 0.5), Normals(3, tokens*depth, 1)
 	for _, entry := range []string{"attention_text_32", "attention_tf32_text_32"} {
 		Needs(t, attention.PTX, entry, func(kernel *Kernel) error {
-			return kernel.Try(Size{2, 1, 1}, Size{128}, Poison(tokens*depth), depth, q, k, v, depth, []int32{0, tokens}, depth)
+			return kernel.Try(Size{2, 1, 1}, Size{128}, Poison(tokens*depth), depth, q, k, v, depth, []int32{0, tokens}, depth, Null, 0, 0)
 		})
 	}
+	half := make([]uint16, tokens*depth)
+	quantize.F32ToBF16(half, q)
+	Needs(t, attention.PTX, "attention_bf16_text_32", func(kernel *Kernel) error {
+		return kernel.Try(Size{2, 1, 1}, Size{128}, make([]uint16, tokens*depth), depth, half, half, half, depth, []int32{0, tokens}, depth, Null, 0, 0)
+	})
 }

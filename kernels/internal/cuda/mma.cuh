@@ -30,6 +30,13 @@ inline void load_matrices(u32 (&r)[4], const u32 *row) {
 		: "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(shared_address(row)) : "memory");
 }
 
+// Loads four 8×8 matrices of 16-bit values and transposes each: lane l names row l%8 of matrix l/8, and r[i] becomes the values of
+// column l/4 in the rows 2·(l%4) and the next.
+inline void load_transposed(u32 (&r)[4], const u16 *row) {
+	asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+		: "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(shared_address(row)) : "memory");
+}
+
 // The formats: what an accumulator is, how many values a word holds, what a loaded word becomes, and the product c += a·b.
 struct BF16 {
 	using Sum = float;
