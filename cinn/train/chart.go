@@ -36,10 +36,13 @@ const (
 type bounds struct{ low, high float64 }
 
 func (b *bounds) take(v float64) {
-	if !math.IsNaN(v) && !math.IsInf(v, 0) {
+	if drawable(v) {
 		b.low, b.high = min(b.low, v), max(b.high, v)
 	}
 }
+
+// drawable tells numbers from what is none, or beyond all bounds.
+func drawable(v float64) bool { return math.Abs(v) < 1e30 }
 
 // widen gives an axis some length, and room at its ends.
 func (b *bounds) widen(share float64) {
@@ -143,7 +146,7 @@ func (c *curve) write(out *strings.Builder, x, y bounds, level float64) {
 	var d strings.Builder
 	pen := byte('M')
 	for i := range c.x {
-		if v := c.x[i] + c.y[i]; math.IsNaN(v) || math.IsInf(v, 0) {
+		if !drawable(c.y[i]) {
 			pen = 'M' // a gap
 			continue
 		}

@@ -149,6 +149,24 @@ func (t *Trainer) Fingerprint() string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
+// ReadCheckpoint reads what a checkpoint trains, and how.
+func ReadCheckpoint(path string) (c flow.Config, o Options, err error) {
+	file, err := safetensors.Open(path)
+	if err != nil {
+		return c, o, err
+	}
+	defer file.Close()
+	meta := file.Metadata()
+	err = errors.Join(json.Unmarshal([]byte(meta["config"]), &c), json.Unmarshal([]byte(meta["options"]), &o))
+	if err == nil {
+		err = errors.Join(c.Validate(), o.check())
+	}
+	if err != nil {
+		return c, o, fmt.Errorf("%s: %w", path, err)
+	}
+	return c, o, nil
+}
+
 // Resume returns a Trainer that goes on where the checkpoint at path was saved, on the same data and experts.
 func Resume(path string, train, validate Source, fingerprints map[string]string, dev *tensor.Device) (*Trainer, error) {
 	file, err := safetensors.Open(path)

@@ -18,6 +18,7 @@ type Memory struct {
 	Average  int // of the weights
 	Step     int // what a step keeps of a batch, the batch with it
 	Pairs    int // those in memory, or the list of those in a file
+	Experts  int // that are open beside the run
 	Program  int // the rest, an allowance: buffers of files, the runtime
 	Fit      int // the closed-form first layer, before the gradient, the moments and the average are there
 }
@@ -63,24 +64,28 @@ func fitBytes(c flow.Config, rows int) int {
 
 // Total is the most that is taken at any time.
 func (m Memory) Total() int {
-	fixed := m.Weights + m.Pairs + m.Program
+	fixed := m.Weights + m.Pairs + m.Experts + m.Program
 	return fixed + max(m.Fit, m.Gradient+m.Moments+m.Average+m.Step)
 }
 
 // Write writes the plan as a table.
 func (m Memory) Write(w io.Writer) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(t, "memory for %s parameters:\t%s\t\n", count(m.Parameters), Bytes(m.Total()))
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	line := func(name string, bytes int) { fmt.Fprintf(t, "%s\t%8s\n", name, Bytes(bytes)) }
+	line(fmt.Sprintf("memory for %s parameters, at most", count(m.Parameters)), m.Total())
 	for _, part := range []struct {
 		name  string
 		bytes int
-	}{{"weights", m.Weights}, {"gradient", m.Gradient}, {"optimizer", m.Moments}, {"average", m.Average}, {"a step", m.Step}, {"pairs", m.Pairs}, {"program, at most", m.Program}} {
+	}{
+		{"weights", m.Weights}, {"their gradient", m.Gradient}, {"optimizer", m.Moments}, {"average of the weights", m.Average},
+		{"what a step keeps of a batch", m.Step}, {"pairs", m.Pairs}, {"experts", m.Experts}, {"the program", m.Program},
+	} {
 		if part.bytes > 0 {
-			fmt.Fprintf(t, "%s\t%s\t\n", part.name, Bytes(part.bytes))
+			line("  "+part.name, part.bytes)
 		}
 	}
 	if m.Fit > 0 {
-		fmt.Fprintf(t, "before the first step, and given back: the linear layer's fit\t%s\t\n", Bytes(m.Fit))
+		line("before the first step instead: the linear layer's fit", m.Fit)
 	}
 	return t.Flush()
 }

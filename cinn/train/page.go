@@ -21,7 +21,8 @@ type Page struct {
 	Train, Validate int // pairs
 	Memory          Memory
 	Machine         string
-	Watts           float64 // of the whole machine; assumed, nothing measures it
+	Watts           float64  // of the whole machine; assumed, nothing measures it
+	Columns         []string // what the columns of sample sheets were asked for; may be empty
 }
 
 // Prices and emissions of a kWh as the paper has them (Rombach, Esser, Ommer 2020, table 2).
@@ -138,7 +139,11 @@ func (p *Page) sheets(b *strings.Builder, h *History) {
 			continue
 		}
 		if !begun {
-			b.WriteString("<h2>Samples over time</h2><p class=\"soft\">The same conditions and the same noise each time.</p><div class=\"sheets\">\n")
+			asked := "conditions of validation pairs"
+			if len(p.Columns) > 0 {
+				asked = strings.Join(p.Columns, "; ")
+			}
+			fmt.Fprintf(b, "<h2>Samples over time</h2><p class=\"soft\">The same noise each time; from left to right: %s.</p><div class=\"sheets\">\n", html.EscapeString(asked))
 			begun = true
 		}
 		fmt.Fprintf(b, "<figure><img alt=\"samples at step %d\" src=\"data:image/png;base64,%s\"><figcaption>step %d</figcaption></figure>\n", r.Step, base64.StdEncoding.EncodeToString(r.Sheet), r.Step)

@@ -23,7 +23,7 @@ type Preset struct {
 func Presets() []Preset {
 	list := []Preset{
 		{Name: "emoji", About: "the built-in fusion: a text to an emoji", Config: flow.Config{
-			Dialect: flow.NetFusion, Cond: 384, Latent: 64, Blocks: 10, Hidden: 256, Depth: 1, Clamp: 2,
+			Dialect: flow.NetFusion, Cond: 384, Latent: 128, Blocks: 10, Hidden: 256, Depth: 1, Clamp: 2,
 			Embed: 96, EmbedWidth: 384, EmbedDepth: 1, ClassNoise: 0.2,
 		}, Options: Defaults()},
 		{Name: "netfusion-biggan256", About: "sbert-to-biggan256 in our dialect: half the parameters, a linear layer first, guidance", Config: flow.Config{

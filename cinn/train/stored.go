@@ -16,6 +16,9 @@ import (
 // Stored is pairs in a file: one split of a Store, or an even choice of it. Training takes all of them once, in an order of its own,
 // before it takes one again. Nothing is in memory but the list of the split's pairs.
 type Stored struct {
+	// Blind hides the conditions: they read as zeros.
+	Blind bool
+
 	store *pairs.Store
 	rows  []uint32
 	sum   string
@@ -59,6 +62,9 @@ func (d *Stored) Read(i int, r *Row) {
 	if !d.store.Std {
 		clear(r.Std)
 	}
+	if d.Blind {
+		clear(r.Cond)
+	}
 	r.Class, r.Group, r.Weight = p.Class, p.Group, 1
 }
 
@@ -76,7 +82,7 @@ func (d *Stored) check(c flow.Config) error {
 }
 
 func (d *Stored) fingerprint() string {
-	sum := sha256.Sum256([]byte(d.sum))
+	sum := sha256.Sum256(fmt.Append(nil, d.sum, d.Blind))
 	return hex.EncodeToString(sum[:])
 }
 

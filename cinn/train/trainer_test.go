@@ -166,7 +166,7 @@ func TestMemoryIsAsStated(t *testing.T) {
 	dev := tensor.CPU(1)
 	defer dev.Close()
 	d := toy(60, 1)
-	c := flow.Config{Dialect: flow.Net2Net, Latent: 6, Cond: 5, Blocks: 6, Hidden: 256, Depth: 1, Clamp: 1, Embed: 6, EmbedWidth: 12, EmbedDepth: 1}
+	c := flow.Config{Dialect: flow.Net2Net, Latent: 6, Cond: 5, Blocks: 3, Hidden: 256, Depth: 1, Clamp: 1, Embed: 6, EmbedWidth: 12, EmbedDepth: 1}
 	d.Class = nil
 	heap := func() int {
 		var s runtime.MemStats
@@ -175,7 +175,7 @@ func TestMemoryIsAsStated(t *testing.T) {
 		return int(s.HeapAlloc)
 	}
 	o := plain()
-	o.Batch, o.Decay, o.HeadDecay, o.Steps, o.Validate = 16, 0, 0, 3, 1
+	o.Batch, o.Decay, o.HeadDecay, o.Steps, o.Validate = 16, 0, 0, 1, 1
 	for _, test := range []struct {
 		optimizer string
 		average   float64
