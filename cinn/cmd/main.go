@@ -57,6 +57,7 @@ func commands() []command {
 		trainCommand(),
 		evalCommand(),
 		presetCommand(),
+		fuseCommand(),
 		convertCommand(),
 		packCommand(),
 		inspectCommand(),

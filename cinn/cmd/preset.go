@@ -74,8 +74,15 @@ var presets = []preset{
 // is of concepts that it never saw.
 func presetOptions() train.Options {
 	o := train.Defaults()
-	o.Steps, o.Last, o.Floor = 2400, false, 0.1
+	o.Steps, o.Last, o.Floor, o.EMA = 2400, false, 0.1, 0.998
 	return o
+}
+
+// presetConfig is the shape of the built-in fusion's flow.
+func presetConfig() flow.Config {
+	return flow.Config{
+		Dialect: flow.NetFusion, Blocks: 10, Hidden: 256, Depth: 1, Clamp: 2, Embed: 96, EmbedWidth: 384, EmbedDepth: 1, ClassNoise: 0.2,
+	}
 }
 
 // task is what there is to learn.
@@ -84,7 +91,7 @@ type task struct {
 	name       string    // of that expert
 	licence    string    // the same
 	conditions *pairs.Conditions
-	config     flow.Config  // what depends on the conditions
+	maps       flow.Config  // how the flow reads a map: Side, Convs, ConvWidth and Pool
 	noise      float32      // on conditions, while training
 	draw       cinn.Request // how the pack draws by default
 	condition  conditionOf  // that of an image of the set, for the pack
@@ -189,10 +196,9 @@ func (p *presetRun) train(ctx context.Context, l *lesson, t *task, out presetFil
 }
 
 func (p *presetRun) begin(l *lesson, t *task, learn, judge *train.Data) (*train.Trainer, error) {
-	c := t.config
-	c.Dialect, c.Latent, c.Cond = flow.NetFusion, l.set.Latent, t.conditions.Dim
-	c.Classes, c.Class, c.ClassNoise = l.target.Classes, l.target.ClassDim, 0.2
-	c.Blocks, c.Hidden, c.Depth, c.Clamp, c.Embed, c.EmbedWidth, c.EmbedDepth = 10, 256, 1, 2, 96, 384, 1
+	c := presetConfig()
+	c.Side, c.Convs, c.ConvWidth, c.Pool = t.maps.Side, t.maps.Convs, t.maps.ConvWidth, t.maps.Pool
+	c.Latent, c.Cond, c.Classes, c.Class = l.set.Latent, t.conditions.Dim, l.target.Classes, l.target.ClassDim
 	f, err := flow.New(c, p.options.Seed)
 	if err != nil {
 		return nil, err

@@ -13,7 +13,6 @@ import (
 	"netfusion/experts/biggan"
 	"netfusion/experts/label"
 	"netfusion/experts/picture"
-	"netfusion/nn"
 	"netfusion/tensor"
 )
 
@@ -40,10 +39,10 @@ func colourTask(_ context.Context, _ *presetRun, l *lesson) (*task, error) {
 }
 
 // pictureTask learns to undo a transform.
-func pictureTask(l *lesson, c picture.Config, config flow.Config) (*task, error) {
+func pictureTask(l *lesson, c picture.Config, maps flow.Config) (*task, error) {
 	c.Kind = picture.Kind
-	t := &task{name: "picture " + string(c.Transform), config: config, noise: 0.1, draw: cinn.Request{Temperature: 0.8, Guidance: 1}}
-	t.config.Side = c.Side
+	t := &task{name: "picture " + string(c.Transform), maps: maps, noise: 0.1, draw: cinn.Request{Temperature: 0.8, Guidance: 1}}
+	t.maps.Side = c.Side
 	session := c.NewSession()
 	var err error
 	if t.source, err = sourcePart(c, nil); err != nil {
@@ -157,21 +156,13 @@ func layersTask(ctx context.Context, p *presetRun, l *lesson) (*task, error) {
 	if err := json.Unmarshal([]byte(encoder.Meta["config"]), &c.Encoder); err != nil {
 		return nil, err
 	}
-	config, err := json.Marshal(c)
+	layer, err := loadLayer(l.pack.Origin(), c, encoder.Tensors, layerSide) // the same for all layers that have as much
 	if err != nil {
 		return nil, err
-	}
-	source := nn.Memory(l.pack.Origin(), encoder.Tensors)
-	layer, err := autoencoder.LoadLayer(source, config)
-	if err != nil {
-		return nil, err
-	}
-	for layer.Side > layerSide { // the same for all layers that have as much
-		layer.Side /= 2
 	}
 	t := &task{name: "layer " + p.layer, noise: 0.1, draw: cinn.Request{Temperature: 0.8, Guidance: 1}}
 	if layer.Side > 1 {
-		t.config = flow.Config{Side: layer.Side, Convs: 1, ConvWidth: 128, Pool: layer.Side}
+		t.maps = flow.Config{Side: layer.Side, Convs: 1, ConvWidth: 128, Pool: layer.Side}
 	}
 	if t.source, err = sourcePart(layer.LayerConfig, encoder.Tensors); err != nil {
 		return nil, err
