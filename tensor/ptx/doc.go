@@ -5,8 +5,8 @@
 // names become registers in three banks of a warp, 32 words, 32 longs or one mask of predicates each; literals and special
 // registers become registers, too; functions are put in place of their calls; and every instruction becomes one loop over
 // 32 lanes, written for its operation (integer.go, logic.go, float.go, half.go, convert.go, compare.go, move.go) or for its
-// effect (load.go, atomic.go, async.go, matrix.go, exchange.go, barrier.go, sync.go). Rare arithmetic shares a loop that calls a function for each
-// lane. Where lanes part, a stack of paths runs one after the other up to the branch's immediate post-dominator (flow.go,
+// effect (load.go, atomic.go, async.go, bulk.go, matrix.go, warpgroup.go, exchange.go, barrier.go, counter.go, cluster.go, sync.go). Rare
+// arithmetic shares a loop that calls a function for each lane. Where lanes part, a stack of paths runs one after the other up to the branch's immediate post-dominator (flow.go,
 // warp.go).
 //
 // A launch (schedule.go) keeps several blocks under way and lets a warp run for a while, then another one, of any block, as
@@ -27,6 +27,9 @@
 // nearly exact here, and the sums of mma are rounded once, where a device may be off by some units in the last place; tests
 // of kernels have to allow for both.
 //
-// Not known are the instructions of sm_90 and later that have no form on sm_80 (wgmma, mbarriers, bulk copies, clusters),
-// textures and surfaces.
+// Of the instructions that are for compute capability 9.0 those are known that kernels here use: mbarriers, bulk copies to shared
+// memory, by tensor maps or without, wgmma with both operands in shared memory under a swizzle of 128 bytes, clusters. Bulk copies
+// land at times of the seed's choice, and a thread that did not wait for their mbarrier races with them. wgmma reads its operands
+// as it is issued, and again when it is waited for, which is when its sums appear: what writes to them in between is a race, and its
+// registers cannot be used before. Textures and surfaces are not known.
 package ptx
