@@ -102,8 +102,12 @@ func (f *Flow) classLogProb(logits, scores []float32) (logp, prior, joint float6
 		sb += math.Exp(float64(v) + float64(scores[k]) - b)
 	}
 	prior, joint = a+math.Log(sa), b+math.Log(sb)
-	n := float64(f.Config.Class)
-	return joint - prior - n*(halfLog2Pi+math.Log(float64(f.Config.ClassNoise))), prior, joint
+	return joint - prior - f.Config.classConstant(), prior, joint
+}
+
+// classConstant is what a Gaussian of the classes' noise is divided by, as a logarithm.
+func (c Config) classConstant() float64 {
+	return float64(c.Class) * (halfLog2Pi + math.Log(float64(c.ClassNoise)))
 }
 
 const halfLog2Pi = 0.91893853320467274178

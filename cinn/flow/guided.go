@@ -79,34 +79,51 @@ func (s *Session) LogClasses(dst, c tensor.Tensor) {
 		s.condition(c.Slice(i, j), 1)
 		s.flow.head.packed.forward(&s.pass, p, s.c.Slice(0, j-i))
 		for r := range p.Rows {
-			row := p.Row(r)
-			_, prior, _ := s.flow.classLogProb(row, row)
-			for k, v := range row {
-				row[k] = float32(float64(v) - prior)
-			}
+			logSoftmax(p.Row(r))
 		}
+	}
+}
+
+// logSoftmax turns logits into the logarithms of probabilities.
+func logSoftmax(logits []float32) {
+	top := math.Inf(-1)
+	for _, v := range logits {
+		top = max(top, float64(v))
+	}
+	var sum float64
+	for _, v := range logits {
+		sum += math.Exp(float64(v) - top)
+	}
+	prior := top + math.Log(sum)
+	for k, v := range logits {
+		logits[k] = float32(float64(v) - prior)
 	}
 }
 
 // ClassDraw computes the probabilities, [m][Classes], from which Sample draws classes given c [m][Cond]: those of d's guidance,
 // raised to the power 1/T² of its temperature.
 func (s *Session) ClassDraw(dst, c tensor.Tensor, d Draw) {
-	power := 1 / (d.Temperature * d.Temperature)
 	for i := 0; i < c.Rows; i += s.rows {
 		j := min(i+s.rows, c.Rows)
 		p := dst.Slice(i, j)
 		s.condition(c.Slice(i, j), 1)
 		s.mix(&s.flow.head.packed, p, s.scores, s.c, j-i, d.Guidance, nil)
-		for r := range p.Rows {
-			row := p.Row(r)
-			top := float32(math.Inf(-1))
-			for _, v := range row {
-				top = max(top, v)
-			}
-			for k, v := range row {
-				row[k] = (v - top) * power
-			}
-		}
-		activation.Softmax(p.Data, p.Rows, p.Cols, p.Cols)
+		sharpen(p, d.Temperature)
 	}
+}
+
+// sharpen turns logits into probabilities, raised to the power 1/T².
+func sharpen(logits tensor.Tensor, temperature float32) {
+	power := 1 / (temperature * temperature)
+	for r := range logits.Rows {
+		row := logits.Row(r)
+		top := float32(math.Inf(-1))
+		for _, v := range row {
+			top = max(top, v)
+		}
+		for k, v := range row {
+			row[k] = (v - top) * power
+		}
+	}
+	activation.Softmax(logits.Data, logits.Rows, logits.Cols, logits.Cols)
 }
