@@ -2,7 +2,6 @@ package tensor
 
 import (
 	"fmt"
-	"strings"
 
 	"netfusion/kernels/matmul"
 )
@@ -157,11 +156,21 @@ func (g *GPU) product(p, x Precision, m, n, k int) choice {
 		}
 		kind = "tf32"
 	}
-	tile := g.tiled(m, n, 1, k*p.bytes())
-	if size, ok := strings.CutPrefix(tile, "t"); ok && g.has("matmul_"+kind+"_w"+size) {
-		return choice{entry: "matmul_" + kind + "_w" + size, maps: true}
+	if entry, ok := g.warpgroups(m, n); ok && p == BF16 {
+		return choice{entry: entry, maps: true}
 	}
-	return choice{entry: "matmul_" + kind + "_" + tile}
+	return choice{entry: "matmul_" + kind + "_" + g.tiled(m, n, 1, k*p.bytes())}
+}
+
+// warpgroups chooses the tile for a product of bfloat16 where warpgroups compute those: the large one, which reads less, unless a third
+// of the device would have nothing to do. There are none for so few tiles that half of it would.
+func (g *GPU) warpgroups(m, n int) (entry string, ok bool) {
+	blocks := func(tile int) int { return roundUp(m, tile) / tile * (roundUp(n, tile) / tile) }
+	entry = "matmul_bf16_w128"
+	if 3*blocks(128) < 2*g.attributes.Multiprocessors {
+		entry = "matmul_bf16_w64"
+	}
+	return entry, g.has(entry) && 2*blocks(64) >= g.attributes.Multiprocessors
 }
 
 // GroupedMatMul is len(w) products side by side: group g reads columns [g·K, (g+1)·K) of x [m][len(w)·K] and writes columns [g·N,
