@@ -6,12 +6,13 @@ import (
 	"math"
 )
 
-// Fit returns src as an image of the pack: of the size of Model.Bounds, whole and in the middle, on a white ground that shows
-// where src is transparent and beside it where it isn't square. What is shrunk is averaged, each pixel over the area that it takes
-// the place of; what is enlarged is interpolated between the four nearest pixels. Colours are mixed as they are stored, like most
-// programs do it.
-func (m *Model) Fit(src image.Image) *image.NRGBA {
-	size := m.Bounds().Size()
+// Fit returns src as an image of the pack, of the size of Model.Bounds.
+func (m *Model) Fit(src image.Image) *image.NRGBA { return Fit(src, m.Bounds().Size()) }
+
+// Fit returns src as an image of the given size: whole and in the middle, on a white ground that shows where src is transparent and
+// beside it where it has another shape. What is shrunk is averaged, each pixel over the area that it takes the place of; what is
+// enlarged is interpolated between the four nearest pixels. Colours are mixed as they are stored, like most programs do it.
+func Fit(src image.Image, size image.Point) *image.NRGBA {
 	from := src.Bounds().Size()
 	if from.X <= 0 || from.Y <= 0 {
 		return paper(size)

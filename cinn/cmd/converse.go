@@ -31,10 +31,10 @@ func (g *generator) converse(ctx context.Context, in *os.File, out *screen) erro
 		case prompt == "" && shown == nil:
 			continue
 		case prompt == "":
-			prompt = shown.Prompt
+			prompt = shown.prompt
 		case prompt == "r" && shown != nil:
 			g.seed++
-			prompt = shown.Prompt
+			prompt = shown.prompt
 		case prompt == "s" && shown != nil:
 			g.keep(out, shown)
 			continue

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"image"
 	"image/png"
 	"io"
 	"os"
@@ -308,4 +309,13 @@ func called(in string, path string) string {
 		return in
 	}
 	return stem(strings.TrimRight(path, `/\`))
+}
+
+// openPhoto reads the picture at path as an image expert wants it, side×side pixels.
+func openPhoto(path string, side int) (*image.NRGBA, error) {
+	src, err := decodePicture(path)
+	if err != nil {
+		return nil, err
+	}
+	return cinn.Fit(src, image.Pt(side, side)), nil
 }

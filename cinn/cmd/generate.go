@@ -27,6 +27,7 @@ func generateCommand() command {
   cinn -n 1 -seed 7 a cat                one picture, other noise
   cinn a cat -temperature 0.7            flags may stand anywhere; "--" ends them
   cinn -o - -n 1 -scale 1 sun >sun.png   the bare picture, to standard output
+  cinn -model superres.pack @tiny.png    for a pack that reads pictures
   cinn                                   in a terminal: ask for prompts
 
 The same seed draws the same pictures, whatever the number of workers; -precision bf16 or int8 draws nearly the same.
@@ -123,7 +124,8 @@ func checkPrompt(prompt string) error {
 
 // drawing is what one prompt gave.
 type drawing struct {
-	cinn.Request // of sample 0, with the pack's defaults filled in
+	cinn.Request        // of sample 0, with the pack's defaults filled in
+	prompt       string // as it was given
 	pictures     []*image.NRGBA
 	precision    cinn.Precision
 	spent        cinn.Timings // of all pictures together
@@ -131,7 +133,12 @@ type drawing struct {
 
 func (g *generator) draw(ctx context.Context, a *artist, prompt string) (*drawing, error) {
 	info := a.model.Info()
-	d := &drawing{Request: cinn.Request{Prompt: prompt, Seed: g.seed, Temperature: g.temperature, Guidance: g.guidance, Snap: g.snap}, precision: g.precision}
+	c, err := a.condition(prompt)
+	if err != nil {
+		return nil, err
+	}
+	d := &drawing{prompt: prompt, precision: g.precision}
+	d.Request = cinn.Request{Prompt: c.Prompt, Image: c.Image, Seed: g.seed, Temperature: g.temperature, Guidance: g.guidance, Snap: g.snap}
 	if d.Temperature == 0 {
 		d.Temperature = info.Temperature
 	}
@@ -178,7 +185,7 @@ func (g *generator) deliver(s stdio, d *drawing) error {
 }
 
 func (g *generator) saveSheet(s stdio, sheet *image.NRGBA, d *drawing) (string, error) {
-	return g.save(s, slug(d.Prompt), ".png", func(w io.Writer) error { return encodePNG(w, sheet, d.notes()) })
+	return g.save(s, slug(d.prompt), ".png", func(w io.Writer) error { return encodePNG(w, sheet, d.notes()) })
 }
 
 func (d *drawing) summary() string {
@@ -196,7 +203,7 @@ func milliseconds(t time.Duration) string { return fmt.Sprintf("%.1f ms", 1e3*t.
 func (d *drawing) notes() []note {
 	number := func(x float32) string { return strconv.FormatFloat(float64(x), 'g', -1, 32) }
 	return []note{
-		{"Description", d.Prompt},
+		{"Description", d.prompt},
 		{"Software", "cinn " + version()},
 		{"seed", strconv.FormatUint(d.Seed, 10)},
 		{"pictures", strconv.Itoa(len(d.pictures))},
@@ -227,7 +234,7 @@ type report struct {
 func (d *drawing) report(file string, size image.Point) report {
 	return report{
 		File: file, Width: size.X, Height: size.Y,
-		Prompt: d.Prompt, Pictures: len(d.pictures), Seed: d.Seed,
+		Prompt: d.prompt, Pictures: len(d.pictures), Seed: d.Seed,
 		Temperature: d.Temperature, Guidance: d.Guidance, Snap: d.Snap, Precision: d.precision.String(),
 		EncodeMS: 1e3 * d.spent.Encode.Seconds(), FlowMS: 1e3 * d.spent.Flow.Seconds(), DecodeMS: 1e3 * d.spent.Decode.Seconds(),
 	}

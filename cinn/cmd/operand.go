@@ -61,6 +61,15 @@ const maxPixels = 1 << 26
 
 // readPicture reads the picture at path, fit for the model.
 func readPicture(m *cinn.Model, path string) (*image.NRGBA, error) {
+	src, err := decodePicture(path)
+	if err != nil {
+		return nil, err
+	}
+	return m.Fit(src), nil
+}
+
+// decodePicture reads the picture at path as it is.
+func decodePicture(path string) (image.Image, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -80,6 +89,19 @@ func readPicture(m *cinn.Model, path string) (*image.NRGBA, error) {
 	if err != nil {
 		return nil, named(path, err)
 	}
+	return src, nil
+}
+
+// readCondition reads the picture at path for a source. One that is smaller than the model's by a whole number is repeated, not
+// interpolated, so that it is still what it was when a source shrinks it.
+func readCondition(m *cinn.Model, path string) (*image.NRGBA, error) {
+	src, err := decodePicture(path)
+	if err != nil {
+		return nil, err
+	}
+	if n, size := m.Bounds().Dx(), src.Bounds().Size(); size.X == size.Y && n%size.X == 0 {
+		return upscale(cinn.Fit(src, size), n/size.X), nil
+	}
 	return m.Fit(src), nil
 }
 
@@ -94,7 +116,7 @@ func (a *artist) condition(word string) (cinn.Condition, error) {
 		if p.file == "" {
 			return cinn.Condition{}, fmt.Errorf("this pack reads pictures: want @FILE, not %q", word)
 		}
-		img, err := readPicture(a.model, p.file)
+		img, err := readCondition(a.model, p.file)
 		return cinn.Condition{Image: img}, err
 	}
 	return cinn.Condition{Prompt: word}, checkPrompt(word)
