@@ -28,17 +28,16 @@ func (q *Queue) ReLUAffine(dst, x Buffer, a GPUAffine) {
 	if !dst.same(x.Rows, x.Cols) || a.Scale.None() || !a.fits(x.Rows, x.Cols) {
 		panic("tensor: ReLUAffine shapes differ")
 	}
-	q.launch("affine_relu", [3]int{x.Rows, x.Cols, 1}, dst, dst.Ld, x, x.Ld, a.Scale, a.Offset, x.Cols, a.pixels(x.Rows))
+	q.launch("affine_relu", [3]int{x.Rows, x.Cols, 1}, dst, dst.Ld, x, x.Ld, a.Scale, a.Offset, a.Scale.Ld, x.Cols, a.pixels(x.Rows))
 }
 
 // Fold turns y = (x + bias - mean)·invStd·(1 + gain) + shift into scale·x + offset, in place, for each image: gain [images][C] becomes
-// scale and shift [images][C] offset. mean, invStd and bias are [C]; without a bias it is 0.
+// scale and shift [images][C] offset; their rows lie alike. mean, invStd and bias are [C]; without a bias it is 0.
 func (q *Queue) Fold(gain, shift Buffer, mean, invStd, bias Array[float32]) {
-	if !shift.same(gain.Rows, gain.Cols) || mean.Len != gain.Cols || invStd.Len != gain.Cols || bias.Len != 0 && bias.Len != gain.Cols {
+	if !shift.same(gain.Rows, gain.Cols) || mean.Len != gain.Cols || invStd.Len != gain.Cols || bias.Len != 0 && bias.Len != gain.Cols || gain.Ld != shift.Ld {
 		panic("tensor: Fold shapes differ")
 	}
-	wantPacked(gain, shift)
-	q.launch("affine_fold", [3]int{gain.Rows, gain.Cols, 1}, gain, shift, mean, invStd, bias, gain.Cols)
+	q.launch("affine_fold", [3]int{gain.Rows, gain.Cols, 1}, gain, shift, gain.Ld, mean, invStd, bias, gain.Cols)
 }
 
 // ColumnMap is what Columns does to each row: dst[j] = (x[From[j]] + Before[j])·Scale[j] + After[j]. Without From it is j; what else is

@@ -3,24 +3,24 @@
 #include "warp.cuh"
 
 // affine_relu: dst[i][j] = max(0, scale[image][j]·x[i][j] + offset[image][j]) with image = i/pixels: x is [rows][cols] with
-// row stride ldx, dst with ldd, scale and offset are [rows/pixels][cols]. dst may be x if ldd = ldx. Grid: x = rows, y =
-// ceil(cols/128); blocks of 128.
+// row stride ldx, dst with ldd, scale and offset are [rows/pixels][cols] with row stride lda. dst may be x if ldd = ldx. Grid: x =
+// rows, y = ceil(cols/128); blocks of 128.
 extern "C" __global__ void __launch_bounds__(128)
-affine_relu(float *dst, int ldd, const float *x, int ldx, const float *scale, const float *offset, int cols, int pixels) {
+affine_relu(float *dst, int ldd, const float *x, int ldx, const float *scale, const float *offset, int lda, int cols, int pixels) {
 	int i = blockIdx.x, j = blockIdx.y * blockDim.x + threadIdx.x;
 	if (j >= cols) return;
-	int channel = i / pixels * cols + j;
+	u64 channel = u64(i / pixels) * lda + j;
 	dst[u64(i) * ldd + j] = relu(fmaf(scale[channel], x[u64(i) * ldx + j], offset[channel]));
 }
 
 // affine_fold turns y = (x + bias - mean)·invStd·(1 + gain) + shift into y = scale·x + offset, in place, for each image:
-// gain [images][n] becomes scale and shift [images][n] becomes offset. mean, invStd and bias are [n]; a null bias is 0.
-// Grid: x = images, y = ceil(n/128); blocks of 128.
+// gain [images][n] becomes scale and shift [images][n] becomes offset, both with row stride ld. mean, invStd and bias are [n]; a null
+// bias is 0. Grid: x = images, y = ceil(n/128); blocks of 128.
 extern "C" __global__ void __launch_bounds__(128)
-affine_fold(float *gain, float *shift, const float *mean, const float *invStd, const float *bias, int n) {
+affine_fold(float *gain, float *shift, int ld, const float *mean, const float *invStd, const float *bias, int n) {
 	int j = blockIdx.y * blockDim.x + threadIdx.x;
 	if (j >= n) return;
-	int i = blockIdx.x * n + j;
+	u64 i = u64(blockIdx.x) * ld + j;
 	float centre = bias ? mean[j] - bias[j] : mean[j];
 	float scale = __fmul_rn(1 + gain[i], invStd[j]);
 	gain[i] = scale;

@@ -21,7 +21,7 @@ func TestPTXReLUIsTheCPUs(t *testing.T) {
 			at := i * s.pixels * s.ld
 			affine.ReLU(want[at:], s.ld, x[at:], s.ld, scale[i*s.cols:], offset[i*s.cols:], s.pixels, s.cols)
 		}
-		k.Run(Size{rows, Up(s.cols, 128)}, Size{128}, dst, s.ld, x, s.ld, scale, offset, s.cols, s.pixels)
+		k.Run(Size{rows, Up(s.cols, 128)}, Size{128}, dst, s.ld, x, s.ld, scale, offset, s.cols, s.cols, s.pixels)
 		Near(t, dst, func(i int) (float64, float64) {
 			if Poisoned(want[i]) && Poisoned(dst[i]) {
 				return float64(want[i]), 0
@@ -37,12 +37,13 @@ func TestPTXFoldHasTheCPUsBits(t *testing.T) {
 		const images = 2
 		mean, invStd, bias := Normals(1, n, 1), Normals(2, n, 1), Normals(3, n, 1)
 		for _, bias := range [][]float32{nil, bias} {
-			gain, shift := Normals(4, images*n, 1), Normals(5, images*n, 1)
+			ld := n + 5
+			gain, shift := Normals(4, images*ld, 1), Normals(5, images*ld, 1)
 			wantGain, wantShift := slices.Clone(gain), slices.Clone(shift)
 			for i := range images {
-				affine.Fold(wantGain[i*n:][:n], wantShift[i*n:][:n], mean, invStd, bias)
+				affine.Fold(wantGain[i*ld:][:n], wantShift[i*ld:][:n], mean, invStd, bias)
 			}
-			k.Run(Size{images, Up(n, 128)}, Size{128}, gain, shift, mean, invStd, bias, n)
+			k.Run(Size{images, Up(n, 128)}, Size{128}, gain, shift, ld, mean, invStd, bias, n)
 			Equal(t, gain, wantGain)
 			Equal(t, shift, wantShift)
 		}
