@@ -8,6 +8,7 @@ import (
 	"image/draw"
 	"io"
 	"math"
+	"slices"
 	"text/tabwriter"
 
 	"netfusion/cinn"
@@ -15,7 +16,6 @@ import (
 	"netfusion/cinn/pairs"
 	"netfusion/experts/biggan"
 	"netfusion/experts/picture"
-	"netfusion/kernels/random"
 	"netfusion/nn"
 	"netfusion/tensor"
 )
@@ -253,92 +253,76 @@ func (g *gallery) decode(x tensor.Tensor) (*image.NRGBA, error) {
 	return m, nil
 }
 
-// keep changes the condition of image i to c, and keeps the residual, that is all that the old condition does not say. With a class,
-// the picture becomes one of it; -1 keeps its own.
-func (g *gallery) keep(i int, c []float32, class int) tensor.Tensor {
-	x := g.mean(i)
-	v := tensor.New(1, g.set.Latent)
-	old := g.given(i)
+// keep changes the condition of image i to c, and keeps its class and the residual, that is all that the old condition does not say.
+func (g *gallery) keep(i int, c []float32) tensor.Tensor {
+	x, v, old := g.mean(i), tensor.New(1, g.set.Latent), g.given(i)
 	g.flow.Forward(v, nil, x, tensor.Of(1, len(old), old))
-	if class >= 0 {
-		copy(x.Data[g.set.Latent:], g.lesson.target.Class(class))
-	}
 	g.flow.Inverse(x, v, tensor.Of(1, len(c), c))
 	return x
 }
 
+// edited is a row: image i; the same through encoder and generator; and that as cinn.Edit changes it to each of the conditions.
+func (g *gallery) edited(ctx context.Context, i int, conditions [][]float32) ([]*image.NRGBA, error) {
+	again, err := g.decode(g.mean(i))
+	if err != nil {
+		return nil, err
+	}
+	row := []*image.NRGBA{g.picture(i), again}
+	for _, c := range conditions {
+		m := image.NewNRGBA(g.model.Bounds())
+		e := cinn.Edit{
+			Subject: cinn.Subject{Latent: g.mean(i).Data}, From: cinn.Condition{Vector: g.given(i)}, To: cinn.Condition{Vector: c}, Seed: uint64(i),
+		}
+		if err := g.Edit(ctx, m, e); err != nil {
+			return nil, err
+		}
+		row = append(row, m)
+	}
+	return row, nil
+}
+
 // styled is the condition of an image in another style.
 func (g *gallery) styled(i, style int) []float32 {
-	old := g.given(i)
-	c := append([]float32(nil), old...)
+	c := slices.Clone(g.given(i))
 	clear(c[:len(g.set.Styles)])
 	c[style] = 1
 	return c
 }
 
-// styleSheet has a row for each example: itself; the same through encoder and generator; and that in each of the styles.
+// styleSheet has a row for each example, edited to each of the styles.
 func styleSheet(ctx context.Context, g *gallery, examples []int) (rows [][]*image.NRGBA, err error) {
 	for _, i := range examples {
-		again, err := g.decode(g.mean(i))
+		var conditions [][]float32
+		for style := range g.set.Styles {
+			conditions = append(conditions, g.styled(i, style))
+		}
+		row, err := g.edited(ctx, i, conditions)
 		if err != nil {
 			return nil, err
 		}
-		row := []*image.NRGBA{g.picture(i), again}
-		for style := range g.set.Styles {
-			m, err := g.decode(g.keep(i, g.styled(i, style), -1))
-			if err != nil {
-				return nil, err
-			}
-			row = append(row, m)
-		}
 		rows = append(rows, row)
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
 	}
 	return rows, nil
 }
 
-// attributeSheet has a row for each example: itself; the same through encoder and generator; and that as something of every category,
-// of a class that the flow draws.
+// attributeSheet has a row for each example, edited to something of every category.
 func attributeSheet(ctx context.Context, g *gallery, examples []int) (rows [][]*image.NRGBA, err error) {
-	categories, styles := g.categories(), len(g.set.Styles)
+	styles := len(g.set.Styles)
 	for _, i := range examples {
-		again, err := g.decode(g.mean(i))
-		if err != nil {
-			return nil, err
-		}
-		row := []*image.NRGBA{g.picture(i), again}
-		for k := range categories {
+		var conditions [][]float32
+		for k := range g.categories() {
 			c := g.styled(i, g.set.Images[i].Style)
 			clear(c[styles:])
 			c[styles+k] = 1
-			m, err := g.decode(g.keep(i, c, g.class(i, c)))
-			if err != nil {
-				return nil, err
-			}
-			row = append(row, m)
+			conditions = append(conditions, c)
 		}
-		rows = append(rows, row)
-		if err := ctx.Err(); err != nil {
+		row, err := g.edited(ctx, i, conditions)
+		if err != nil {
 			return nil, err
 		}
+		rows = append(rows, row)
 	}
 	return rows, nil
-}
-
-// class draws one for the condition c, by a number that belongs to image i.
-func (g *gallery) class(i int, c []float32) int {
-	p := tensor.New(1, len(g.set.Classes))
-	g.flow.ClassProbabilities(p, tensor.Of(1, len(c), c))
-	var u [1]float32
-	random.Uniform(u[:], 1, 0, uint64(i), 0)
-	for k, v := range p.Data {
-		if u[0] -= v; u[0] < 0 {
-			return k
-		}
-	}
-	return len(p.Data) - 1
 }
 
 // styleTransfer judges by concepts that the set has in two styles: of those, training saw no pair, and this one saw none at all.
@@ -372,7 +356,7 @@ func styleTransfer(ctx context.Context, g *gallery, w io.Writer) error {
 				for k, v := range old {
 					shifted[k] = v + means[to][k] - means[from][k]
 				}
-				kept := g.keep(i, g.styled(i, to), -1)
+				kept := g.keep(i, g.styled(i, to))
 				for k, z := range [][]float32{old, shifted, kept.Data[:g.set.Latent]} {
 					sum[k] += rms(z, truth)
 				}

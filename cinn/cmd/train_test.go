@@ -21,13 +21,13 @@ func tinyPairs(t *testing.T, path string) {
 	t.Helper()
 	r := rand.New(rand.NewPCG(1, 2))
 	s := &pairs.Set{
-		Source: "chance", Classes: []string{"a", "b", "c"}, Styles: []pairs.Style{{Name: "plain", Words: []string{"plain %s"}}},
+		Source: "chance", Classes: []string{"a", "b", "c"}, Styles: []pairs.Style{{Name: "plain", Words: []string{"plain %s"}}, {Name: "bold", Words: []string{"bold %s"}}},
 		Latent: 2, Size: 16,
 	}
 	for i := range 120 {
 		k := i % len(s.Classes)
-		s.Concepts = append(s.Concepts, pairs.Concept{Name: fmt.Sprintf("w%d w%d %s", i%50, i/50, s.Classes[k]), Class: s.Classes[k]})
-		s.Images = append(s.Images, pairs.Image{Concept: i, Class: k})
+		s.Concepts = append(s.Concepts, pairs.Concept{Name: fmt.Sprintf("w%d w%d %s", i%50, i/50, s.Classes[k]), Class: s.Classes[k], Category: s.Classes[k/2]})
+		s.Images = append(s.Images, pairs.Image{Concept: i, Style: i % 2, Class: k})
 		for range s.Latent {
 			s.Mean, s.Std = append(s.Mean, float32(r.NormFloat64())), append(s.Std, 0.1)
 		}
