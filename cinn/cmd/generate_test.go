@@ -84,7 +84,7 @@ func TestGenerate(t *testing.T) {
 		}
 	}
 
-	if code, stdout, stderr := draw("-backend", "cuda", "red heart"); code != exitError || stdout != "" || !strings.Contains(stderr, "models run on the CPU only") {
+	if code, stdout, stderr := draw("-backend", "cuda", "red heart"); code != exitError || stdout != "" || !strings.Contains(stderr, `built without CUDA; "go build -tags cuda"`) {
 		t.Errorf("on a GPU: exit %d, %q, %q", code, stdout, stderr)
 	}
 
