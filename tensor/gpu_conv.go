@@ -6,8 +6,16 @@ import "fmt"
 // four phases of 2×2 (see conv.cu).
 type GPUFilter struct {
 	ConvShape
+	TF32 bool // float32 is rounded to tf32, whatever the GPUOptions say
+
 	precision Precision
 	weights   DevicePtr
+}
+
+// Weights is all of f's, for GPUEpilogue.Ahead.
+func (f *GPUFilter) Weights() GPUWeight {
+	k := f.size() * f.size() * f.In
+	return GPUWeight{N: f.phases() * f.Out, K: k, Precision: f.precision, ptr: f.weights, ld: k}
 }
 
 // NewFilter uploads w, OHWI: [Out][Size][Size][In], to be multiplied in precision p; Int8 counts as BF16. In must be a multiple of 4;
@@ -75,6 +83,13 @@ func (q *Queue) ConvPixels(dst Array[uint32], x Buffer, h, w int, f *GPUFilter, 
 	if f.Out != 3 || f.Up || !e.After.none() || !e.Next.To.None() || !e.Skip.None() {
 		panic("tensor: ConvPixels of what are no colours")
 	}
+	if f.exact(q.g) {
+		defer q.Release(q.Taken())
+		image := q.TakePacked(dst.Len, 3)
+		q.Conv(image, x, h, w, f, e)
+		q.Pixels(dst, image)
+		return
+	}
 	q.conv(func(f *GPUFilter, windows int) choice {
 		return choice{entry: "conv_" + tensorFormat(f.precision) + "_pixels", few: 64}
 	}, Buffer{Ptr: dst.Ptr, Rows: dst.Len, Cols: 3, Ld: 3}, x, h, w, f, &e)
@@ -131,14 +146,12 @@ func (f *GPUFilter) size() int {
 	return f.Size
 }
 
-// bytes is the memory of f's weights.
-func (f *GPUFilter) bytes() int {
-	return f.phases() * f.Out * f.size() * f.size() * f.In * f.precision.bytes()
-}
+// exact tells whether f multiplies in float32.
+func (f *GPUFilter) exact(g *GPU) bool { return f.precision == F32 && !f.TF32 && !g.options.TF32 }
 
 // convolution chooses the entry for so many windows: see product.
 func (g *GPU) convolution(f *GPUFilter, windows int) choice {
-	if f.precision == F32 && !g.options.TF32 {
+	if f.exact(g) {
 		return choice{entry: "conv_f32"}
 	}
 	kind := "conv_" + tensorFormat(f.precision)
@@ -150,7 +163,7 @@ func (g *GPU) convolution(f *GPUFilter, windows int) choice {
 	if f.Out <= 8 {
 		return choice{entry: kind + "_m64", few: 64}
 	}
-	return choice{entry: kind + "_" + g.tiled(windows, f.Out, f.phases(), f.bytes()/(f.phases()*f.Out))}
+	return choice{entry: kind + "_" + g.tiled(windows, f.Out, f.phases(), f.size()*f.size()*f.In*f.precision.bytes())}
 }
 
 // tensorFormat is what tensor cores multiply weights of a precision in.

@@ -25,7 +25,7 @@ type Model struct {
 	norms       tensor.Weight // [2·channels][cond]: the gains of all blocks, then the shifts
 	channels    int           // of the conditional normalisations of all blocks
 	biases      []float32     // [channels]: of the convolution before each normalisation, 0 where there is none
-	means, vars []float32     // [statsRows][channels + Width]
+	recorded                  // statistics
 	first       nn.Linear     // c to [4][4][16·Width]
 	blocks      []block
 	attention   *attention // before block Attention, or nil
@@ -77,13 +77,7 @@ func Load(s nn.Source, cfg Config, p tensor.Precision) (*Model, error) {
 	m.classes = w.F32("classes.weight", cfg.Classes, cfg.ClassDim)
 	w.As(tensor.F32)
 	m.norms = stack(w.In("norms"), cond, part{"scale", channels}, part{"offset", channels})
-	m.means = w.F32("norms.means", cfg.statsRows(), channels+ch)
-	m.vars = w.F32("norms.vars", cfg.statsRows(), channels+ch)
-	for _, v := range m.vars {
-		if !(float64(v)+cfg.Eps > 0) {
-			w.Fail(fmt.Errorf("tensor %q holds the variance %v", "norms.vars", v))
-		}
-	}
+	m.recorded = readRecorded(w, &cfg)
 	m.first = w.As(p).Linear("gen_z", cond, 16*firstMult*ch)
 	size := firstSize
 	for i, l := range cfg.Layers {
@@ -105,13 +99,21 @@ func Load(s nn.Source, cfg Config, p tensor.Precision) (*Model, error) {
 	m.rgb = filter(w, "conv_to_rgb", cfg.rgb())
 	m.rgbBias = w.F32("conv_to_rgb.bias", 3)
 
-	if err := w.Err(); err != nil {
+	if err := complete(w, s); err != nil {
 		return nil, err
 	}
-	if names := w.Unused(); len(names) > 0 {
-		return nil, fmt.Errorf("%s: tensor %q is not one of this generator (nor are %d others)", s.Origin(), names[0], len(names)-1)
-	}
 	return m, nil
+}
+
+// complete tells whether w found what was asked of it in s, and nothing else is there.
+func complete(w nn.Weights, s nn.Source) error {
+	if err := w.Err(); err != nil {
+		return err
+	}
+	if names := w.Unused(); len(names) > 0 {
+		return fmt.Errorf("%s: tensor %q is not one of this generator (nor are %d others)", s.Origin(), names[0], len(names)-1)
+	}
+	return nil
 }
 
 // precision is that of a block whose input has size×size pixels, in a model of precision p. What is rounded early is in every

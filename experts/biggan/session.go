@@ -140,18 +140,22 @@ func (s *Session) Generate(z, class tensor.Tensor, t Truncation) (tensor.Tensor,
 	return image, nil
 }
 
-// normalise prepares the statistics of truncation t, and the last normalisation, which depends on nothing else.
+// normalise prepares the statistics of truncation t, and the last normalisation.
 func (s *Session) normalise(t Truncation) {
 	m := s.m
 	m.statistics(s.mean, s.invStd, t)
 	s.truncation = t
 	mean, invStd := s.mean[m.channels:], s.invStd[m.channels:]
 	for i := range s.batch {
-		scale, offset := s.last.Scale.Row(i), s.last.Offset.Row(i)
-		for j := range scale {
-			scale[j] = m.gain[j] * invStd[j]
-			offset[j] = m.shift[j] - float32(mean[j]*scale[j])
-		}
+		lastNorm(s.last.Scale.Row(i), s.last.Offset.Row(i), m.gain, m.shift, mean, invStd)
+	}
+}
+
+// lastNorm folds the last normalisation, which depends on nothing but the truncation.
+func lastNorm(scale, offset, gain, shift, mean, invStd []float32) {
+	for j := range scale {
+		scale[j] = gain[j] * invStd[j]
+		offset[j] = shift[j] - float32(mean[j]*scale[j])
 	}
 }
 

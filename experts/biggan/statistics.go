@@ -1,6 +1,11 @@
 package biggan
 
-import "math"
+import (
+	"fmt"
+	"math"
+
+	"netfusion/nn"
+)
 
 // Truncation chooses the statistics of the normalisations. The caller multiplies z by Value itself.
 type Truncation struct {
@@ -41,15 +46,34 @@ func (t Truncation) rows(n int) (i, j int, wi, wj float64) {
 	return i, min(i+1, n-1), part, 1 - part
 }
 
-// statistics writes the mean and 1/√(variance + eps) of every channel, [channels + Width], at truncation t.
-func (m *Model) statistics(mean, invStd []float32, t Truncation) {
-	i, j, wi, wj := t.rows(m.statsRows())
+// recorded is what the normalisations of all blocks, and the last one, have for each truncation.
+type recorded struct {
+	means, vars []float32 // [rows][channels]
+	rows        int
+	eps         float64
+}
+
+func readRecorded(w nn.Weights, c *Config) recorded {
+	_, channels := c.norms()
+	channels += c.Width
+	s := recorded{w.F32("norms.means", c.statsRows(), channels), w.F32("norms.vars", c.statsRows(), channels), c.statsRows(), c.Eps}
+	for _, v := range s.vars {
+		if !(float64(v)+s.eps > 0) {
+			w.Fail(fmt.Errorf("tensor %q holds the variance %v", "norms.vars", v))
+		}
+	}
+	return s
+}
+
+// statistics writes the mean and 1/√(variance + eps) of every channel at truncation t.
+func (s *recorded) statistics(mean, invStd []float32, t Truncation) {
+	i, j, wi, wj := t.rows(s.rows)
 	n := len(mean)
-	mi, mj, vi, vj := m.means[i*n:][:n], m.means[j*n:][:n], m.vars[i*n:][:n], m.vars[j*n:][:n]
+	mi, mj, vi, vj := s.means[i*n:][:n], s.means[j*n:][:n], s.vars[i*n:][:n], s.vars[j*n:][:n]
 	a, b := float32(wi), float32(wj)
 	for k := range n {
 		mean[k] = float32(mi[k]*a) + float32(mj[k]*b)
 		v := float32(vi[k]*a) + float32(vj[k]*b)
-		invStd[k] = float32(1 / math.Sqrt(float64(v)+m.Eps))
+		invStd[k] = float32(1 / math.Sqrt(float64(v)+s.eps))
 	}
 }
