@@ -38,6 +38,9 @@ type Eval struct {
 	Unconditional Density     // the same architecture, trained without text (see Blind); nil leaves it out
 	Draw          flow.Draw   // how the shipped model draws; Sample is the first sample number
 
+	// Features writes what the pictures' encoder sees, [Latent], in the picture that row x [Latent+Class] is drawn as: the space in which samples
+	// are compared with the images of the split. nil compares latents as they are, which needs no pictures.
+	Features func(dst, x []float32) error
 	// Decode draws row x [Latent+Class] as a picture of the Set's size, RGB. nil measures distances between latents only.
 	Decode func(rgb []uint8, x []float32) error
 
@@ -56,8 +59,13 @@ const (
 	evalNoiseStream   = 20 // of dequantisation
 	evalCaptionStream = 21 // which caption a training image gets
 	bootstrapStream   = 22 // which concepts a resample takes
-	mlpStream         = 23 // initial weights, one sample a layer
-	mlpOrderStream    = 24 // of the rows, one sample an epoch
+	netStream         = 23 // initial weights of baselines, one sample a layer
+	netOrderStream    = 24 // of the rows, one sample an epoch
+	evalPickStream    = 25 // which of its components a baseline draws from
+	evalSampleStream  = 26 // the noise that it adds
+	retrievalStream   = 27 // which captions and images stand beside the right one
+	probeStream       = 28 // the directions that a probe looks for
+	editStream        = 29 // what an image is edited to
 )
 
 // Run computes the table. The same Eval gives the same Report for any number of workers. ctx is read now and then, in some
@@ -90,11 +98,38 @@ func (e *Eval) Run(ctx context.Context) (*Report, error) {
 		return nil, err
 	}
 
+	if err := e.begin(ctx, "mixture density network"); err != nil {
+		return nil, err
+	}
+	mixture, err := e.fitMixture(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+
 	if err := e.begin(ctx, "likelihoods"); err != nil {
 		return nil, err
 	}
-	models := []named{{"flow", e.Flow}, {"unconditional flow", e.Unconditional}, {"ridge", ridge}, {"nearest captions", near}, {"MLP", mlp}}
+	models := []named{
+		{"flow", e.Flow}, {"unconditional flow", e.Unconditional}, {"ridge", ridge}, {"nearest captions", near},
+		{"mixture density network", mixture}, {"MLP", mlp}, {"Procrustes", e.fitProcrustes()}, {"mean", e.fitMean()},
+	}
 	e.likelihoods(r, rows, models)
+	if err := e.begin(ctx, "retrieval"); err != nil {
+		return nil, err
+	}
+	e.retrieval(r, rows, models)
+	if err := e.qualities(ctx, r, rows, models); err != nil {
+		return nil, err
+	}
+	if inverse, ok := e.Flow.(invertible); ok && r.Concepts > 1 {
+		if err := e.begin(ctx, "residuals"); err != nil {
+			return nil, err
+		}
+		if err := e.independence(r, rows, inverse); err != nil {
+			return nil, err
+		}
+		e.edits(r, rows, inverse)
+	}
 	if err := e.begin(ctx, "samples"); err != nil {
 		return nil, err
 	}

@@ -4,7 +4,9 @@ import (
 	"math"
 	"slices"
 
+	"netfusion/cinn/flow"
 	"netfusion/cinn/pairs"
+	"netfusion/kernels/random"
 	"netfusion/tensor"
 )
 
@@ -232,6 +234,29 @@ func (n *neighbours) mixture(x tensor.Tensor, near [][]int, ks []int) [][]terms 
 func (n *neighbours) LogProb(z, class []float64, x, c tensor.Tensor) {
 	for r, t := range n.mixture(x, n.lookUp(c, n.k), []int{n.k}) {
 		z[r], class[r] = t[0].logProb(n.background)
+	}
+}
+
+// Sample implements Sampler: one of the k nearest captions, one of the images that it describes, and x from its posterior as it is, for what a
+// density needs beside it, a bandwidth and a background, would only blur samples.
+func (n *neighbours) Sample(x, c tensor.Tensor, d flow.Draw) {
+	near := n.lookUp(c, n.k)
+	latent := n.e.Set.Latent
+	for r := range x.Rows {
+		var u [2]float32
+		sample := d.Sample + uint64(r)
+		random.Uniform(u[:], d.Seed, evalPickStream, sample, 0)
+		shown := n.of[near[r][min(int(u[0]*float32(len(near[r]))), len(near[r])-1)]]
+		image := n.images[shown[min(int(u[1]*float32(len(shown))), len(shown)-1)]]
+		row := x.Row(r)
+		random.Normal(row, d.Seed, evalSampleStream, sample, 0)
+		mean, std := n.e.Set.Z(image)
+		for k, m := range mean {
+			row[k] = m + float32(d.Temperature*std[k]*row[k])
+		}
+		for k, v := range n.e.Table.Row(n.e.Set.Images[image].Class) {
+			row[latent+k] = v + float32(d.Temperature*n.e.ClassNoise*row[latent+k])
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"text/tabwriter"
 
@@ -25,6 +26,11 @@ type Report struct {
 	Agreement   Agreement    `json:"class_agreement"`
 	Nearest     Nearest      `json:"nearest_image"`
 	Diversity   Diversity    `json:"diversity"`
+	Retrieval   []Retrieval  `json:"retrieval"`
+	Space       string       `json:"space"` // in which Qualities and Edits are measured
+	Qualities   []Quality    `json:"qualities"`
+	Probe       *Probe       `json:"probe,omitempty"` // of a Flow that gives residuals
+	Edits       *Edits       `json:"edits,omitempty"`
 	Tuned       Tuned        `json:"tuned"`
 }
 
@@ -79,6 +85,9 @@ type Tuned struct {
 	Background float64    `json:"neighbours_background"`
 	MLPEpochs  int        `json:"mlp_epochs"`
 	MLPNLL     float64    `json:"mlp_validation_nll"`
+
+	MixtureEpochs int     `json:"mixture_epochs"`
+	MixtureNLL    float64 `json:"mixture_validation_nll"`
 }
 
 const resamples = 10000
@@ -113,14 +122,17 @@ func (e *Eval) bootstrapDifference(a, b []float64) Interval {
 func (r *Report) Write(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "%s split: %d images of %d concepts, %d draws; nats per dimension\n\n", r.Split, r.Images, r.Concepts, r.Draws)
-	fmt.Fprintf(t, "model\tNLL\tz part\tclass part\tabove the flow (95 %%)\n")
+	fmt.Fprintf(t, "model\tNLL\tz part\tclass part\tbits\tabove the flow (95 %%)\n")
 	for i, l := range r.Likelihoods {
-		fmt.Fprintf(t, "%s\t%.4f\t%.4f\t%.4f\t", l.Model, l.Total, l.Z, l.Class)
+		fmt.Fprintf(t, "%s\t%.4f\t%.4f\t%.4f\t%.4f\t", l.Model, l.Total, l.Z, l.Class, l.Total/math.Ln2)
 		if i > 0 {
 			fmt.Fprintf(t, "%v", l.Difference)
 		}
 		fmt.Fprintln(t)
 	}
+	r.writeRetrieval(t)
+	r.writeQualities(t)
+	r.writeResiduals(t)
 	a := r.Agreement
 	fmt.Fprintf(t, "\nclass agreement\tsamples\tmajority\n")
 	fmt.Fprintf(t, "flow\t%.3f\t%.3f\n", a.Flow, a.FlowVote)

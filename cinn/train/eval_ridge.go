@@ -59,6 +59,21 @@ func (m *ridge) LogProb(z, class []float64, x, c tensor.Tensor) {
 	m.z.LogProb(z, nil, xz, beside(c, xe))
 }
 
+// Sample implements Sampler: first the class part, then z given it.
+func (m *ridge) Sample(x, c tensor.Tensor, d flow.Draw) {
+	c = m.e.Config.Averages(c)
+	latent := m.e.Set.Latent
+	z, class := tensor.New(x.Rows, latent), tensor.New(x.Rows, x.Cols-latent)
+	d.Guidance, d.Snap = 1, false
+	m.class.Sample(class, c, d)
+	d.Seed ^= ridgeSeed
+	m.z.Sample(z, beside(c, class), d)
+	copy(x.Data, beside(z, class).Data)
+}
+
+// ridgeSeed parts the noise of the two halves.
+const ridgeSeed = 0x7269646765
+
 // parts copies the columns before and from split on.
 func parts(x tensor.Tensor, split int) (a, b tensor.Tensor) {
 	a, b = tensor.New(x.Rows, split), tensor.New(x.Rows, x.Cols-split)

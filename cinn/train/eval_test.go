@@ -135,7 +135,7 @@ func checkReport(t *testing.T, r *Report) {
 	if z := nll["ridge"].Z; math.Abs(z-entropy) > 0.12 {
 		t.Errorf("ridge has %.3f nats for z, the world's entropy is %.3f", z, entropy)
 	}
-	for _, m := range []string{"ridge", "MLP", "nearest captions"} {
+	for _, m := range []string{"ridge", "MLP", "nearest captions", "mixture density network", "Procrustes"} {
 		if nll[m].Total >= nll["unconditional flow"].Total {
 			t.Errorf("%s (%.3f) does not beat the model without text (%.3f)", m, nll[m].Total, nll["unconditional flow"].Total)
 		}
@@ -146,9 +146,40 @@ func checkReport(t *testing.T, r *Report) {
 	if r.Nearest.Space != "pixels" || r.Diversity.Latent <= 0 || r.Diversity.Pixels <= 0 {
 		t.Errorf("%+v %+v", r.Nearest, r.Diversity)
 	}
+	checkSamples(t, r)
 	var table strings.Builder
 	if err := r.Write(&table); err != nil || !strings.Contains(table.String(), "unconditional flow") {
 		t.Errorf("table: %v\n%s", err, table.String())
+	}
+}
+
+// checkSamples compares what is measured of samples, residuals and edits with what the world is. z says much of c; its linear flow's residual does not.
+func checkSamples(t *testing.T, r *Report) {
+	t.Helper()
+	for _, m := range r.Retrieval {
+		knows := m.Model == "flow" || m.Model == "ridge"
+		if chance := 1 / float64(m.Among); knows && m.Caption < 5*chance || m.Model == "mean" && math.Abs(m.Caption-chance) > 1e-9 || m.CaptionTen < m.Caption {
+			t.Errorf("%+v", m)
+		}
+	}
+	quality := map[string]Quality{}
+	for _, q := range r.Qualities {
+		quality[q.Model] = q
+	}
+	if f, m := quality["flow"], quality["mean"]; f.Frechet >= m.Frechet/2 || f.Recall <= m.Recall || f.Diversity <= 0 || m.Diversity != 0 {
+		t.Errorf("flow %+v, mean %+v", f, m)
+	}
+	if q := quality["training images"]; math.Abs(q.Diversity-1) > 0.25 || q.Precision < 0.5 || q.Recall < 0.5 {
+		t.Errorf("training images %+v", q)
+	}
+	if p := r.Probe; p == nil || p.Latent.Low < 0.2 || p.Residual.Mean > 0.05 || p.Residual.Mean > p.Latent.Mean/5 {
+		t.Errorf("probe %+v", p)
+	}
+	if p := r.Probe; p.ClassLatent < 0.7 || p.ClassResidual > p.ClassLatent-0.1 || p.ClassCommon < 0.5 {
+		t.Errorf("probe of classes %+v", p)
+	}
+	if d := r.Edits; d == nil || d.Drift.Mean <= 0 || d.Drift.Mean >= d.FreshDrift*1.2 {
+		t.Errorf("edits %+v", d)
 	}
 }
 
