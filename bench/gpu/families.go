@@ -4,29 +4,19 @@ import (
 	"crypto/sha256"
 	"fmt"
 
-	"netfusion/kernels/activation"
-	"netfusion/kernels/affine"
-	"netfusion/kernels/attention"
-	"netfusion/kernels/conv"
-	"netfusion/kernels/coupling"
-	"netfusion/kernels/dense"
-	"netfusion/kernels/embedding"
-	"netfusion/kernels/groupnorm"
-	"netfusion/kernels/layernorm"
-	"netfusion/kernels/matmul"
-	"netfusion/kernels/optimizer"
-	"netfusion/kernels/quantize"
-	"netfusion/kernels/random"
+	"netfusion/tensor"
 )
 
-// family is a package of kernels.
-type family struct{ name, ptx string }
-
-var families = []family{
-	{"activation", activation.PTX}, {"affine", affine.PTX}, {"attention", attention.PTX}, {"conv", conv.PTX}, {"coupling", coupling.PTX},
-	{"dense", dense.PTX}, {"embedding", embedding.PTX}, {"groupnorm", groupnorm.PTX}, {"layernorm", layernorm.PTX},
-	{"matmul", matmul.PTX}, {"optimizer", optimizer.PTX}, {"quantize", quantize.PTX}, {"random", random.PTX},
+// file is a text's, by which results and the table of registers name it.
+func file(f tensor.Family) string {
+	if f.Hopper {
+		return f.Name + "/sm90a.ptx"
+	}
+	return f.Name + "/sm80.ptx"
 }
 
-// sum is the SHA-256 of the PTX, by which results name it.
-func (f family) sum() string { return fmt.Sprintf("%x", sha256.Sum256([]byte(f.ptx))) }
+// sum is the SHA-256 of a text, by which results name it, too.
+func sum(f tensor.Family) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(f.Text))) }
+
+// runs tells whether a device can run a text.
+func runs(f tensor.Family, a tensor.Attributes) bool { return !f.Hopper || a.Capability == 90 }

@@ -18,20 +18,35 @@ import (
 // tiny is full, as small as the interpreter wants it.
 var tiny = suite{
 	copies: 2, fewest: 3, repeats: 1,
-	values: 1000, skinny: [][2]int{{24, 64}}, rows: []int{20}, wide: [2]int{40, 32}, images: [][4]int{{2, 3, 8, 9}}, texts: [3]int{2, 5, 2}, features: 70,
+	values: 1000, skinny: [][2]int{{24, 64}}, rows: []int{20}, wide: [2]int{48, 32}, images: [][4]int{{2, 3, 8, 9}}, texts: [3]int{2, 5, 2}, features: 70,
+	pooled: [4]int{1, 4, 8, 12}, groups: 2, flow: [4]int{9, 10, 12, 5},
 }
 
 // What runs on a GPU runs here: each launch, captured and replayed, in the interpreter with its checks.
 func TestTimings(t *testing.T) {
-	d := ptx.Open(ptx.Options{Seed: 1})
+	d := ptx.Open(ptx.Options{Seed: 1, Capability: 90, SharedPerBlock: 227 << 10})
 	defer d.Close()
 	r := report{attributes: d.Attributes(), version: 12040, clocks: "as found"}
 	var err error
 	if r.timings, err = tiny.time(d); err != nil {
 		t.Fatal(err)
 	}
-	if len(r.timings) != len(tiny.launches()) {
-		t.Fatalf("%d timings of %d", len(r.timings), len(tiny.launches()))
+	if len(r.timings) != len(tiny.launches(r.attributes)) {
+		t.Fatalf("%d timings of %d", len(r.timings), len(tiny.launches(r.attributes)))
+	}
+	operated, err := tiny.operated(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.timings = append(r.timings, operated...)
+	timed := ""
+	for _, one := range r.timings {
+		timed += one.entry + "+"
+	}
+	for _, f := range tensor.Families() {
+		if runs(f, r.attributes) && !strings.Contains(timed, f.Name+"_") {
+			t.Errorf("nothing of %s is timed", f.Name)
+		}
 	}
 	for _, one := range r.timings {
 		if one.seconds < 0 || one.bytes <= 0 {
@@ -41,8 +56,8 @@ func TestTimings(t *testing.T) {
 	var b strings.Builder
 	r.show(&b)
 	for _, line := range []string{
-		"# GPU kernels on PTX interpreter", "CUDA of the driver 12.4", "as found", "| matmul_bf16_t128 | m=20 n=40 k=32 |",
-		"`matmul/sm80.ptx` sha256 " + families[9].sum(),
+		"# GPU kernels on PTX interpreter", "CUDA of the driver 12.4", "as found", "| matmul_bf16_t128 | m=20 n=48 k=32 |",
+		"`matmul/sm80.ptx` sha256 ", "`matmul/sm90a.ptx` sha256 ", "| matmul_bf16_w128 | m=20 n=48 k=32 |",
 	} {
 		if !strings.Contains(b.String(), line) {
 			t.Errorf("the report lacks %q:\n%s", line, b.String())
@@ -70,12 +85,12 @@ func TestFamiliesAreAll(t *testing.T) {
 		t.Fatal(err)
 	}
 	var want []string
-	for _, m := range regexp.MustCompile("(?m)^`(\\w+)/sm80.ptx` sha256 (\\w+)$").FindAllSubmatch(table, -1) {
+	for _, m := range regexp.MustCompile("(?m)^`(\\w+/sm\\w+.ptx)` sha256 (\\w+)$").FindAllSubmatch(table, -1) {
 		want = append(want, string(m[1])+string(m[2]))
 	}
 	var got []string
-	for _, f := range families {
-		got = append(got, f.name+f.sum())
+	for _, f := range tensor.Families() {
+		got = append(got, file(f)+sum(f))
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)

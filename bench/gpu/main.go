@@ -76,6 +76,11 @@ func (o *options) run() error {
 		if r.timings, err = full.time(d); err != nil {
 			return err
 		}
+		operated, err := full.operated(d)
+		if err != nil {
+			return err
+		}
+		r.timings = append(r.timings, operated...)
 	}
 	f, err := os.Create(o.file)
 	if err != nil {
@@ -113,8 +118,10 @@ func (r *report) show(w io.Writer) {
 	fmt.Fprintf(w, "Compute capability %d.%d, %d multiprocessors, %d MiB, L2 %d MiB; CUDA of the driver %d.%d\n\n```\n%s\n```\n",
 		a.Capability/10, a.Capability%10, a.Multiprocessors, a.Memory>>20, a.L2>>20, r.version/1000, r.version%1000/10, r.clocks)
 	fmt.Fprint(w, "\n## PTX\n\n")
-	for _, f := range families {
-		fmt.Fprintf(w, "`%s/sm80.ptx` sha256 %s\n", f.name, f.sum())
+	for _, f := range tensor.Families() {
+		if runs(f, r.attributes) {
+			fmt.Fprintf(w, "`%s` sha256 %s\n", file(f), sum(f))
+		}
 	}
 	if len(r.tests) > 0 {
 		fmt.Fprint(w, "\n## Tests\n\n| of | under | result | seconds |\n| --- | --- | --- | ---: |\n")
@@ -123,11 +130,12 @@ func (r *report) show(w io.Writer) {
 		}
 	}
 	if len(r.timings) > 0 {
-		fmt.Fprint(w, "\n## Timings\n\nOperands come from memory, not from the L2 cache. The first line is what memory can do.\n\n")
-		fmt.Fprint(w, "| entry | shape | µs | GB/s | of memory | TFLOP/s |\n| --- | --- | ---: | ---: | ---: | ---: |\n")
+		fmt.Fprint(w, "\n## Timings\n\nOperands come from memory, not from the L2 cache. MB are what is read and written if that happens once, GFLOP those of\n"+
+			"products. The first line is what memory can do; an entry a+b is two launches.\n\n")
+		fmt.Fprint(w, "| entry | shape | µs | MB | GB/s | of memory | GFLOP | TFLOP/s |\n| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |\n")
 		for _, t := range r.timings {
-			fmt.Fprintf(w, "| %s | %s | %.2f | %.0f | %.0f %% | %.2f |\n", t.entry, t.shape, 1e6*t.seconds, t.bandwidth()/1e9,
-				100*t.bandwidth()/r.timings[0].bandwidth(), t.flops/t.seconds/1e12)
+			fmt.Fprintf(w, "| %s | %s | %.2f | %.2f | %.0f | %.0f %% | %.3f | %.2f |\n", t.entry, t.shape, 1e6*t.seconds, t.bytes/1e6, t.bandwidth()/1e9,
+				100*t.bandwidth()/r.timings[0].bandwidth(), t.flops/1e9, t.flops/t.seconds/1e12)
 		}
 	}
 }

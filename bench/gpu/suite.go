@@ -2,10 +2,10 @@ package main
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 
 	"netfusion/kernels/matmul"
+	"netfusion/tensor"
 )
 
 // suite says at which shapes kernels are timed.
@@ -20,6 +20,9 @@ type suite struct {
 	images   [][4]int // {images, height and width, channels in, channels out} of convolutions
 	texts    [3]int   // {texts, tokens of each, heads of 32}
 	features int      // of a token
+	pooled   [4]int   // {images, height and width, channels of a query, and of a value} of attention over pixels
+	groups   int      // of a normalisation
+	flow     [4]int   // {rows, half of the latent, width of a subnet, classes}
 }
 
 // full has the shapes of the models: subnets of the flow and layers of text encoders, a text encoder's wide layer, the maps of
@@ -33,9 +36,17 @@ var full = suite{
 	images:   [][4]int{{1, 8, 512, 512}, {1, 16, 512, 512}, {1, 32, 256, 256}, {1, 64, 128, 128}, {8, 16, 512, 512}, {8, 32, 256, 256}, {8, 64, 128, 128}},
 	texts:    [3]int{32, 64, 12},
 	features: 384,
+	pooled:   [4]int{8, 64, 32, 128},
+	groups:   32,
+	flow:     [4]int{1024, 134, 1024, 1000},
 }
 
-func (s suite) launches() []launch {
+// launches lists what is timed by its arguments: the same product in every way that the device has.
+func (s suite) launches(a tensor.Attributes) []launch {
+	hopper := []string{"bf16_w64", "bf16_w128"}
+	if a.Capability != 90 {
+		hopper = nil
+	}
 	all := []launch{copying(s.values)}
 	for _, shape := range s.skinny {
 		for _, m := range []int{1, 16} {
@@ -45,8 +56,8 @@ func (s suite) launches() []launch {
 		}
 	}
 	for _, m := range s.rows {
-		for _, e := range []string{"f32", "tf32_t64", "tf32_t128", "bf16_t32", "bf16_t64", "bf16_t128", "int8_t64", "int8_t128"} {
-			all = append(all, product(e, m, s.wide[0], s.wide[1]))
+		for _, e := range append([]string{"f32", "tf32_t64", "tf32_t128", "bf16_t32", "bf16_t64", "bf16_t128", "bf16_s32", "int8_t64", "int8_t128"}, hopper...) {
+			all = append(all, product(e, m, s.wide[0], s.wide[1]), product(e, m, s.wide[1], s.wide[0]))
 		}
 	}
 	for _, i := range s.images {
@@ -54,7 +65,9 @@ func (s suite) launches() []launch {
 			all = append(all, convolution(e, i[0], i[1], i[2], i[3]))
 		}
 	}
-	all = append(all, attend("text_32", s.texts[0], s.texts[1], s.texts[2]), attend("tf32_text_32", s.texts[0], s.texts[1], s.texts[2]))
+	for _, e := range []string{"text_32", "tf32_text_32", "bf16_text_32", "text_64", "tf32_text_64", "bf16_text_64"} {
+		all = append(all, attend(e, s.texts[0], s.texts[1], s.texts[2]))
+	}
 	return append(all, normalise(s.texts[0]*s.texts[1], s.features), gelu(s.values/4), softmax(s.texts[0]*s.texts[1], s.features))
 }
 
@@ -63,7 +76,7 @@ func up(n, size int) int { return (n + size - 1) / size }
 
 // copying moves its memory and computes nothing: it is what memory can do.
 func copying(n int) launch {
-	return launch{"activation", "activation_relu", fmt.Sprintf("n=%d", n), [3]int{up(n, 256)}, [3]int{256}, []any{out(n), f32(n), n}, 0}
+	return launch{"activation_relu", fmt.Sprintf("n=%d", n), [3]int{n, 1, 1}, []any{out(n), f32(n), n}, 0}
 }
 
 // format tells by an entry's name, as "bf16_t64", what its operands are.
@@ -79,34 +92,22 @@ func format(entry string) (x, w func(n int) memory) {
 	return f32, f32
 }
 
-// tile tells by an entry's name how many rows and columns a block computes, or that it is for few rows: 0.
-func tile(entry string) int {
-	_, form, _ := strings.Cut(entry, "_")
-	if form == "" {
-		return 64
-	}
-	n, err := strconv.Atoi(strings.TrimPrefix(form, "t"))
-	if err != nil {
-		return 0
-	}
-	return n
-}
-
 // product is dst = x·Wᵀ + bias, x [m][k] and W [n][k]; k is a multiple of 16.
 func product(entry string, m, n, k int) launch {
 	x, w := format(entry)
 	args := []any{x(m * k), k, w(n * k), k, k}
+	if tensor.FormOf("matmul_" + entry).Hopper {
+		args = []any{boxes{x(m * k), m, k}, boxes{w(n * k), n, k}, k}
+	}
 	if strings.HasPrefix(entry, "int8") {
 		args = append(args, f32(m), zeros(m), f32(n), zeros(n)) // scales and zero points, scales and sums
 	}
 	args = append(args, output(m, n)...)
-	grid, block := [3]int{up(n, 8)}, [3]int{128}
-	if t := tile(entry); t > 0 {
-		grid, block = [3]int{up(m, t), up(n, t)}, [3]int{2 * t}
-	} else if strings.HasPrefix(entry, "f32") {
-		grid = [3]int{up(n, 4)}
+	extent := [3]int{m, n, 1}
+	if _, form, _ := strings.Cut(entry, "_"); strings.HasPrefix(form, "m") || strings.HasPrefix(form, "b") { // for few rows
+		extent = [3]int{n, 1, 1}
 	}
-	return launch{"matmul", "matmul_" + entry, fmt.Sprintf("m=%d n=%d k=%d", m, n, k), grid, block, args, 2 * float64(m) * float64(n) * float64(k)}
+	return launch{"matmul_" + entry, fmt.Sprintf("m=%d n=%d k=%d", m, n, k), extent, args, 2 * float64(m) * float64(n) * float64(k)}
 }
 
 // output is the kernels' Output with a bias, for one image of m rows.
@@ -117,37 +118,43 @@ func output(m, n int) []any {
 // convolution is dst = x ∗ W + bias, 3×3, x of size×size pixels of c channels, dst of n; c is a multiple of 8.
 func convolution(entry string, images, size, c, n int) launch {
 	x, w := format(entry)
-	pixels, t := images*size*size, tile(entry)
+	pixels := images * size * size
 	args := append([]any{x(pixels * c), w(9 * n * c), c, size, size, c, size, size, 3, 1, 0, 0}, output(pixels, n)...)
-	return launch{"conv", "conv_" + entry, fmt.Sprintf("images=%d size=%d c=%d n=%d", images, size, c, n),
-		[3]int{up(pixels, t), up(n, t), 1}, [3]int{2 * t}, args, 18 * float64(pixels) * float64(c) * float64(n)}
+	return launch{"conv_" + entry, fmt.Sprintf("images=%d size=%d c=%d n=%d", images, size, c, n),
+		[3]int{pixels, n, 1}, args, 18 * float64(pixels) * float64(c) * float64(n)}
 }
 
-// attend is attention over the keys of texts of equal length.
+// attend is attention over the keys of texts of equal length, with heads as wide as the entry's name says.
 func attend(entry string, texts, tokens, heads int) launch {
-	const depth = 32
+	x, depth := f32, 32
+	if strings.HasSuffix(entry, "64") {
+		depth = 64
+	}
+	if strings.HasPrefix(entry, "bf16") {
+		x = bf16
+	}
 	hidden, all := heads*depth, texts*tokens
 	starts := make([]int32, texts+1)
 	for i := range starts {
 		starts[i] = int32(i * tokens)
 	}
-	return launch{"attention", "attention_" + entry, fmt.Sprintf("texts=%d tokens=%d heads=%d depth=%d", texts, tokens, heads, depth),
-		[3]int{up(tokens, 64), heads, texts}, [3]int{128},
-		[]any{out(all * hidden), hidden, f32(all * hidden), f32(all * hidden), f32(all * hidden), hidden, starts, depth, null, 0, 0},
+	return launch{"attention_" + entry, fmt.Sprintf("texts=%d tokens=%d heads=%d depth=%d", texts, tokens, heads, depth),
+		[3]int{tokens, heads, texts},
+		[]any{x(all * hidden), hidden, x(all * hidden), x(all * hidden), x(all * hidden), hidden, starts, depth, null, 0, 0},
 		4 * float64(all) * float64(tokens) * float64(hidden)}
 }
 
 func normalise(rows, n int) launch {
-	return launch{"layernorm", "layernorm_f32", fmt.Sprintf("rows=%d n=%d", rows, n), [3]int{up(rows, 4)}, [3]int{128},
+	return launch{"layernorm_f32", fmt.Sprintf("rows=%d n=%d", rows, n), [3]int{rows, 1, 1},
 		[]any{out(rows * n), f32(rows * n), f32(rows * n), f32(n), f32(n), rows, n, float32(1e-12), int(matmul.None)}, 0}
 }
 
 func gelu(n int) launch {
-	return launch{"activation", "activation_gelu", fmt.Sprintf("n=%d", n), [3]int{up(n, 256)}, [3]int{256}, []any{out(n), f32(n), n}, 0}
+	return launch{"activation_gelu", fmt.Sprintf("n=%d", n), [3]int{n, 1, 1}, []any{out(n), f32(n), n}, 0}
 }
 
 // softmax is in place.
 func softmax(rows, cols int) launch {
-	return launch{"activation", "activation_softmax", fmt.Sprintf("rows=%d cols=%d", rows, cols), [3]int{up(rows, 4)}, [3]int{128},
+	return launch{"activation_softmax", fmt.Sprintf("rows=%d cols=%d", rows, cols), [3]int{rows, 1, 1},
 		[]any{f32(rows * cols), rows, cols, cols}, 0}
 }

@@ -20,11 +20,11 @@ type timing struct {
 // bandwidth is in bytes per second.
 func (t *timing) bandwidth() float64 { return t.bytes / t.seconds }
 
-// launch is a kernel's launch that is timed. Arguments are int, float32, memory and []int32, in the order of the parameters.
+// launch is a kernel's launch that is timed, over an extent that its row of the launch table tells the meaning of. Arguments are int,
+// float32, memory, boxes and []int32, in the order of the parameters.
 type launch struct {
-	family       string
 	entry, shape string
-	grid, block  [3]int
+	extent       [3]int
 	args         []any
 	flops        float64
 }
@@ -36,6 +36,12 @@ type memory struct {
 }
 
 var null = memory{}
+
+// boxes is an argument: a tensor map of a matrix of bfloat16, as hopper.cu wants it.
+type boxes struct {
+	memory
+	rows, cols int
+}
 
 // uniform is a word of a float32 in [-1, 1), pair one of two bfloat16.
 func uniform(r *rand.Rand) uint32 { return math.Float32bits(2*r.Float32() - 1) }
@@ -52,7 +58,10 @@ func out(n int) memory    { return memory{4 * n, zero} }
 // bytes is what the launch moves if it touches all its memory once.
 func (l *launch) bytes() (n int) {
 	for _, a := range l.args {
-		if m, ok := a.(memory); ok {
+		switch m := a.(type) {
+		case memory:
+			n += m.bytes
+		case boxes:
 			n += m.bytes
 		}
 	}
@@ -74,10 +83,12 @@ func (s suite) time(d tensor.Driver) ([]timing, error) {
 		return nil, err
 	}
 	t := &timer{suite: s, d: d, stream: stream, loaded: map[string]tensor.Function{}}
-	launches := s.launches()
-	for _, f := range families {
-		if err := t.load(f, launches); err != nil {
-			return nil, err
+	launches := s.launches(d.Attributes())
+	for _, f := range tensor.Families() {
+		if runs(f, d.Attributes()) {
+			if err := t.load(f, launches); err != nil {
+				return nil, err
+			}
 		}
 	}
 	var all []timing
@@ -93,14 +104,14 @@ func (s suite) time(d tensor.Driver) ([]timing, error) {
 }
 
 // load loads what the launches need of a family, all at once, since a driver compiles the whole text each time.
-func (t *timer) load(f family, launches []launch) error {
+func (t *timer) load(f tensor.Family, launches []launch) error {
 	var entries []tensor.Entry
-	for _, l := range launches {
-		if e := (tensor.Entry{Name: l.entry}); l.family == f.name && !slices.Contains(entries, e) {
+	for _, e := range f.Entries() {
+		if slices.ContainsFunc(launches, func(l launch) bool { return l.entry == e.Name }) {
 			entries = append(entries, e)
 		}
 	}
-	functions, err := t.d.Load(f.name, f.ptx, entries)
+	functions, err := t.d.Load(file(f), f.Text, entries)
 	for i, function := range functions {
 		t.loaded[entries[i].Name] = function
 	}
@@ -112,25 +123,27 @@ func (t *timer) load(f family, launches []launch) error {
 func (t *timer) one(l *launch) (timing, error) {
 	copies := min(max(3*t.d.Attributes().L2/l.bytes(), 1), t.copies)
 	count := up(t.fewest, copies) * copies
-	args := make([][]byte, copies)
+	form := tensor.FormOf(l.entry)
+	all := make([]tensor.Launch, copies)
 	var used []tensor.DevicePtr
 	defer func() {
 		for _, p := range used {
 			t.d.Free(p)
 		}
 	}()
-	for i := range args {
-		var err error
-		if args[i], err = t.pack(l.args, &used); err != nil {
+	for i := range all {
+		args, maps, err := t.pack(l.args, &used)
+		if err != nil {
 			return timing{}, err
 		}
+		all[i] = tensor.Launch{Grid: form.Grid(l.extent), Block: [3]int{form.Block}, DynamicShared: form.Shared, Args: args, Maps: maps}
 	}
 	graph, err := t.d.Capture(t.stream, func() error {
 		if err := t.d.Mark(t.stream, 0); err != nil {
 			return err
 		}
 		for i := range count {
-			if err := t.d.Launch(t.stream, t.loaded[l.entry], tensor.Launch{Grid: l.grid, Block: l.block, Args: args[i%copies]}); err != nil {
+			if err := t.d.Launch(t.stream, t.loaded[l.entry], all[i%copies]); err != nil {
 				return err
 			}
 		}
@@ -156,18 +169,25 @@ func (t *timer) one(l *launch) (timing, error) {
 }
 
 // pack allocates a launch's memory, noted in used, and lays out its arguments.
-func (t *timer) pack(args []any, used *[]tensor.DevicePtr) ([]byte, error) {
-	var b []byte
+func (t *timer) pack(args []any, used *[]tensor.DevicePtr) (b []byte, maps []tensor.TensorMap, err error) {
 	for _, arg := range args {
 		switch v := arg.(type) {
 		case int:
 			b = binary.LittleEndian.AppendUint32(b, uint32(v))
 		case float32:
 			b = binary.LittleEndian.AppendUint32(b, math.Float32bits(v))
+		case boxes:
+			p, err := t.place(v.memory, used)
+			if err != nil {
+				return nil, nil, err
+			}
+			b = append(b, make([]byte, -len(b)&63)...)
+			maps = append(maps, tensor.TensorMap{At: len(b), Ptr: p, Element: 2, Dims: []int{v.cols, v.rows}, Strides: []int{2 * v.cols}, Box: []int{64, 64}, Swizzle: 128})
+			b = append(b, make([]byte, tensor.TensorMapBytes)...)
 		case memory, []int32:
 			p, err := t.place(v, used)
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			for len(b)%8 != 0 {
 				b = append(b, 0)
@@ -177,7 +197,7 @@ func (t *timer) pack(args []any, used *[]tensor.DevicePtr) ([]byte, error) {
 			panic(fmt.Sprintf("argument of type %T", arg))
 		}
 	}
-	return b, nil
+	return b, maps, nil
 }
 
 // place makes device memory of an argument: the words of a slice, or random ones, a megabyte again and again.
