@@ -53,7 +53,7 @@ type gpuNorm struct {
 	fixed       tensor.ColumnMap      // BatchNorm by its running averages
 }
 
-// gpuLinear is the closed-form first layer; see affine.
+// gpuLinear is the closed-form first layer; see affine. Without weights it is the identity.
 type gpuLinear struct {
 	white, whiteA, unwhite, predict tensor.GPUWeight
 	whiteB, b                       tensor.Array[float32]
@@ -111,16 +111,8 @@ func (f *Flow) gpu(p tensor.Precision, g *tensor.GPU, read reader) *GPUFlow {
 	for i := range f.blocks {
 		d.constant += f.blocks[i].logScale(f)
 	}
-	if f.linear.l != nil {
-		n, u := c.Latent, c.inputs()
-		white, wa := f.linear.invert()
-		d.linear = gpuLinear{
-			white: l.matrix(white, n, n, nil, up(n)), unwhite: l.matrix(f.linear.l, n, n, nil, up(n)),
-			whiteA: l.matrix(wa, n, u, d.inputColumns, d.inputs), predict: l.matrix(f.linear.a, n, u, d.inputColumns, d.inputs),
-			whiteB: tensor.Put(g, f.linear.whiteB), b: tensor.Put(g, f.linear.b),
-		}
-		d.constant += float64(f.linear.logdet)
-	}
+	d.linear = l.linear(&d.gpuInputs)
+	d.constant += float64(f.linear.logdet)
 	if c.Classes > 0 {
 		d.head = l.network(tensor.F32, nil, d.text, c.Classes, f.head)
 		d.table = tensor.GPUTable{Rows: c.Classes, Cols: c.Class, F32: tensor.Put(g, f.table.Data)}
@@ -303,6 +295,21 @@ type gpuLoader struct {
 	g    *tensor.GPU
 	f    *Flow
 	read reader
+}
+
+// linear uploads the linear layer.
+func (l gpuLoader) linear(in *gpuInputs) gpuLinear {
+	a := &l.f.linear
+	if a.l == nil {
+		return gpuLinear{}
+	}
+	n, u := l.f.Config.Latent, l.f.Config.inputs()
+	white, wa := a.invert()
+	return gpuLinear{
+		white: l.matrix(white, n, n, nil, up(n)), unwhite: l.matrix(a.l, n, n, nil, up(n)),
+		whiteA: l.matrix(wa, n, u, in.inputColumns, in.inputs), predict: l.matrix(a.a, n, u, in.inputColumns, in.inputs),
+		whiteB: tensor.Put(l.g, a.whiteB), b: tensor.Put(l.g, a.b),
+	}
 }
 
 // network uploads nets, whose input is width wide with its elements in columns, or as they come if that is nil; each has out

@@ -267,12 +267,22 @@ func (p *gpuPass) multiply(n *gpuNetwork, i int, y, x tensor.Buffer, act matmul.
 	}
 }
 
-// linear computes dst = w·x + (by·u + bias).
-func (p *gpuPass) linear(dst, x tensor.Buffer, w, by tensor.GPUWeight, bias tensor.Array[float32]) {
-	defer p.q.Release(p.q.Taken())
-	shift := p.q.Take(p.m, dst.Cols)
-	p.q.MatMul(shift, p.u, by, tensor.GPUEpilogue{Bias: bias})
-	p.q.MatMul(dst, x, w, tensor.GPUEpilogue{Residual: shift})
+// forward returns what the first block reads of x [m][Latent and a gap] under u.
+func (l *gpuLinear) forward(q *tensor.Queue, x, u tensor.Buffer) tensor.Buffer {
+	if l.b.Len == 0 {
+		return x
+	}
+	y := q.Take(x.Rows, l.b.Len)
+	l.apply(q, y, x, u, l.white, l.whiteA, l.whiteB)
+	return y
+}
+
+// apply computes dst = w·x + (by·u + bias).
+func (l *gpuLinear) apply(q *tensor.Queue, dst, x, u tensor.Buffer, w, by tensor.GPUWeight, bias tensor.Array[float32]) {
+	defer q.Release(q.Taken())
+	shift := q.Take(x.Rows, dst.Cols)
+	q.MatMul(shift, u, by, tensor.GPUEpilogue{Bias: bias})
+	q.MatMul(dst, x, w, tensor.GPUEpilogue{Residual: shift})
 }
 
 // forward runs z [m][Latent] to v [m][Latent] and adds the log-scales of the blocks to logdet.
@@ -280,11 +290,7 @@ func (p *gpuPass) forward(v, z tensor.Buffer, logdet tensor.Array[float32]) {
 	f, q := p.f, p.q
 	x := q.Take(p.m, up(f.Config.Latent))
 	q.Columns(x, z, f.whole)
-	if l := &f.linear; l.b.Len > 0 {
-		y := q.Take(p.m, f.Config.Latent)
-		p.linear(y, x, l.white, l.whiteA, l.whiteB)
-		x = y
-	}
+	x = f.linear.forward(q, x, p.u)
 	if len(f.blocks) == 0 {
 		q.Copy(v, x.Columns(0, f.Config.Latent))
 		return
@@ -355,7 +361,7 @@ func (p *gpuPass) inverse(z, v tensor.Buffer) {
 		q.Columns(x, row, f.out)
 	}
 	if l := &f.linear; l.b.Len > 0 {
-		p.linear(z, x, l.unwhite, l.predict, l.b)
+		l.apply(q, z, x, p.u, l.unwhite, l.predict, l.b)
 	} else {
 		q.Copy(z, x.Columns(0, n))
 	}

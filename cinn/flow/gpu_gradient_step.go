@@ -1,0 +1,153 @@
+package flow
+
+import "netfusion/tensor"
+
+// gpuBlockTrace is what the way forth through a block leaves beside its row.
+type gpuBlockTrace struct {
+	nets [2][]gpuTrace
+	s    [2]tensor.Buffer // [rows][half], clamped log-scales
+}
+
+// Step records the loss of In and its gradient, by the parameters in the slab values. draw [2] is the seed and the first sample of masks
+// and noise: the step's number times 2¹⁶.
+func (d *GPUGradient) Step(values tensor.Array[float32], draw tensor.Array[uint64]) {
+	r := &gpuRun{GPUGradient: d, values: values, draw: draw}
+	q, f := d.q, d.flow
+	u, embedded, blocks := r.run()
+	weight := 1 / float32(d.Rows)
+	grad, next := q.Take(d.Rows, d.row.end), q.Take(d.Rows, d.row.end)
+	q.CoupleLoss(d.Losses.Z, grad, d.blocks[len(d.blocks)-1].row, d.last, d.logdet, weight)
+	for i := len(d.blocks) - 1; i >= 0; i-- {
+		t := &d.blocks[i]
+		r.blockBack(t, grad, blocks[i])
+		scale := t.scale.vector(values)
+		q.ColumnsSums(t.loc.vector(d.Gradient), t.scale.vector(d.Gradient), grad, t.grads, t.row, t.reads, scale)
+		if i > 0 {
+			q.ColumnsBack(next, grad, t.back, scale, t.which)
+			grad, next = next, grad
+		}
+	}
+	r.backward(&d.embedder, tensor.Buffer{}, grad.Columns(d.row.e, d.row.e+d.row.ne), embedded)
+	if f.Config.Classes > 0 {
+		trace := r.classes(u, weight)
+		r.backward(&d.head, tensor.Buffer{}, d.drawn, trace)
+	}
+	q.SumSquares(d.Squares.Slice(d.Squares.Len-vectorParts, d.Squares.Len), d.Gradient.Slice(d.slab.regions[1], d.slab.size))
+}
+
+// LogProb records the losses of In without their gradient: Dropout and noise are off, and BatchNorm goes by its running averages. v
+// [rows][Latent], unless it is none, gets the residuals.
+func (d *GPUGradient) LogProb(values tensor.Array[float32], v tensor.Buffer) {
+	r := &gpuRun{GPUGradient: d, values: values, frozen: true}
+	q := d.q
+	u, _, _ := r.run()
+	row := d.blocks[len(d.blocks)-1].row
+	q.CoupleLoss(d.Losses.Z, tensor.Buffer{}, row, d.last, d.logdet, 0)
+	if !v.None() {
+		q.Columns(v, row, d.leave)
+	}
+	if d.flow.Config.Classes > 0 {
+		r.classes(u, 0)
+	}
+}
+
+// run runs In to the last block's row and returns the condition and what the way back reads.
+func (r *gpuRun) run() (u tensor.Buffer, embedded gpuTrace, blocks []gpuBlockTrace) {
+	d, q, f := r.GPUGradient, r.q, r.flow
+	u = q.Take(d.Rows, d.inputs)
+	q.Columns(u.Columns(0, d.text), d.In.C, d.standardise)
+	if c := f.Config; c.Classes > 0 {
+		hat := q.TakePacked(d.Rows, c.Class)
+		q.Posterior(hat, r.scores(), d.In.E, tensor.Matrix(d.table, c.Classes, c.Class), 0.5/(c.ClassNoise*c.ClassNoise))
+		q.Columns(u.Columns(d.text, d.inputs), hat, d.standardiseClass)
+	}
+	z := d.In.Z
+	z.Cols = z.Ld
+	x := d.linear.forward(q, z, u)
+	q.Columns(tensor.Matrix(d.logdet, d.Rows, 1), d.In.C, tensor.ColumnMap{From: d.zero})
+	q.LogScales(d.Losses.LogScales, r.values.Slice(d.slab.scales[0], d.slab.scales[1]))
+	for i := range d.blocks {
+		t := &d.blocks[i]
+		q.Columns(t.row.Columns(d.row.e, d.second()), x, tensor.ColumnMap{From: t.from, Before: t.loc.vector(r.values), Scale: t.scale.vector(r.values)})
+		if i == 0 {
+			embedded = r.forward(&d.embedder, t.row.Columns(d.row.e, d.row.e+d.row.ne), r.blurred(u))
+		}
+		blocks = append(blocks, r.block(t))
+		x = t.row
+	}
+	return u, embedded, blocks
+}
+
+// blurred is the condition with noise on its text part.
+func (r *gpuRun) blurred(u tensor.Buffer) tensor.Buffer {
+	q := r.q
+	if r.frozen || r.blur.None() {
+		return u
+	}
+	noisy := q.Take(u.Rows, u.Cols)
+	q.Copy(noisy, u)
+	q.Normal(r.blur.Columns(0, r.flow.Config.Cond), r.draw, blurStream, 0)
+	q.AddScaled(noisy, r.blur, r.noise)
+	return noisy
+}
+
+// block runs the row of t through its couplings.
+func (r *gpuRun) block(t *gpuTrainBlock) (b gpuBlockTrace) {
+	q, p := r.q, &r.row
+	second := r.second()
+	for k := range t.nets {
+		in, x, y := t.row.Columns(p.e, p.end), t.row.Columns(p.end, p.end+p.nb), t.row.Columns(0, p.nb)
+		if k == 1 {
+			in, x, y = t.row.Columns(0, p.a), t.row.Columns(p.a, p.a+p.na), t.row.Columns(second, second+p.na)
+		}
+		var outs []tensor.Buffer
+		for _, n := range t.nets[k] {
+			out := q.Take(r.Rows, n.layers[len(n.layers)-1].weight.rows)
+			b.nets[k] = append(b.nets[k], r.forward(n, out, in))
+			outs = append(outs, out)
+		}
+		raw, shift := parts(outs, x.Cols)
+		b.s[k] = q.TakePacked(r.Rows, x.Cols)
+		q.Couple(y, x, raw, shift, b.s[k], r.logdet, r.flow.Config.Clamp)
+	}
+	return b
+}
+
+// parts returns the log-scales and the shifts of n elements, which are the outputs of one subnet or of two.
+func parts(outs []tensor.Buffer, n int) (s, t tensor.Buffer) {
+	if len(outs) == 1 {
+		return outs[0].Columns(0, n), outs[0].Columns(n, 2*n)
+	}
+	return outs[0], outs[1]
+}
+
+// blockBack turns the gradient of what t left into that of what it read, [b ; e ; a], and adds to that of the embedding.
+func (r *gpuRun) blockBack(t *gpuTrainBlock, grad tensor.Buffer, b gpuBlockTrace) {
+	q, p := r.q, &r.row
+	for k := 1; k >= 0; k-- {
+		g, x, in := grad.Columns(0, p.nb), t.row.Columns(p.end, p.end+p.nb), grad.Columns(p.e, p.end)
+		if k == 1 {
+			g, x, in = grad.Columns(p.a, p.a+p.na), t.row.Columns(p.a, p.a+p.na), grad.Columns(0, p.a)
+		}
+		raw, shift := parts(t.draw[k], x.Cols)
+		q.CoupleBack(g, raw, shift, x, b.s[k], -1/float32(r.Rows), r.flow.Config.Clamp)
+		for i, n := range t.nets[k] {
+			r.backward(n, in, t.draw[k][i], b.nets[k][i])
+		}
+	}
+}
+
+// scores is log N(e; E_k, σ²I) without its constant, [rows][Classes]: the same memory each time that it is asked for.
+func (r *gpuRun) scores() tensor.Buffer {
+	if r.likely.None() {
+		r.likely = r.q.TakePacked(r.Rows, r.flow.Config.Classes)
+	}
+	return r.likely
+}
+
+// classes runs the class head; its logits become weight times their gradient.
+func (r *gpuRun) classes(u tensor.Buffer, weight float32) gpuTrace {
+	t := r.forward(&r.head, r.drawn, u.Columns(0, r.text))
+	r.q.MixtureLoss(r.Losses.Class, r.drawn, r.scores(), weight)
+	return t
+}
