@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"netfusion/cinn/flow"
+	"netfusion/experts/autoencoder"
 	"netfusion/experts/biggan"
 	"netfusion/tensor"
 )
@@ -38,6 +39,8 @@ type operations struct {
 	p   tensor.Tensor // [2][Classes], class probabilities
 
 	std  []float32     // [Z]
+	rgb  []uint8       // [height][width][3], an image on white
+	goal []float32     // the same in [-1, 1]
 	rows tensor.Tensor // [operationRows][Latent]
 	cond tensor.Tensor // [operationRows][Condition]
 	z    []float64     // [operationRows]
@@ -45,6 +48,8 @@ type operations struct {
 
 	exact    bool // what is scored has a latent of its own
 	guidance float32
+
+	inverter *inverter // nil until Invert is called
 }
 
 func (s *Session) openOperations() error {
@@ -60,11 +65,11 @@ func (s *Session) openOperations() error {
 		return err
 	}
 	c := m.flow.Config
-	width := c.Latent + c.Class
+	width, pixels := c.Latent+c.Class, 3*m.target.Resolution*m.target.Resolution
 	o := &operations{
 		flow: f,
 		c:    tensor.New(3, c.Cond), x: tensor.New(3, width), v: tensor.New(3, c.Latent), hat: tensor.New(3, c.Class), p: tensor.New(2, m.target.Classes),
-		std: make([]float32, m.target.ZDim), rows: tensor.New(operationRows, width), cond: tensor.New(operationRows, c.Cond), z: make([]float64, operationRows),
+		std: make([]float32, m.target.ZDim), rgb: make([]uint8, pixels), goal: make([]float32, pixels), rows: tensor.New(operationRows, width), cond: tensor.New(operationRows, c.Cond), z: make([]float64, operationRows),
 	}
 	copy(o.c.Row(neither), m.flow.NullCondition())
 	o.seen = evidence{mean: make([]float32, m.target.ZDim), classes: make([]int, 0, m.target.Classes), log: make([]float64, m.target.Classes)}
@@ -143,15 +148,21 @@ func (s *Session) place(ctx context.Context, x []float32, p Subject, i int) erro
 	}
 	o := s.operations
 	copy(x, o.seen.mean)
+	copy(x[len(o.seen.mean):], s.model.target.Class(s.likeliestClass(i)))
+	return nil
+}
+
+// likeliestClass is that of the image last looked at, where row i of operations.c is what is known of it beforehand.
+func (s *Session) likeliestClass(i int) int {
+	e := &s.operations.seen
 	prior := s.classPrior(i)
 	best, most := 0, math.Inf(-1)
-	for _, k := range o.seen.classes {
-		if v := o.seen.log[k] + float64(prior[k]); v > most {
+	for _, k := range e.classes {
+		if v := e.log[k] + float64(prior[k]); v > most {
 			best, most = k, v
 		}
 	}
-	copy(x[len(o.seen.mean):], s.model.target.Class(best))
-	return nil
+	return best
 }
 
 func (s *Session) copyLatent(dst, src []float32) error {
@@ -201,11 +212,29 @@ const (
 // redrawing the image in it. With a squared error of d per value, the log-likelihood of a class is -independent/2·log d, that of
 // errors with a normal distribution of unknown variance.
 func (s *Session) look(ctx context.Context, img *image.NRGBA) error {
-	o, n := s.operations, s.model.target.ZDim
+	o := s.operations
 	e := &o.seen
+	if err := s.aim(img); err != nil {
+		return err
+	}
 	if err := s.Encode(e.mean, o.std, img); err != nil {
 		return err
 	}
+	return s.tryClasses(ctx)
+}
+
+// aim leaves the colours of img, on white, in operations.goal.
+func (s *Session) aim(img *image.NRGBA) error {
+	if err := s.checkBounds(img); err != nil {
+		return err
+	}
+	onWhite(s.operations.rgb, img)
+	return autoencoder.Pixels(s.operations.goal, s.operations.rgb, img.Rect.Dx())
+}
+
+// tryClasses weighs the classes for the image operations.goal, whose z is seen.mean.
+func (s *Session) tryClasses(ctx context.Context) error {
+	e, n := &s.operations.seen, s.model.target.ZDim
 	var total logSum
 	for k := range e.log {
 		if err := ctx.Err(); err != nil {
@@ -216,7 +245,7 @@ func (s *Session) look(ctx context.Context, img *image.NRGBA) error {
 		if err != nil {
 			return err
 		}
-		e.log[k] = -independent / 2 * math.Log(squaredError(pixels.Data, s.images.pixels.Data)+1e-6)
+		e.log[k] = -independent / 2 * math.Log(squaredError(pixels.Data, s.operations.goal)+1e-6)
 		total.add(e.log[k])
 	}
 	for k := range e.log {
