@@ -27,10 +27,19 @@ var shapes = []struct {
 		Layers: []Layer{{false, 16, 16}, {true, 16, 16}, {false, 16, 16}, {true, 16, 8}, {false, 8, 8}, {true, 8, 8}, {false, 8, 8}, {true, 8, 4}, {false, 4, 4}, {true, 4, 2}, {false, 2, 2}, {true, 2, 1}, {false, 1, 1}, {true, 1, 1}}}},
 }
 
-// randomModel has weights of the size that keeps activations near 1.
+// randomModel has the weights of randomTensors.
 func randomModel(tb testing.TB, c Config, p tensor.Precision) *Model {
 	tb.Helper()
 	c.ZDim, c.ClassDim, c.Eps, c.Stats, c.StatsRows = 128, 128, 1e-4, 51, 1
+	m, err := Load(nn.Memory("random weights", randomTensors(c)), c, p)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return m
+}
+
+// randomTensors has weights of the size that keeps activations near 1.
+func randomTensors(c Config) []safetensors.Tensor {
 	r := rand.New(rand.NewPCG(1, 1))
 	var ts []safetensors.Tensor
 	add := func(name string, shape ...int) {
@@ -78,11 +87,7 @@ func randomModel(tb testing.TB, c Config, p tensor.Precision) *Model {
 	add("bn.bias", ch)
 	add("conv_to_rgb.weight", 3, 3, 3, ch)
 	add("conv_to_rgb.bias", 3)
-	m, err := Load(nn.Memory("random weights", ts), c, p)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return m
+	return ts
 }
 
 // macs counts the multiply-adds of the direct sums of one image, upsampling folded into them. Transforms take fewer.
