@@ -52,6 +52,7 @@ func commands() []command {
 		interpolateCommand(),
 		scoreCommand(),
 		rankCommand(),
+		invertCommand(),
 		embedCommand(),
 		pairsCommand(),
 		trainCommand(),

@@ -147,13 +147,21 @@ func (o *operation) find(ctx context.Context, a *artist, p operand, sample uint6
 	if f.picture, err = readPicture(a.model, p.file); err != nil {
 		return nil, err
 	}
-	switch kind := a.model.Info().Kind; {
-	case kind == cinn.Picture || kind == cinn.Layer:
-		f.shows.Image = f.picture
-	case p.text != "":
-		f.shows.Prompt = p.text
-	}
+	f.shows = a.shows(p, f.picture)
 	x := make([]float32, a.model.Info().Latent)
 	f.subject = cinn.Subject{Latent: x}
+	if o.refine > 0 {
+		_, err := a.Invert(ctx, x, cinn.Inversion{Image: f.picture, Shows: f.shows, Steps: o.refine})
+		return f, err
+	}
 	return f, a.Latent(ctx, x, cinn.Subject{Image: f.picture}, f.shows)
+}
+
+// shows is what the picture of p, which was read, is said to show: to a source of pictures, itself.
+func (a *artist) shows(p operand, picture *image.NRGBA) cinn.Condition {
+	switch a.model.Info().Kind {
+	case cinn.Picture, cinn.Layer:
+		return cinn.Condition{Image: picture}
+	}
+	return cinn.Condition{Prompt: p.text}
 }

@@ -18,6 +18,7 @@ type operation struct {
 	name                  string // of the command
 	seed                  uint64
 	temperature, guidance float32
+	refine                int // steps of gradient descent for pictures that are read
 	start                 time.Time
 }
 
@@ -26,6 +27,7 @@ func (o *operation) declare(f *flag.FlagSet) {
 	f.Uint64Var(&o.seed, "seed", 1, "`NUMBER` of the noise of what is drawn (default 1)")
 	f.Var((*scalar)(&o.temperature), "temperature", "scale `T` of the noise of what is drawn; 0 is the pack's default")
 	f.Var((*scalar)(&o.guidance), "guidance", "pull `G` of the texts, 1 is plain; 0 is the pack's default")
+	f.IntVar(&o.refine, "refine", 0, "improve the latents of pictures that are read by `N` steps of gradient descent (see cinn help invert)")
 	o.sheetFlags.declare(f)
 	o.modelFlags.declare(f)
 }
@@ -37,6 +39,9 @@ func (o *operation) begin(s stdio) (*artist, error) {
 	}
 	if err := o.modelFlags.check(); err != nil {
 		return nil, err
+	}
+	if o.refine < 0 || o.refine > maxRefine {
+		return nil, usagef("-refine %d: want 0 to %d", o.refine, maxRefine)
 	}
 	if err := o.free(s); err != nil {
 		return nil, err
@@ -67,6 +72,7 @@ type operationReport struct {
 	Seed        uint64   `json:"seed"`
 	Temperature float32  `json:"temperature"`
 	Guidance    float32  `json:"guidance"`
+	Refine      int      `json:"refine"`
 	Precision   string   `json:"precision"`
 	MS          float64  `json:"ms"`
 }
@@ -80,6 +86,7 @@ func (o *operation) notes(words []string) []note {
 		{"seed", strconv.FormatUint(o.seed, 10)},
 		{"temperature", number(o.temperature)},
 		{"guidance", number(o.guidance)},
+		{"refine", strconv.Itoa(o.refine)},
 		{"precision", o.precision.String()},
 	}
 }
@@ -110,7 +117,7 @@ func (o *operation) deliverFile(s stdio, words []string, pictures int, size imag
 	if o.json {
 		return json.NewEncoder(s.out).Encode(operationReport{
 			Command: o.name, File: file, Width: size.X, Height: size.Y, Words: words, Pictures: pictures,
-			Seed: o.seed, Temperature: o.temperature, Guidance: o.guidance, Precision: o.precision.String(), MS: 1e3 * spent.Seconds(),
+			Seed: o.seed, Temperature: o.temperature, Guidance: o.guidance, Refine: o.refine, Precision: o.precision.String(), MS: 1e3 * spent.Seconds(),
 		})
 	}
 	if file != "-" {

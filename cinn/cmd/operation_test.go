@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"image"
 	"image/color"
 	"image/gif"
@@ -286,6 +287,33 @@ func TestRankSortsAndScoreDoesNot(t *testing.T) {
 	}
 }
 
+func TestInvertRedraws(t *testing.T) {
+	pack, a, b := tiny.Pack(t), photoFile(t, "a.png", 100), photoFile(t, "b.png", 200)
+	t.Chdir(t.TempDir())
+	code, stdout, stderr := commandLine(t, "invert", "-model", pack, "-steps", "30", "-scale", "1", "-o", "rows.png", a, b+"=red")
+	if code != exitOK || stderr != "" || !strings.Contains(stdout, a+": ") || !strings.Contains(stdout, " (red): ") || !strings.Contains(stdout, "rows.png  2 pictures") {
+		t.Fatalf("exit %d, %q, %q", code, stdout, stderr)
+	}
+	sheet, err := png.Decode(strings.NewReader(content(t, "rows.png")))
+	if want := image.Rect(0, 0, 3*17+1, 2*17+1); err != nil || sheet.Bounds() != want {
+		t.Errorf("%v, %v", sheet.Bounds(), err)
+	}
+	code, stdout, stderr = commandLine(t, "invert", "-model", pack, "-steps", "30", "-json", a)
+	var i inversion
+	if err := json.Unmarshal([]byte(stdout), &i); err != nil || code != exitOK || i.Picture != a || len(i.Latent) != 4 || !(i.After > i.Before) {
+		t.Errorf("exit %d, %v, %q, %q", code, err, stdout, stderr)
+	}
+	// -refine changes what an edit begins with.
+	for i, refine := range []string{"0", "30"} {
+		if code, _, stderr := commandLine(t, "edit", "-model", pack, "-refine", refine, "-o", fmt.Sprint(i, ".png"), "@"+a, "red"); code != exitOK {
+			t.Fatal(stderr)
+		}
+	}
+	if content(t, "0.png") == content(t, "1.png") {
+		t.Error("-refine changes nothing")
+	}
+}
+
 func TestOperationsRefuse(t *testing.T) {
 	pack := tiny.Pack(t)
 	t.Chdir(t.TempDir())
@@ -312,6 +340,11 @@ func TestOperationsRefuse(t *testing.T) {
 		{exitUsage, "match, gain or logp", []string{"rank", "-by", "luck", "red", "heart"}},
 		{exitUsage, "-top", []string{"rank", "-top", "-1", "red", "heart"}},
 		{exitUsage, "@FILE", []string{"edit", "@", "heart"}},
+		{exitUsage, "-refine -1", []string{"edit", "-refine", "-1", "red", "heart"}},
+		{exitUsage, "-steps 0", []string{"invert", "-steps", "0", "text.png"}},
+		{exitUsage, "no picture", []string{"invert"}},
+		{exitUsage, "no sheet", []string{"invert", "-json", "-o", "x.png", "text.png"}},
+		{exitError, "text.png", []string{"invert", "text.png"}},
 		{exitUsage, "-f needs", []string{"edit", "-f", "red", "heart"}},
 		{exitError, "absent.png", []string{"edit", "@absent.png", "heart"}},
 		{exitError, "text.png", []string{"edit", "@text.png", "heart"}},
