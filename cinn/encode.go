@@ -19,9 +19,10 @@ type imageEncoder struct {
 // white. The generator draws src, as well as it can, from a mean of which each dimension is known up to a standard
 // deviation: mean and std are [Info.Z]. The first call loads the encoder and allocates, later ones do not.
 func (s *Session) Encode(mean, std []float32, src *image.NRGBA) error {
+	if err := s.usable(); err != nil {
+		return err
+	}
 	switch n := s.model.target.ZDim; {
-	case s.closed:
-		return ErrClosed
 	case s.model.encoder == nil:
 		return ErrEncoder
 	case len(mean) != n || len(std) != n:

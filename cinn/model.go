@@ -3,6 +3,7 @@ package cinn
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"image"
 	"sync"
@@ -27,6 +28,7 @@ type Model struct {
 	flow    *flow.Flow
 	target  *biggan.Model
 	encoder func() (*autoencoder.Model, error) // loads it at the first call; nil if the pack has none
+	gpu     *gpuModel                          // nil on the CPU
 }
 
 // Open opens the pack at path. It is mapped, unless it is in its form for distribution, which is unpacked into memory.
@@ -64,27 +66,30 @@ func Parse(name string, data []byte, o Options) (*Model, error) {
 	return open(f, o)
 }
 
-func open(f *safetensors.File, o Options) (*Model, error) {
-	m, err := load(f, o)
-	if err != nil {
-		f.Close()
-		return nil, err
+func open(f *safetensors.File, o Options) (*Model, error) { return openOn(f, o, OpenGPU) }
+
+// openOn is open, where gpu opens the GPU of the backend CUDA.
+func openOn(f *safetensors.File, o Options, gpu func() (*tensor.GPU, error)) (*Model, error) {
+	m := &Model{options: o, file: f}
+	if err := m.load(gpu); err != nil {
+		return nil, errors.Join(err, m.Close())
 	}
 	return m, nil
 }
 
-func load(f *safetensors.File, o Options) (*Model, error) {
+func (m *Model) load(gpu func() (*tensor.GPU, error)) (err error) {
+	o, f := m.options, m.file
 	if o.Workers < 0 || o.Precision > Int8 || o.Backend > CUDA {
-		return nil, fmt.Errorf("cinn: %d workers in precision %d on backend %d: no such thing", o.Workers, o.Precision, o.Backend)
+		return fmt.Errorf("cinn: %d workers in precision %d on backend %d: no such thing", o.Workers, o.Precision, o.Backend)
 	}
 	if o.Backend == CUDA {
-		return nil, ErrBackend
+		if m.gpu, err = newGPUModel(gpu); err != nil {
+			return err
+		}
 	}
-	about, err := ReadFusion(f)
-	if err != nil {
-		return nil, err
+	if m.about, err = ReadFusion(f); err != nil {
+		return err
 	}
-	m := &Model{about: about, options: o, file: f}
 	meta := f.Metadata()
 	part := func(prefix string) (nn.Source, []byte) { return nn.Under(f, prefix), []byte(meta[prefix+"config"]) }
 
@@ -112,21 +117,24 @@ func load(f *safetensors.File, o Options) (*Model, error) {
 	loading.Wait()
 	for _, err := range errs {
 		if err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if source, config := part(encoderPrefix); len(config) > 0 {
 		c, err := autoencoder.ParseConfig(f.Origin(), config)
 		if err != nil {
-			return nil, inPart(encoderPrefix, err)
+			return inPart(encoderPrefix, err)
 		}
 		if c.Latent != m.target.ZDim || c.Resolution != m.target.Resolution {
-			return nil, fmt.Errorf("%s: the image encoder gives %d dimensions of %d pixels, the generator wants %d and %d", f.Origin(),
+			return fmt.Errorf("%s: the image encoder gives %d dimensions of %d pixels, the generator wants %d and %d", f.Origin(),
 				c.Latent, c.Resolution, m.target.ZDim, m.target.Resolution)
 		}
 		m.encoder = sync.OnceValues(func() (*autoencoder.Model, error) { return autoencoder.Load(source, c) })
 	}
-	return m, m.fits()
+	if err := m.fits(); err != nil || m.gpu == nil {
+		return err
+	}
+	return m.gpu.load(m, part)
 }
 
 // inPart adds to err, which names the file, the part of it; no error stays none.
@@ -154,8 +162,13 @@ func (m *Model) fits() error {
 	return nil
 }
 
-// Close gives back the file. No Session may be in use.
-func (m *Model) Close() error { return m.file.Close() }
+// Close gives back the file, and the GPU. No Session may be in use.
+func (m *Model) Close() error {
+	if m.gpu == nil {
+		return m.file.Close()
+	}
+	return errors.Join(m.gpu.g.Close(), m.file.Close())
+}
 
 // Bounds is the size of an image.
 func (m *Model) Bounds() image.Rectangle {
@@ -178,7 +191,11 @@ func (m *Model) Info() Info {
 // NewSession allocates all that a caller's Generate will use, and starts its workers.
 func (m *Model) NewSession() (*Session, error) {
 	s := &Session{model: m, device: tensor.CPU(m.options.Workers)}
-	if err := s.allocate(); err != nil {
+	err := s.allocate()
+	if err == nil && m.gpu != nil {
+		s.gpu, err = m.gpu.newSession(m)
+	}
+	if err != nil {
 		s.device.Close()
 		return nil, err
 	}

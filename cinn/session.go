@@ -26,6 +26,7 @@ type Session struct {
 	flow   *flow.Session
 	target *biggan.Session
 	images *imageEncoder // nil until Encode is called
+	gpu    *gpuSession   // what embeds and draws, or nil: then the three above do
 
 	operations *operations // nil until the first of them
 
@@ -54,20 +55,44 @@ func (s *Session) allocate() (err error) {
 }
 
 // Generate draws r into dst, whose bounds must have the size of Model.Bounds. It reads ctx between the layers of the
-// encoder and between the parts; when it returns an error, dst is as it was.
+// encoder and between the parts, and on a GPU before it begins; when it returns an error, dst is as it was.
 func (s *Session) Generate(ctx context.Context, dst *image.NRGBA, r Request) error {
-	if dst == nil || dst.Rect.Size() != s.model.Bounds().Size() {
-		return fmt.Errorf("cinn: the image must be %v pixels", s.model.Bounds().Size())
+	one := [1]*image.NRGBA{dst}
+	return s.GenerateAll(ctx, one[:], r)
+}
+
+// GenerateAll draws r into dst[0], and the samples of r that follow, r.Sample+1 and so on, into the others, as so many calls of Generate
+// would; a GPU draws several at a time. What was drawn before an error stays, and Timings are those of all.
+func (s *Session) GenerateAll(ctx context.Context, dst []*image.NRGBA, r Request) error {
+	for _, p := range dst {
+		if p == nil || p.Rect.Size() != s.model.Bounds().Size() {
+			return fmt.Errorf("cinn: the image must be %v pixels", s.model.Bounds().Size())
+		}
 	}
 	d, err := s.draw(r)
 	if err != nil {
 		return err
 	}
 	s.timings = Timings{}
+	if s.gpu != nil {
+		return s.generateOnGPU(ctx, dst, r.condition(), d)
+	}
 	start := time.Now()
 	if err := s.encode(ctx, r.condition()); err != nil {
 		return err
 	}
+	s.timings.Encode = time.Since(start)
+	for _, p := range dst {
+		if err := s.generate(ctx, p, d); err != nil {
+			return err
+		}
+		d.Sample++
+	}
+	return nil
+}
+
+// generate draws one sample under the condition in s.text.
+func (s *Session) generate(ctx context.Context, dst *image.NRGBA, d flow.Draw) error {
 	encoded := time.Now()
 	s.flow.Sample(s.latent, s.text, d)
 	if d.Snap && s.model.flow.Config.Class == 0 {
@@ -82,14 +107,15 @@ func (s *Session) Generate(ctx context.Context, dst *image.NRGBA, r Request) err
 		return err
 	}
 	biggan.Draw(dst, pixels.Data)
-	s.timings = Timings{encoded.Sub(start), sampled.Sub(encoded), time.Since(sampled)}
+	s.timings.Flow += sampled.Sub(encoded)
+	s.timings.Decode += time.Since(sampled)
 	return nil
 }
 
 // draw checks r and fills in the pack's defaults.
 func (s *Session) draw(r Request) (flow.Draw, error) {
-	if s.closed {
-		return flow.Draw{}, ErrClosed
+	if err := s.usable(); err != nil {
+		return flow.Draw{}, err
 	}
 	if err := s.model.check(r.condition()); err != nil {
 		return flow.Draw{}, err
@@ -133,11 +159,14 @@ func (s *Session) nearestClass(e []float32) int {
 
 // Embed writes the embedding of text, as the flow is conditioned on it, to dst [Info.Condition].
 func (s *Session) Embed(ctx context.Context, dst []float32, text string) error {
-	if s.closed {
-		return ErrClosed
+	if err := s.usable(); err != nil {
+		return err
 	}
 	if s.model.kind != Text {
 		return fmt.Errorf("%w: it embeds no text", ErrSource)
+	}
+	if s.gpu != nil {
+		return s.embedOnGPU(ctx, dst, text)
 	}
 	return s.source.encode(ctx, dst, Condition{Prompt: text})
 }
@@ -145,12 +174,26 @@ func (s *Session) Embed(ctx context.Context, dst []float32, text string) error {
 // Timings are those of the last Generate.
 func (s *Session) Timings() Timings { return s.timings }
 
-// Close ends the Session's workers.
+// usable tells why s cannot be called, or nil.
+func (s *Session) usable() error {
+	switch {
+	case s.closed:
+		return ErrClosed
+	case s.gpu != nil:
+		return s.gpu.dead()
+	}
+	return nil
+}
+
+// Close ends the Session's workers and gives back its memory.
 func (s *Session) Close() error {
 	if s.closed {
 		return ErrClosed
 	}
 	s.closed = true
 	s.device.Close()
+	if s.gpu != nil {
+		return s.gpu.q.Close()
+	}
 	return nil
 }

@@ -53,8 +53,8 @@ type operations struct {
 }
 
 func (s *Session) openOperations() error {
-	if s.closed {
-		return ErrClosed
+	if err := s.usable(); err != nil {
+		return err
 	}
 	if s.operations != nil {
 		return nil

@@ -145,19 +145,13 @@ func (g *generator) draw(ctx context.Context, a *artist, prompt string) (*drawin
 	if d.Guidance == 0 {
 		d.Guidance = info.Guidance
 	}
-	for i := range g.n {
-		r := d.Request
-		r.Sample = uint64(i)
-		picture := image.NewNRGBA(info.Bounds)
-		if err := a.Generate(ctx, picture, r); err != nil {
-			return nil, err
-		}
-		d.pictures = append(d.pictures, picture)
-		t := a.Timings()
-		d.spent.Encode += t.Encode
-		d.spent.Flow += t.Flow
-		d.spent.Decode += t.Decode
+	for range g.n {
+		d.pictures = append(d.pictures, image.NewNRGBA(info.Bounds))
 	}
+	if err := a.GenerateAll(ctx, d.pictures, d.Request); err != nil {
+		return nil, err
+	}
+	d.spent = a.Timings()
 	return d, nil
 }
 

@@ -1,0 +1,499 @@
+package cinn_test
+
+import (
+	"context"
+	"errors"
+	"image"
+	"math"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"netfusion/bench/tiny"
+	"netfusion/cinn"
+	"netfusion/tensor"
+	"netfusion/tensor/kerneltest"
+	"netfusion/tensor/ptx"
+)
+
+// onGPU opens a pack on the interpreter, or on a GPU where the tests are built for one.
+func onGPU(t *testing.T, path string, p cinn.Precision) *cinn.Model {
+	t.Helper()
+	return openOn(t, path, p, shared())
+}
+
+// kept is a device that tests share, on which each text is loaded once: that takes the longest.
+type kept struct {
+	tensor.Driver
+	loaded map[string][]tensor.Function
+}
+
+var shared = sync.OnceValue(func() tensor.Driver {
+	return &kept{kerneltest.Open("cinn"), map[string][]tensor.Function{}}
+})
+
+func (k *kept) Load(name, src string, entries []tensor.Entry) ([]tensor.Function, error) {
+	if functions := k.loaded[src]; functions != nil {
+		return functions, nil
+	}
+	functions, err := k.Driver.Load(name, src, entries)
+	k.loaded[src] = functions
+	return functions, err
+}
+
+// Close is for the tests to come.
+func (k *kept) Close() error { return nil }
+
+func openOn(t *testing.T, path string, p cinn.Precision, d tensor.Driver) *cinn.Model {
+	t.Helper()
+	m, err := cinn.OpenOn(path, cinn.Options{Precision: p, Workers: 1}, func() (*tensor.GPU, error) { return tensor.OpenGPU(d, tensor.GPUOptions{}) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return m
+}
+
+func session(t *testing.T, m *cinn.Model) *cinn.Session {
+	t.Helper()
+	s, err := m.NewSession()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// requests differ in all that a request has.
+var requests = []cinn.Request{
+	{Prompt: "red heart", Seed: 1},
+	{Prompt: "red heart", Seed: 1, Sample: 3, Temperature: 0.5, Guidance: 2.5},
+	{Prompt: "w1 w2 w3", Seed: 1 << 40, Snap: true},
+	{Prompt: strings.Repeat("hearts ", 20), Seed: 5, Guidance: 1.5},
+	{Vector: constant(tiny.Width, 0.3), Seed: 6},
+	{Prompt: "red heart", Seed: 7},
+}
+
+func constant(n int, v float32) []float32 {
+	x := make([]float32, n)
+	for i := range x {
+		x[i] = v
+	}
+	return x
+}
+
+// A whole request, text to picture, through capture and replay of one graph, gives the processor's picture to a level of grey in
+// float32. In the other precisions it is as near to that as the processor's: roundings fall otherwise, by which single pixels of
+// these experts change a lot.
+func TestPTXARequestGivesTheProcessorsPicture(t *testing.T) {
+	path := tiny.Pack(t)
+	_, exact := openAs(t, path, cinn.F32)
+	for _, p := range []cinn.Precision{cinn.F32, cinn.BF16, cinn.Int8} {
+		t.Run(p.String(), func(t *testing.T) {
+			_, reference := openAs(t, path, p)
+			s := session(t, onGPU(t, path, p))
+			draw := func(s *cinn.Session, r cinn.Request) *image.NRGBA {
+				picture := image.NewNRGBA(image.Rect(2, 3, 18, 19))
+				if err := s.Generate(context.Background(), picture, r); err != nil {
+					t.Fatal(err)
+				}
+				return picture
+			}
+			var spread, allowed float64
+			for _, r := range requests {
+				want, got := draw(exact, r), draw(s, r)
+				if p == cinn.F32 {
+					near(t, got, want, 1)
+				}
+				spread += distance(got, want)
+				allowed += distance(draw(reference, r), want)
+			}
+			if p != cinn.F32 && !(spread <= 1.25*allowed) {
+				t.Errorf("%v levels away from float32, the processor %v", spread, allowed)
+			}
+			text := "w5 heart"
+			want, got := make([]float32, tiny.Width), make([]float32, tiny.Width)
+			if err := errors.Join(reference.Embed(context.Background(), want, text), s.Embed(context.Background(), got, text)); err != nil {
+				t.Fatal(err)
+			}
+			for i, v := range want {
+				if math.Abs(float64(v-got[i])) > []float64{1e-5, 0.02, 0.05}[p] {
+					t.Fatalf("embedding %v, want %v", got, want)
+				}
+			}
+		})
+	}
+}
+
+// distance is the mean of |a - b|.
+func distance(a, b *image.NRGBA) (sum float64) {
+	for i, v := range a.Pix {
+		sum += math.Abs(float64(v)-float64(b.Pix[i])) / float64(len(a.Pix))
+	}
+	return sum
+}
+
+// near reports a byte of got that is further from want than some levels.
+func near(t *testing.T, got, want *image.NRGBA, levels int) {
+	t.Helper()
+	for i, v := range want.Pix {
+		if d := int(v) - int(got.Pix[i]); d < -levels || d > levels {
+			t.Fatalf("byte %d is %d, want %d", i, got.Pix[i], v)
+		}
+	}
+}
+
+func openAs(t *testing.T, path string, p cinn.Precision) (*cinn.Model, *cinn.Session) {
+	t.Helper()
+	m, err := cinn.Open(path, cinn.Options{Precision: p, Workers: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { m.Close() })
+	return m, session(t, m)
+}
+
+// Many samples of a request are those of so many requests, however many a GPU draws at a time.
+func TestPTXGenerateAll(t *testing.T) {
+	path := tiny.Pack(t)
+	_, reference := openAs(t, path, cinn.F32)
+	const n = 3 // 2 and 1
+	r := cinn.Request{Prompt: "w5 heart", Seed: 2, Sample: 10}
+	want := image.NewNRGBA(image.Rect(0, 0, 16, 16))
+	for _, s := range []*cinn.Session{reference, session(t, onGPU(t, path, cinn.F32))} {
+		var all []*image.NRGBA
+		for range n {
+			all = append(all, image.NewNRGBA(want.Rect))
+		}
+		if err := s.GenerateAll(context.Background(), all, r); err != nil {
+			t.Fatal(err)
+		}
+		for i, got := range all {
+			one := r
+			one.Sample += uint64(i)
+			if err := reference.Generate(context.Background(), want, one); err != nil {
+				t.Fatal(err)
+			}
+			near(t, got, want, 1)
+		}
+		if err := s.GenerateAll(context.Background(), nil, r); err != nil {
+			t.Error(err)
+		}
+		if err := s.GenerateAll(context.Background(), []*image.NRGBA{want, nil}, r); err == nil {
+			t.Error("no image, and no error")
+		}
+	}
+}
+
+// A flow that knows no classes leaves it to the Session to snap.
+func TestPTXSnapWithoutAClassHead(t *testing.T) {
+	parts := tiny.Experts(t)
+	parts.Flow = tiny.RandomFlow(t, tiny.Width, 4, 0, 0)
+	path := filepath.Join(t.TempDir(), "pack")
+	if err := cinn.WritePack(path, tiny.About(), parts); err != nil {
+		t.Fatal(err)
+	}
+	_, reference := openAs(t, path, cinn.F32)
+	s := session(t, onGPU(t, path, cinn.F32))
+	want, got := image.NewNRGBA(image.Rect(0, 0, 16, 16)), image.NewNRGBA(image.Rect(0, 0, 16, 16))
+	for _, snap := range []bool{false, true} {
+		for seed := range 2 {
+			r := cinn.Request{Prompt: "heart", Seed: uint64(seed), Snap: snap}
+			if err := errors.Join(reference.Generate(context.Background(), want, r), s.Generate(context.Background(), got, r)); err != nil {
+				t.Fatal(err)
+			}
+			near(t, got, want, 1)
+		}
+	}
+}
+
+// A prompt is encoded once, and the same request gives the same bytes, whatever came between.
+func TestPTXTheSameRequestGivesTheSameBytes(t *testing.T) {
+	s := session(t, onGPU(t, tiny.Pack(t), cinn.F32))
+	draw := func(r cinn.Request) (*image.NRGBA, cinn.Timings) {
+		p := image.NewNRGBA(image.Rect(0, 0, 16, 16))
+		if err := s.Generate(context.Background(), p, r); err != nil {
+			t.Fatal(err)
+		}
+		return p, s.Timings()
+	}
+	r := cinn.Request{Prompt: "red heart", Seed: 1}
+	first, took := draw(r)
+	again, tookAgain := draw(r)
+	draw(cinn.Request{Vector: constant(tiny.Width, 1)})
+	last, _ := draw(r)
+	for i, v := range first.Pix {
+		if again.Pix[i] != v || last.Pix[i] != v {
+			t.Fatalf("byte %d: %d, %d and %d", i, v, again.Pix[i], last.Pix[i])
+		}
+	}
+	if took.Encode == 0 || took.Flow == 0 || took.Decode == 0 || tookAgain.Encode != 0 || tookAgain.Flow == 0 {
+		t.Errorf("%+v, and then %+v", took, tookAgain)
+	}
+}
+
+// Sessions of one Model draw side by side.
+func TestPTXSessionsSideBySide(t *testing.T) {
+	m := onGPU(t, tiny.Pack(t), cinn.F32)
+	var pictures [2]*image.NRGBA
+	var wait sync.WaitGroup
+	for i := range pictures {
+		s := session(t, m)
+		pictures[i] = image.NewNRGBA(m.Bounds())
+		wait.Go(func() {
+			for seed := range 2 {
+				if err := s.Generate(context.Background(), pictures[i], cinn.Request{Prompt: "heart", Seed: uint64(seed)}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wait.Wait()
+	for i, p := range pictures {
+		if string(p.Pix) != string(pictures[0].Pix) {
+			t.Errorf("session %d drew something else", i)
+		}
+	}
+}
+
+// What runs on the processor runs there beside the GPU, and on the same weights.
+func TestPTXOperationsRunOnTheProcessor(t *testing.T) {
+	m := onGPU(t, tiny.Pack(t), cinn.F32)
+	s := session(t, m)
+	_, reference := openAs(t, tiny.Pack(t), cinn.F32)
+	draw := cinn.Subject{Draw: &cinn.Request{Prompt: "red heart", Seed: 1}}
+	got, err := s.Score(context.Background(), draw, cinn.Condition{Prompt: "heart"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want, err := reference.Score(context.Background(), draw, cinn.Condition{Prompt: "heart"}); err != nil || got != want {
+		t.Errorf("%+v, want %+v, %v", got, want, err)
+	}
+}
+
+func TestPTXACancelledRequestLeavesThePicture(t *testing.T) {
+	s := session(t, onGPU(t, tiny.Pack(t), cinn.F32))
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	p := image.NewNRGBA(image.Rect(0, 0, 16, 16))
+	if err := s.Generate(ctx, p, requests[0]); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if p.Pix[3] != 0 {
+		t.Error("it has changed")
+	}
+	if err := s.Generate(context.Background(), p, requests[0]); err != nil || p.Pix[3] != 255 {
+		t.Errorf("after that: %v", err)
+	}
+}
+
+// counting is a driver that knows how much is allocated.
+type counting struct {
+	tensor.Driver
+	mu      sync.Mutex
+	sizes   map[tensor.DevicePtr]int
+	bytes   int
+	streams int
+	graphs  int
+}
+
+func (c *counting) Alloc(bytes int) (tensor.DevicePtr, error) {
+	p, err := c.Driver.Alloc(bytes)
+	if err == nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.sizes[p] = bytes
+		c.bytes += bytes
+	}
+	return p, err
+}
+
+func (c *counting) Free(p tensor.DevicePtr) error {
+	c.mu.Lock()
+	c.bytes -= c.sizes[p]
+	delete(c.sizes, p)
+	c.mu.Unlock()
+	return c.Driver.Free(p)
+}
+
+func (c *counting) OpenStream(staging int) (tensor.Stream, []byte, error) {
+	c.streams++
+	return c.Driver.OpenStream(staging)
+}
+
+func (c *counting) CloseStream(s tensor.Stream) error {
+	c.streams--
+	return c.Driver.CloseStream(s)
+}
+
+func (c *counting) Capture(s tensor.Stream, record func() error) (tensor.Graph, error) {
+	c.graphs++
+	return c.Driver.Capture(s, record)
+}
+
+// Requests of shapes that were there before take nothing, and a Session that is closed leaves nothing.
+func TestPTXRequestsDoNotGrow(t *testing.T) {
+	d := &counting{Driver: shared(), sizes: map[tensor.DevicePtr]int{}}
+	m := openOn(t, tiny.Pack(t), cinn.F32, d)
+	before, streams := d.bytes, d.streams
+	s, err := m.NewSession()
+	if err != nil {
+		t.Fatal(err)
+	}
+	graphs := d.graphs
+	p := image.NewNRGBA(m.Bounds())
+	draw := func(prompt string, seed int) {
+		if err := s.Generate(context.Background(), p, cinn.Request{Prompt: prompt, Seed: uint64(seed)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	draw("red heart", 0)
+	if d.graphs != graphs {
+		t.Errorf("%d graphs, and %d after a usual prompt", graphs, d.graphs)
+	}
+	long := strings.Repeat("w1 ", 18)
+	draw(long, 0)
+	if d.graphs != graphs+1 {
+		t.Errorf("%d graphs, and %d after a long prompt", graphs, d.graphs)
+	}
+	held := d.bytes
+	for i := range 3 {
+		draw([]string{"heart", long, "red heart"}[i%3], i)
+	}
+	if d.bytes != held || d.graphs != graphs+1 {
+		t.Errorf("%d bytes in %d graphs became %d in %d", held, graphs+1, d.bytes, d.graphs)
+	}
+	if err := s.Close(); err != nil || d.bytes != before || d.streams != streams {
+		t.Errorf("%d bytes and %d streams became %d and %d, %v", before, streams, d.bytes, d.streams, err)
+	}
+	if err := s.Generate(context.Background(), p, requests[0]); !errors.Is(err, cinn.ErrClosed) {
+		t.Error(err)
+	}
+}
+
+// What cannot be opened says why.
+func TestOpenOnAGPUThatCannotBeUsed(t *testing.T) {
+	path := tiny.Pack(t)
+	for _, c := range []struct {
+		options ptx.Options
+		is      error
+		says    string
+	}{
+		{ptx.Options{Capability: 75}, tensor.ErrRefused, "compute capability 7.5"},
+		{ptx.Options{Fail: failOnce("Load", tensor.ErrRefused)}, tensor.ErrRefused, "Load"},
+		{ptx.Options{Fail: failOnce("Alloc", tensor.ErrOutOfMemory)}, tensor.ErrOutOfMemory, "out of device memory"},
+		{ptx.Options{Fail: failOnce("Upload", tensor.ErrLost)}, tensor.ErrLost, "the device is lost"},
+	} {
+		_, err := cinn.OpenOn(path, cinn.Options{Workers: 1}, func() (*tensor.GPU, error) { return tensor.OpenGPU(ptx.Open(c.options), tensor.GPUOptions{}) })
+		if !errors.Is(err, c.is) || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%v", err)
+		}
+	}
+	no := errors.New("no GPU")
+	if _, err := cinn.OpenOn(path, cinn.Options{}, func() (*tensor.GPU, error) { return nil, no }); !errors.Is(err, no) {
+		t.Error(err)
+	}
+}
+
+// failOnce fails the first call of that name.
+func failOnce(call string, err error) func(string) error {
+	return func(c string) error {
+		if c != call {
+			return nil
+		}
+		call = ""
+		return err
+	}
+}
+
+// A Session whose GPU failed it says so from then on. Other Sessions, new ones and the Model go on, unless the device is lost.
+func TestASessionThatIsDeadSaysSo(t *testing.T) {
+	var call string
+	var failure error
+	d := ptx.Open(ptx.Options{Fail: func(c string) error {
+		if c == call {
+			return failure
+		}
+		return nil
+	}})
+	m := openOn(t, tiny.Pack(t), cinn.F32, d)
+	p := image.NewNRGBA(m.Bounds())
+	long := cinn.Request{Prompt: strings.Repeat("w1 ", 18)} // has no graph yet
+	for _, c := range []struct {
+		call    string
+		failure error
+		request cinn.Request
+	}{
+		{"Capture", errors.New("no graph"), long}, {"Launch", errors.New("no launch"), long}, {"Launch", tensor.ErrRefused, long},
+		{"Replay", errors.New("no replay"), requests[0]}, {"Kernel", errors.New("no kernel"), requests[0]},
+		{"Synchronize", tensor.ErrOutOfMemory, requests[0]}, {"Elapsed", errors.New("no time"), requests[0]},
+		{"Kernel", tensor.ErrLost, requests[0]},
+	} {
+		s, other := session(t, m), session(t, m)
+		call, failure = c.call, c.failure
+		err := s.Generate(context.Background(), p, c.request)
+		call = ""
+		if !errors.Is(err, cinn.ErrDead) || !errors.Is(err, c.failure) {
+			t.Errorf("%s: %v", c.call, err)
+			continue
+		}
+		vector := make([]float32, tiny.Width)
+		for name, again := range map[string]error{
+			"Generate": s.Generate(context.Background(), p, requests[0]),
+			"Embed":    s.Embed(context.Background(), vector, "heart"),
+			"Encode":   s.Encode(make([]float32, 2), make([]float32, 2), p),
+			"Latent":   s.Latent(context.Background(), make([]float32, 4), cinn.Subject{Draw: &requests[0]}, cinn.Condition{}),
+		} {
+			if !errors.Is(again, cinn.ErrDead) || !errors.Is(again, c.failure) {
+				t.Errorf("%s: %s afterwards: %v", c.call, name, again)
+			}
+		}
+		if err := other.Generate(context.Background(), p, requests[0]); (err != nil) != errors.Is(c.failure, tensor.ErrLost) {
+			t.Errorf("%s: another Session: %v", c.call, err)
+		}
+		if err := s.Close(); err != nil {
+			t.Errorf("%s: closing: %v", c.call, err)
+		}
+	}
+	if _, err := m.NewSession(); !errors.Is(err, tensor.ErrLost) {
+		t.Errorf("a Session on a lost device: %v", err)
+	}
+}
+
+// A Session that does not fit is an error, and leaves room for one that does.
+func TestASessionThatDoesNotFit(t *testing.T) {
+	allocations, fail := 0, -1
+	d := ptx.Open(ptx.Options{Fail: func(c string) error {
+		if c == "Alloc" {
+			if allocations++; allocations == fail {
+				return tensor.ErrOutOfMemory
+			}
+		}
+		return nil
+	}})
+	m := openOn(t, tiny.Pack(t), cinn.F32, d)
+	opened := allocations
+	s := session(t, m)
+	each := allocations - opened
+	if each < 2 {
+		t.Fatalf("%d allocations of a Session", each)
+	}
+	for i := range each {
+		fail = allocations + i + 1
+		if _, err := m.NewSession(); !errors.Is(err, tensor.ErrOutOfMemory) {
+			t.Errorf("allocation %d: %v", i, err)
+		}
+	}
+	fail = -1
+	p := image.NewNRGBA(m.Bounds())
+	for _, s := range []*cinn.Session{s, session(t, m)} {
+		if err := s.Generate(context.Background(), p, requests[0]); err != nil {
+			t.Error(err)
+		}
+	}
+}
