@@ -30,6 +30,7 @@ func (q *Queue) Attention(dst, qkv Buffer, starts Array[int32], longest, heads i
 	} else {
 		entry += "text_64"
 	}
+	q.worked(2*float64(dst.Rows)*float64(longest)*float64(c), 0, qkv, dst)
 	part := func(i int) DevicePtr { return qkv.at(0, i*c) }
 	q.launch(entry, [3]int{longest, heads, starts.Len - 1}, dst.Ptr, dst.Ld, part(0), part(1), part(2), qkv.Ld, starts, depth,
 		ahead.ptr, ahead.bytes(), 0)
@@ -52,5 +53,6 @@ func (q *Queue) PooledAttention(dst, x Buffer, h, w, depth int, p Precision) {
 	if (p != F32 || q.g.options.TF32) && depth%F32.unit() == 0 && width%F32.unit() == 0 {
 		entry = "attention_tf32_pooled"
 	}
+	q.worked(float64(x.Rows)*float64(keys)*float64(depth+width), 0, x, dst)
 	q.launch(entry, [3]int{queries, width, images}, dst, dst.Ld, x.Columns(0, depth), x.Ld, k, k.Ld, v, v.Ld, queries, keys, depth, width)
 }

@@ -128,6 +128,8 @@ func (q *Queue) conv(choose func(f *GPUFilter, windows int) choice, dst, x Buffe
 		extent = [3]int{f.Out, windows, f.phases()}
 	}
 	args := append(make([]any, 0, 48), x.Ptr, f.weights, x.Ld, h, w, f.In, oh, ow, f.size(), f.Stride, number(f.Up), number(e.SkipUp))
+	weights := f.Weights()
+	q.worked(float64(m)*float64(f.Out)*float64(weights.K), weights.bytes(), x, dst, e.Skip, e.Next.To)
 	q.launch(c.entry, extent, e.output(args, dst, m, f.Out, e.Skip)...)
 }
 
@@ -155,10 +157,12 @@ func (g *GPU) convolution(f *GPUFilter, windows int) choice {
 		return choice{entry: "conv_f32"}
 	}
 	kind := "conv_" + tensorFormat(f.precision)
-	for _, few := range []int{16, 32, 64} {
-		if windows <= few && (windows <= 16 || !g.fills(windows, f.Out, f.phases())) {
-			return choice{entry: fmt.Sprintf("%s_m%d", kind, few), few: few}
+	if windows <= 64 && !g.fills(windows, f.Out, f.phases()) {
+		few := 64 // as many as leave enough blocks to keep the memory busy
+		for few > 16 && roundUp(f.Out, 8)/8*(roundUp(windows, few)/few)*f.phases() < 3*g.attributes.Multiprocessors/2 {
+			few /= 2
 		}
+		return choice{entry: fmt.Sprintf("%s_m%d", kind, few), few: few}
 	}
 	if f.Out <= 8 {
 		return choice{entry: kind + "_m64", few: 64}

@@ -94,6 +94,7 @@ func (q *Queue) MatMul(dst, x Buffer, w GPUWeight, e GPUEpilogue) {
 	if p.few > 0 {
 		extent = [3]int{n, 1, 1}
 	}
+	q.worked(float64(m)*float64(n)*float64(k), w.bytes(), x, dst, e.Residual, e.Next.To)
 	q.launch(p.entry, extent, e.output(args, dst, m, n, e.Residual)...)
 }
 

@@ -26,6 +26,7 @@ type Queue struct {
 	owned  []DevicePtr
 	args   []byte // of the launch under way
 	maps   []TensorMap
+	work   Work
 	err    error
 }
 
@@ -210,6 +211,7 @@ func (q *Queue) within() {
 // count runs record to know what memory it takes, and sees to it that there is as much.
 func (q *Queue) count(record func()) {
 	slab := q.slab
+	q.work = Work{}
 	q.mode, q.used, q.peak, q.slab = counting, 0, 0, 1<<40 // no address of this is used
 	defer func() { q.mode, q.used, q.slab = idle, 0, slab }()
 	record()
@@ -370,7 +372,13 @@ func (q *Queue) launch(entry string, extent [3]int, args ...any) {
 		}
 		q.args = AppendArgs(q.args, arg)
 	}
-	if !q.recording() || extent[0] == 0 || extent[1] == 0 || extent[2] == 0 {
+	if extent[0] == 0 || extent[1] == 0 || extent[2] == 0 {
+		return
+	}
+	if q.mode == counting {
+		q.work.Launches++
+	}
+	if !q.recording() {
 		return
 	}
 	l := Launch{Grid: f.Grid(extent), Block: [3]int{f.Block}, Cooperative: f.Cooperative, DynamicShared: f.Shared, Args: q.args, Maps: q.maps}
