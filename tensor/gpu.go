@@ -29,15 +29,17 @@ type GPU struct {
 	attributes Attributes
 	functions  map[string]Function // by entry
 
-	mu      sync.Mutex // guards what follows: loading
-	stream  Stream
-	staging []byte
-	err     error
+	mu            sync.Mutex // guards what follows: loading
+	lateFunctions map[string]Function
+	stream        Stream
+	staging       []byte
+	err           error
 }
 
 // GPUOptions say how a GPU computes. The zero value is exact.
 type GPUOptions struct {
 	TF32     bool // products of float32 are rounded to tf32 on their way into tensor cores: 10 bits of mantissa
+	Apart    bool // every operation is a launch of its own, none part of a Program
 	Unproven bool // kernels for one generation of GPUs run there even if no results file shows that they did: see Proven
 }
 
@@ -60,7 +62,7 @@ func (g *GPU) open() (err error) {
 		return fmt.Errorf("compute capability %d.%d, want at least %d.%d: %w", a.Capability/10, a.Capability%10, oldest/10, oldest%10, ErrRefused)
 	}
 	for _, f := range Families() {
-		if f.Hopper && !g.trusts(f) {
+		if f.Late || f.Hopper && !g.trusts(f) {
 			continue
 		}
 		if err := g.load(f); err != nil {

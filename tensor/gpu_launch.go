@@ -18,6 +18,7 @@ import (
 	"netfusion/kernels/layernorm"
 	"netfusion/kernels/matmul"
 	"netfusion/kernels/optimizer"
+	"netfusion/kernels/program"
 	"netfusion/kernels/quantize"
 	"netfusion/kernels/random"
 )
@@ -173,6 +174,10 @@ var forms = map[string]Form{
 
 	"optimizer_clip": {Family: "optimizer", Block: 256}, // (1, 1, 1)
 
+	// the blocks of a program.Code, which says how much shared memory they have
+	"program_bf16": {Family: "program", Block: 256, Cooperative: true},
+	"program_int8": {Family: "program", Block: 256, Cooperative: true},
+
 	"quantize_bf16":    wideRows("quantize"),
 	"quantize_u8_rows": warpRows("quantize"),
 	"quantize_pixels":  values("quantize"),
@@ -198,6 +203,7 @@ func FormOf(entry string) Form {
 type Family struct {
 	Name, Text string
 	Hopper     bool // for compute capability 9.0 alone
+	Late       bool // loaded when it is first used: see Queue.Program
 }
 
 // Families lists all. It is a function, so that a program that opens no GPU does not carry the texts.
@@ -215,6 +221,7 @@ func Families() []Family {
 		{Name: "matmul", Text: matmul.PTX},
 		{Name: "matmul", Text: matmul.HopperPTX, Hopper: true},
 		{Name: "optimizer", Text: optimizer.PTX},
+		{Name: "program", Text: program.PTX, Late: true},
 		{Name: "quantize", Text: quantize.PTX},
 		{Name: "random", Text: random.PTX},
 	}

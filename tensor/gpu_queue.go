@@ -27,7 +27,9 @@ type Queue struct {
 	args   []byte // of the launch under way
 	maps   []TensorMap
 	work   Work
-	err    error
+
+	kept map[any]any
+	err  error
 }
 
 type queueMode uint8

@@ -196,6 +196,7 @@ func (s suite) operations() []operation {
 	all = append(all, s.ofTexts()...)
 	all = append(all, s.ofImages()...)
 	all = append(all, s.ofFlow()...)
+	all = append(all, s.ofPrograms()...)
 	return all
 }
 
