@@ -8,10 +8,10 @@ import (
 	"testing"
 )
 
-// The kernels' texts are some megabytes: a program that was built without CUDA does not carry them. That of bench/gpu, which
+// The kernels' texts are some megabytes: a program that was built without CUDA does not carry them. That of testdata/kernels, which
 // does, shows that they would be found.
 func TestOnlyProgramsForGPUsCarryKernels(t *testing.T) {
-	for folder, carries := range map[string]bool{"../cinn/cmd": false, "./gpu": true} {
+	for folder, carries := range map[string]bool{"../cinn/cmd": false, "./testdata/kernels": true} {
 		program := filepath.Join(t.TempDir(), "program")
 		c := exec.Command("go", "build", "-o", program, folder)
 		c.Env = append(os.Environ(), "CGO_ENABLED=0")
