@@ -1,28 +1,36 @@
 package bert
 
 import (
+	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
 	"netfusion/nn"
 	"netfusion/tensor"
-	"netfusion/tensor/ptx"
+	"netfusion/tensor/kerneltest"
 )
 
-// openGPU loads a tiny encoder of the goldens on a device that is not there.
-func openGPU(t *testing.T, name string, p tensor.Precision, o tensor.GPUOptions) (tiny, *GPUModel) {
+// openGPU opens a device for one test.
+func openGPU(t *testing.T, o tensor.GPUOptions) *tensor.GPU {
 	t.Helper()
-	g, err := tensor.OpenGPU(ptx.Open(ptx.Options{}), o)
+	g, err := tensor.OpenGPU(kerneltest.Open(t.Name()), o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { g.Close() })
-	m := openTinyIn(t, name, p)
+	return g
+}
+
+// load puts the encoder of a golden on a device.
+func (m tiny) load(t *testing.T, p tensor.Precision, g *tensor.GPU) *GPUModel {
+	t.Helper()
 	d, err := LoadGPU(nn.Under(m.golden, "checkpoint/"), m.Config, p, g)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return m, d
+	return d
 }
 
 // gpuSession is what a caller of a GPUModel has: a graph of so many tokens and texts, and the memory around it.
@@ -61,7 +69,10 @@ func (s *gpuSession) run(t *testing.T, ids, types [][]int32) []float32 {
 	n := 0
 	for i := range ids {
 		copy(s.ids.Host[n:], ids[i])
-		copy(s.types.Host[n:], types[i])
+		clear(s.types.Host[n:])
+		if types != nil {
+			copy(s.types.Host[n:], types[i])
+		}
 		for place := range ids[i] {
 			s.places.Host[n+place] = int32(place)
 		}
@@ -84,22 +95,24 @@ func (m tiny) goldenTexts(t *testing.T) (ids, types [][]int32, tokens int) {
 	return ids, types, tokens
 }
 
-// The embeddings and the last layer's state of four packed sequences, in each activation, precision and way of multiplying float32, agrees with the
-// reference as the CPU's do.
+// The embeddings and the last layer's state of four packed sequences, in each activation, precision and way of multiplying float32,
+// agree with the reference as the CPU's do.
 func TestPTXLayersAgreeWithTheReference(t *testing.T) {
+	exact, tf32 := openGPU(t, tensor.GPUOptions{}), openGPU(t, tensor.GPUOptions{TF32: true})
 	for _, c := range []struct {
-		name  string
-		p     tensor.Precision
-		o     tensor.GPUOptions
-		bound float64
+		name   string
+		p      tensor.Precision
+		device *tensor.GPU
+		bound  float64
 	}{
-		{"plain", tensor.F32, tensor.GPUOptions{}, 1e-5}, {"legacy", tensor.F32, tensor.GPUOptions{}, 1e-5}, {"nested", tensor.F32, tensor.GPUOptions{}, 1e-5},
-		{"plain", tensor.F32, tensor.GPUOptions{TF32: true}, 0.01},
-		{"plain", tensor.BF16, tensor.GPUOptions{}, 0.08}, {"legacy", tensor.BF16, tensor.GPUOptions{}, 0.08},
-		{"plain", tensor.Int8, tensor.GPUOptions{}, 0.25}, {"nested", tensor.Int8, tensor.GPUOptions{}, 0.25},
+		{"plain", tensor.F32, exact, 1e-5}, {"legacy", tensor.F32, exact, 1e-5}, {"nested", tensor.F32, exact, 1e-5},
+		{"plain", tensor.F32, tf32, 0.01},
+		{"plain", tensor.BF16, exact, 0.08}, {"legacy", tensor.BF16, exact, 0.08}, {"nested", tensor.BF16, exact, 0.08},
+		{"plain", tensor.Int8, exact, 0.25}, {"nested", tensor.Int8, exact, 0.25},
 	} {
-		t.Run(fmt.Sprintf("%s %v %v", c.name, c.p, c.o), func(t *testing.T) {
-			m, d := openGPU(t, c.name, c.p, c.o)
+		t.Run(fmt.Sprintf("%s %v tf32=%v", c.name, c.p, c.device == tf32), func(t *testing.T) {
+			m := openTinyIn(t, c.name, c.p)
+			d := m.load(t, c.p, c.device)
 			ids, types, tokens := m.goldenTexts(t)
 			worst := 0.0
 			for _, layer := range []int{0, m.Config.Layers} {
@@ -120,5 +133,60 @@ func TestPTXLayersAgreeWithTheReference(t *testing.T) {
 				t.Errorf("max difference %.3g: the products were float32", worst)
 			}
 		})
+	}
+}
+
+// One graph embeds texts of any lengths that fit, each as if it were alone, and as a Session does.
+func TestPTXEmbeddingsAreTheSessions(t *testing.T) {
+	g := openGPU(t, tensor.GPUOptions{})
+	texts := [][]int32{{2, 5, 3}, {2, 10, 11, 12, 13, 14, 15, 3}, {2, 3}, {2, 30, 31, 32, 3}}
+	for p, bound := range map[tensor.Precision]float64{tensor.F32: 1e-5, tensor.BF16: 0.03, tensor.Int8: 0.06} {
+		m := openTinyIn(t, "nested", p)
+		m.Config.Representation.Normalize = true
+		cpu := newSession(t, m.Model, 1, SessionOptions{})
+		d := m.load(t, p, g)
+		d.Config.Representation = m.Config.Representation
+		s := capture(t, d, 20, 3, 3, d.Forward)
+		h := m.Width()
+		var alone []float32
+		for _, batch := range [][][]int32{{texts[1], texts[0], texts[3]}, {texts[0], texts[2], texts[1]}} {
+			got := s.run(t, batch, nil)
+			for i, ids := range batch {
+				want := make([]float32, h)
+				if err := cpu.EmbedTokens(context.Background(), want, ids, nil); err != nil {
+					t.Fatal(err)
+				}
+				if d := maxDifference(got[i*h:][:h], want); !(d <= bound) {
+					t.Errorf("%v: text %d of %d tokens is %.3g from the CPU's", p, i, len(ids), d)
+				}
+				if len(ids) == len(texts[1]) {
+					if alone == nil {
+						alone = slices.Clone(got[i*h:][:h])
+					} else if !slices.Equal(alone, got[i*h:][:h]) {
+						t.Errorf("%v: an embedding depends on the texts beside it", p)
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestPTXLoadRefuses(t *testing.T) {
+	g := openGPU(t, tensor.GPUOptions{})
+	m := openTiny(t, "plain")
+	c := m.Config
+	c.Heads = 1
+	c.Hidden = 96
+	if _, err := LoadGPU(nn.Under(m.golden, "checkpoint/"), c, tensor.F32, g); err == nil || !strings.Contains(err.Error(), "heads of 96") {
+		t.Errorf("heads that no kernel attends with: %v", err)
+	}
+	c = m.Config
+	c.Layers++
+	if _, err := LoadGPU(nn.Under(m.golden, "checkpoint/"), c, tensor.F32, g); err == nil || !strings.Contains(err.Error(), "encoder.layer.2") {
+		t.Errorf("a layer that is not there: %v", err)
+	}
+	c.Layers, c.Representation.Layer = 1, 1
+	if _, err := LoadGPU(nn.Under(m.golden, "checkpoint/"), c, tensor.F32, g); err == nil || !strings.Contains(err.Error(), "encoder.layer.1") {
+		t.Errorf("a layer too many: %v", err)
 	}
 }
