@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"image"
 	"io"
 	"os"
 	"path/filepath"
@@ -31,6 +32,7 @@ func presetCommand() command {
 		brief: "a whole experiment on the emoji: data, training, table, pictures",
 		about: list.String() + `
   cinn preset superres -o superres       in a clone of the repository: a few minutes
+  cinn preset layers -o layers           four layers, one after the other
   cinn preset layers -layer stages.3 -o layer3
 
 FOLDER gets NAME.pack, for all other commands; NAME.png, a sheet of pictures of concepts that the flow never saw; and
@@ -47,7 +49,7 @@ from there.
 			f.IntVar(&p.lesson.workers, "workers", 0, "goroutines, `N`; 0 is one per processor; the result does not depend on it")
 			f.IntVar(&p.options.Steps, "steps", p.options.Steps, fmt.Sprintf("`N` steps of training (default %d)", p.options.Steps))
 			f.Uint64Var(&p.options.Seed, "seed", p.options.Seed, "`NUMBER` of weights, batches and noise (default 1)")
-			f.StringVar(&p.layer, "layer", "", "for layers: read the `LAYER` of the image encoder, as stages.3 or head (default stages.2)")
+			f.StringVar(&p.layer, "layer", "", "for layers: read the `LAYER` of the image encoder, as stages.3 or head; default four of them")
 			return p.run
 		},
 	}
@@ -74,14 +76,16 @@ var presets = []preset{
 // is of concepts that it never saw.
 func presetOptions() train.Options {
 	o := train.Defaults()
-	o.Steps, o.Last, o.Floor, o.EMA = 2400, false, 0.1, 0.998
+	o.Steps, o.Rate, o.Floor, o.EMA, o.Last = 1600, 1e-3, 0.1, 0.998, false
+	o.Dropout, o.Decay = 0.15, 0.1
 	return o
 }
 
 // presetConfig is the shape of the built-in fusion's flow.
 func presetConfig() flow.Config {
 	return flow.Config{
-		Dialect: flow.NetFusion, Blocks: 10, Hidden: 256, Depth: 1, Clamp: 2, Embed: 96, EmbedWidth: 384, EmbedDepth: 1, ClassNoise: 0.2,
+		Dialect: flow.NetFusion, Blocks: 10, Hidden: 256, Depth: 1, Clamp: 2, Embed: 96, EmbedWidth: 384, EmbedDepth: 1,
+		ClassNoise: 0.2, HeadHidden: 256,
 	}
 }
 
@@ -98,6 +102,7 @@ type task struct {
 	sheet      sheetOf      // what is shown; nil shows conditions and samples
 	judge      judgementOf  // more for the table, or nil
 	show       pictureOf    // of an image, beside its samples; nil is none
+	encode     encodeOf     // conditions of pictures, if those are what the source reads
 }
 
 // presetRun runs a preset as its flags say.
@@ -120,45 +125,67 @@ func (p *presetRun) run(ctx context.Context, s stdio, words []string) error {
 	if p.layer != "" && words[0] != "layers" {
 		return usagef("-layer is for the preset layers")
 	}
-	out := presetFiles{p.folder, words[0]}
-	if taken(out.pack()) && !p.force {
-		return existsError(out.pack())
-	}
-	if err := os.MkdirAll(p.folder, 0o755); err != nil {
-		return err
-	}
 	l, err := p.lesson.load()
 	if err != nil {
 		return err
 	}
 	defer l.Close()
-	t, err := presets[i].prepare(ctx, p, l)
+	if words[0] == "layers" && p.layer == "" {
+		return p.allLayers(ctx, s, l, presets[i])
+	}
+	out := presetFiles{p.folder, words[0]}
+	if taken(out.pack()) && !p.force {
+		return existsError(out.pack())
+	}
+	o, err := p.one(ctx, l, presets[i], out, s.err)
 	if err != nil {
 		return err
 	}
-	begin := time.Now()
-	f, err := p.train(ctx, l, t, out, s.err)
+	_, err = fmt.Fprintf(s.out, "%s\n%s, %s and %s\n", o.text, out.pack(), out.sheet(), out.table())
+	return err
+}
+
+// outcome is what came of a preset.
+type outcome struct {
+	text    string // the table
+	report  *train.Report
+	samples sampleScore
+	rows    [][]*image.NRGBA // of the sheet
+}
+
+// one runs a preset from data to files.
+func (p *presetRun) one(ctx context.Context, l *lesson, q preset, out presetFiles, log io.Writer) (*outcome, error) {
+	if err := os.MkdirAll(p.folder, 0o755); err != nil {
+		return nil, err
+	}
+	t, err := q.prepare(ctx, p, l)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	begin := time.Now()
+	f, err := p.train(ctx, l, t, out, log)
+	if err != nil {
+		return nil, err
 	}
 	trained := time.Since(begin)
 	if err := writePresetPack(l, t, f, out.pack()); err != nil {
-		return err
+		return nil, err
 	}
-	var report strings.Builder
-	fmt.Fprintf(&report, "preset %s: %s\n%d steps of %d pairs, %d parameters, %v\n\n", words[0], presets[i].brief,
+	var text strings.Builder
+	fmt.Fprintf(&text, "preset %s: %s\n%d steps of %d pairs, %d parameters, %v\n\n", out.name, q.brief,
 		p.options.Steps, p.options.Batch, len(f.Values()), trained.Round(time.Second))
-	if err := p.evaluate(ctx, l, t, f, &report, s.err); err != nil {
-		return err
+	o := new(outcome)
+	if o.report, err = p.evaluate(ctx, l, t, f, log); err != nil {
+		return nil, err
 	}
-	if err := p.pictures(ctx, l, t, f, out, &report); err != nil {
-		return err
+	if err := o.report.Write(&text); err != nil {
+		return nil, err
 	}
-	if err := os.WriteFile(out.table(), []byte(report.String()), 0o644); err != nil {
-		return err
+	if err := p.pictures(ctx, l, t, f, out, o, &text); err != nil {
+		return nil, err
 	}
-	_, err = fmt.Fprintf(s.out, "%s\n%s, %s and %s\n", report.String(), out.pack(), out.sheet(), out.table())
-	return err
+	o.text = text.String()
+	return o, os.WriteFile(out.table(), []byte(o.text), 0o644)
 }
 
 // presetFiles are what a preset writes.
@@ -247,11 +274,11 @@ func sourcePart(config any, tensors []safetensors.Tensor) (cinn.Part, error) {
 	return cinn.Part{Meta: map[string]string{"config": string(text)}, Tensors: tensors}, err
 }
 
-// evaluate writes the table of likelihoods.
-func (p *presetRun) evaluate(ctx context.Context, l *lesson, t *task, f *flow.Flow, w io.Writer, log io.Writer) error {
+// evaluate makes the table of likelihoods.
+func (p *presetRun) evaluate(ctx context.Context, l *lesson, t *task, f *flow.Flow, log io.Writer) (*train.Report, error) {
 	session, err := f.NewSession(l.device, evalRows)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	bar := train.NewProgress(log)
 	defer bar.Clear()
@@ -261,9 +288,5 @@ func (p *presetRun) evaluate(ctx context.Context, l *lesson, t *task, f *flow.Fl
 		Draw:     flow.Draw{Seed: 1, Temperature: t.draw.Temperature, Guidance: t.draw.Guidance},
 		Progress: func(stage string) { bar.Show("evaluating: " + stage) },
 	}
-	report, err := run.Run(ctx)
-	if err != nil {
-		return err
-	}
-	return report.Write(w)
+	return run.Run(ctx)
 }

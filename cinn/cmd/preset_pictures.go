@@ -15,7 +15,6 @@ import (
 	"netfusion/cinn/flow"
 	"netfusion/cinn/pairs"
 	"netfusion/experts/biggan"
-	"netfusion/experts/picture"
 	"netfusion/nn"
 	"netfusion/tensor"
 )
@@ -43,7 +42,7 @@ const (
 )
 
 // pictures writes the sheet, and what the task has to say about pictures.
-func (p *presetRun) pictures(ctx context.Context, l *lesson, t *task, f *flow.Flow, out presetFiles, w io.Writer) error {
+func (p *presetRun) pictures(ctx context.Context, l *lesson, t *task, f *flow.Flow, out presetFiles, o *outcome, w io.Writer) error {
 	a, err := (&modelFlags{path: out.pack(), workers: p.lesson.workers}).open()
 	if err != nil {
 		return err
@@ -52,6 +51,11 @@ func (p *presetRun) pictures(ctx context.Context, l *lesson, t *task, f *flow.Fl
 	g := &gallery{lesson: l, artist: a, task: t, target: l.target.NewSession(l.device, 1), test: l.set.Rows(pairs.Test)}
 	if g.flow, err = f.NewSession(l.device, 1); err != nil {
 		return err
+	}
+	if t.encode != nil {
+		if o.samples, err = g.consistency(ctx, w); err != nil {
+			return err
+		}
 	}
 	if t.judge != nil {
 		if err := t.judge(ctx, g, w); err != nil {
@@ -62,11 +66,14 @@ func (p *presetRun) pictures(ctx context.Context, l *lesson, t *task, f *flow.Fl
 	if draw == nil {
 		draw = sampleSheet
 	}
-	rows, err := draw(ctx, g, spaced(g.test, sheetRows))
-	if err != nil {
+	if o.rows, err = draw(ctx, g, spaced(g.test, sheetRows)); err != nil {
 		return err
 	}
-	return writeFile(out.sheet(), true, func(w io.Writer) error { return encodePNG(w, tile(rows), nil) })
+	return out.writeSheet(o.rows)
+}
+
+func (f presetFiles) writeSheet(rows [][]*image.NRGBA) error {
+	return writeFile(f.sheet(), true, func(w io.Writer) error { return encodePNG(w, tile(rows), nil) })
 }
 
 // spaced takes n of list, evenly.
@@ -136,61 +143,66 @@ const (
 	judgedSamples = 8
 )
 
-// consistency judges samples by what they should have in common with what the flow was given, and with each other.
-func consistency(c picture.Config) judgementOf {
-	return func(ctx context.Context, g *gallery, w io.Writer) error {
-		session, given := c.NewSession(), make([]float32, c.Width())
-		// off is how far the condition of a picture is from that of image i, root mean square.
-		off := func(i int, m *image.NRGBA) (float64, error) {
-			if err := session.Encode(given, m); err != nil {
-				return 0, err
-			}
-			return rms(given, g.given(i)), nil
+// sampleScore says how far, root mean square, the conditions of pictures are from the given ones, their colours (of 255) from the truth,
+// and from each other's.
+type sampleScore struct{ given, truth, best, spread float64 }
+
+// consistency judges samples by what they should have in common with what the flow was given, and with each other; beside them the
+// training picture with the nearest condition, and the truth as its latent draws it.
+func (g *gallery) consistency(ctx context.Context, w io.Writer) (score sampleScore, err error) {
+	made := make([]float32, g.task.conditions.Dim)
+	judge := func(s *sampleScore, i int, m *image.NRGBA, share float64) (apart float64, err error) {
+		if err := g.task.encode(made, m); err != nil {
+			return 0, err
 		}
-		var sum [3]float64 // of samples, of the nearest training picture, of the example through encoder and generator
-		var truth [3]float64
-		var best, spread float64
-		images := spaced(g.test, judgedImages)
-		for _, i := range images {
-			samples, err := g.samples(ctx, i, judgedSamples)
-			if err != nil {
-				return err
-			}
-			nearest := g.nearest(i)
-			again, err := g.decode(g.mean(i))
-			if err != nil {
-				return err
-			}
-			closest := math.Inf(1)
-			for k, m := range append(samples, g.picture(nearest), again) {
-				row, share := max(0, k-judgedSamples+1), 1.0
-				if row == 0 {
-					share = 1.0 / judgedSamples
-					closest = min(closest, g.apart(g.picture(i), m))
-				}
-				d, err := off(i, m)
-				if err != nil {
-					return err
-				}
-				sum[row] += d * share
-				truth[row] += g.apart(g.picture(i), m) * share
-			}
-			best += closest
-			for k := range samples {
-				for j := range k {
-					spread += g.apart(samples[j], samples[k]) / (judgedSamples * (judgedSamples - 1) / 2)
-				}
-			}
-		}
-		n := float64(len(images))
-		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-		fmt.Fprintf(t, "\n%d pictures of the test split, %d samples each; root mean square\n\n", len(images), judgedSamples)
-		fmt.Fprintf(t, "\tfrom what was given\tfrom the truth (of 255)\tfrom each other (of 255)\n")
-		fmt.Fprintf(t, "samples of the flow\t%.4f\t%.1f (the best: %.1f)\t%.1f\n", sum[0]/n, truth[0]/n, best/n, spread/n)
-		fmt.Fprintf(t, "the training picture with the nearest condition\t%.4f\t%.1f\t0\n", sum[1]/n, truth[1]/n)
-		fmt.Fprintf(t, "the truth, as its latent draws it\t%.4f\t%.1f\t0\n", sum[2]/n, truth[2]/n)
-		return t.Flush()
+		apart = g.apart(g.picture(i), m)
+		s.given += rms(made, g.given(i)) * share
+		s.truth += apart * share
+		return apart, nil
 	}
+	var near, again sampleScore
+	images := spaced(g.test, judgedImages)
+	each := 1 / float64(len(images))
+	for _, i := range images {
+		samples, err := g.samples(ctx, i, judgedSamples)
+		if err != nil {
+			return score, err
+		}
+		closest := math.Inf(1)
+		for k, m := range samples {
+			apart, err := judge(&score, i, m, each/judgedSamples)
+			if err != nil {
+				return score, err
+			}
+			closest = min(closest, apart)
+			for _, other := range samples[:k] {
+				score.spread += g.apart(other, m) * each / (judgedSamples * (judgedSamples - 1) / 2)
+			}
+		}
+		score.best += closest * each
+		m, err := g.decode(g.mean(i))
+		if err != nil {
+			return score, err
+		}
+		if _, err := judge(&again, i, m, each); err != nil {
+			return score, err
+		}
+		if _, err := judge(&near, i, g.fit(g.picture(g.nearest(i))), each); err != nil {
+			return score, err
+		}
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(t, "\n%d pictures of the test split, %d samples each; root mean square, of colours in units of 1/255\n\n", len(images), judgedSamples)
+	fmt.Fprintf(t, "\tfrom what was given\tfrom the truth\tfrom each other\n")
+	fmt.Fprintf(t, "samples of the flow\t%.4f\t%.1f (the best: %.1f)\t%.1f\n", score.given, score.truth, score.best, score.spread)
+	fmt.Fprintf(t, "the training picture with the nearest condition\t%.4f\t%.1f\t0\n", near.given, near.truth)
+	fmt.Fprintf(t, "the truth, as its latent draws it\t%.4f\t%.1f\t0\n", again.given, again.truth)
+	return score, t.Flush()
+}
+
+// fit is a picture of the set at the pack's size.
+func (g *gallery) fit(m *image.NRGBA) *image.NRGBA {
+	return upscale(m, max(1, g.model.Bounds().Dx()/m.Rect.Dx()))
 }
 
 func rms(a, b []float32) float64 {

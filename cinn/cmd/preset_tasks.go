@@ -20,6 +20,7 @@ import (
 type (
 	conditionOf func(image int) cinn.Condition
 	pictureOf   func(image int) *image.NRGBA
+	encodeOf    func(dst []float32, m *image.NRGBA) error
 )
 
 func superresTask(_ context.Context, _ *presetRun, l *lesson) (*task, error) {
@@ -53,7 +54,7 @@ func pictureTask(l *lesson, c picture.Config, maps flow.Config) (*task, error) {
 	}
 	t.condition = func(i int) cinn.Condition { return cinn.Condition{Image: l.picture(i)} }
 	t.show = func(i int) *image.NRGBA { return c.Show(t.conditions.Vector(t.conditions.For(l.set.Images[i]))) }
-	t.judge = consistency(c)
+	t.encode = session.Encode
 	return t, nil
 }
 
@@ -145,9 +146,6 @@ func textTask(ctx context.Context, p *presetRun, l *lesson) (*task, error) {
 
 // layersTask reads the pictures that the generator draws of the set's latents, through the image encoder up to a layer.
 func layersTask(ctx context.Context, p *presetRun, l *lesson) (*task, error) {
-	if p.layer == "" {
-		p.layer = "stages.2"
-	}
 	encoder, err := cinn.ReadPart(l.pack, "encoder")
 	if err != nil {
 		return nil, err
@@ -188,6 +186,7 @@ func layersTask(ctx context.Context, p *presetRun, l *lesson) (*task, error) {
 		}
 		return m
 	}
+	t.encode = session.Encode
 	return t, err
 }
 

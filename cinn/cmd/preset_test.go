@@ -7,12 +7,13 @@ import (
 	"strings"
 	"testing"
 
+	"netfusion/bench/tiny"
 	"netfusion/cinn"
 )
 
 // Every preset runs from data to pictures, on experts that know nothing.
 func TestPresets(t *testing.T) {
-	pack := tinyPack(t)
+	pack := tiny.Pack(t)
 	dir := filepath.Dir(pack)
 	t.Chdir(dir)
 	tinyPairs(t, "tiny.pairs")
