@@ -200,6 +200,10 @@ func (t *trainer) run(ctx context.Context, s stdio, words []string) error {
 		return err
 	}
 	score := run.Score()
+	if run.Flow().Config.Classes == 0 {
+		fmt.Fprintf(s.out, "%s: validation NLL %.2f nats (step %d)\n", t.out, score.Z, score.StepZ)
+		return nil
+	}
 	fmt.Fprintf(s.out, "%s: validation NLL %.2f nats: z %.2f (step %d), class %.2f (step %d)\n",
 		t.out, score.Z+score.Class, score.Z, score.StepZ, score.Class, score.StepClass)
 	return nil
