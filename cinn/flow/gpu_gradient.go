@@ -41,14 +41,15 @@ type GPUGradient struct {
 
 // GPUBatch is what a Step reads.
 type GPUBatch struct {
-	C tensor.Buffer // [rows][Cond]
-	Z tensor.Buffer // [rows][Latent], with zeros in the gaps
-	E tensor.Buffer // [rows][Class], with a class head
+	C tensor.Buffer // [rows][Cond], one right behind the other
+	Z tensor.Buffer // [rows][Latent], from multiples of 16 bytes on, with zeros in the gaps
+	E tensor.Buffer // [rows][Class], with a class head, one right behind the other
 }
 
-// GPULosses is what a Step and a LogProb leave. Of the sum of both parts of the loss they lack what Constant returns, and Σ log|scale|.
+// GPULosses is where a Step and a LogProb leave what they are of: the loss of a row is Z - LogScales, and Class, with what Constant
+// returns added to each.
 type GPULosses struct {
-	Z         tensor.Array[float32] // [rows], -log p(z)
+	Z         tensor.Array[float32] // [rows]
 	Class     tensor.Array[float32] // [rows]
 	LogScales tensor.Array[float64] // [1]
 }
@@ -87,7 +88,7 @@ func (f *Flow) NewGPUGradient(q *tensor.Queue, rows int, r Regularisation) (*GPU
 	b.place()
 	d.slab = &b.gpuSlab
 	d.linear = gpuLoader{g: g, f: f}.linear(&d.gpuInputs)
-	d.In = GPUBatch{C: q.KeepBuffer(rows, c.Cond), Z: q.KeepBuffer(rows, c.Latent)}
+	d.In = GPUBatch{C: tensor.Matrix(tensor.Keep[float32](q, rows*c.Cond), rows, c.Cond), Z: q.KeepBuffer(rows, c.Latent)}
 	d.Gradient = tensor.Keep[float32](q, d.slab.size)
 	d.logdet, d.zero = tensor.Keep[float32](q, rows), tensor.Put(g, []int32{-1})
 	d.Losses = GPULosses{tensor.Keep[float32](q, rows), tensor.Keep[float32](q, rows), tensor.Keep[float64](q, 1)}
@@ -262,7 +263,7 @@ func (d *GPUGradient) Statistics() error {
 	return nil
 }
 
-// Constant is what the two parts of the loss have beside Losses: z lacks Σ log|scale|, too, which is subtracted.
+// Constant is what the two parts of the loss have beside Losses.
 func (d *GPUGradient) Constant() (z, class float64) {
 	c := d.flow.Config
 	z = float64(c.Latent)*halfLog2Pi - float64(d.flow.linear.logdet)

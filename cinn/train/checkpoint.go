@@ -31,6 +31,9 @@ const (
 
 // Save writes a checkpoint: the old file stays until the new one is complete. The best weights are in it if they are in memory.
 func (t *Trainer) Save(path string) error {
+	if err := t.settle(); err != nil {
+		return err
+	}
 	meta := map[string]string{"arch": "training"}
 	for name, v := range map[string]any{
 		"config": t.flow.Config, "options": t.Options, "state": t.state, "fingerprints": t.fingerprints(),

@@ -39,6 +39,12 @@ func (d *Data) Len() int { return len(d.Pairs) }
 
 // Pick draws by the pairs' weights.
 func (d *Data) Pick(_, _ uint64, u float64) int {
+	sums := d.weights()
+	return min(sort.SearchFloat64s(sums, u*sums[len(sums)-1]), len(sums)-1)
+}
+
+// weights returns the sums of the weights up to each pair.
+func (d *Data) weights() []float64 {
 	d.once.Do(func() {
 		d.sums = make([]float64, len(d.Pairs))
 		var sum float64
@@ -47,7 +53,7 @@ func (d *Data) Pick(_, _ uint64, u float64) int {
 			d.sums[i] = sum
 		}
 	})
-	return min(sort.SearchFloat64s(d.sums, u*d.sums[len(d.sums)-1]), len(d.sums)-1)
+	return d.sums
 }
 
 // Read copies pair i.

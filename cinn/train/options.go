@@ -3,6 +3,8 @@ package train
 import (
 	"fmt"
 	"math"
+
+	"netfusion/kernels/optimizer"
 )
 
 // Options say how to train. They are stored in checkpoints.
@@ -66,6 +68,13 @@ func (o Options) check() error {
 		return fmt.Errorf("validation every %d steps with %d draws, patience %d", o.Validate, o.Draws, o.Patience)
 	}
 	return nil
+}
+
+// update is what a step does to the weights, but for their decay, and the decay of their average, which forgets the start faster than
+// EMA says at first.
+func (o Options) update(step int) (a optimizer.Adam, ema float64) {
+	a = optimizer.Adam{Rate: o.rate(step), Beta1: o.Beta1, Beta2: o.Beta2, Epsilon: 1e-8, Step: step}
+	return a, min(o.EMA, float64(1+step)/float64(10+step))
 }
 
 // rate is the learning rate of a step, counted from 1.

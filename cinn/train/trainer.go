@@ -7,10 +7,10 @@ package train
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"math"
+	"os"
 	"time"
 
 	"netfusion/cinn/flow"
@@ -51,7 +51,8 @@ type Trainer struct {
 	first, second, peak []float32 // moments of the gradient, laid out as flow.Values; peak with AMSGrad
 
 	dev      *tensor.Device
-	gradient *flow.Gradient
+	gradient *flow.Gradient // see host
+	gpu      *gpuRun        // nil where the processor computes
 	train    *sampler
 	validate *sampler
 	update   updateJob
@@ -110,9 +111,6 @@ func (t *Trainer) prepare(train, validate Source) (err error) {
 	if err := validate.check(f.Config); err != nil {
 		return fmt.Errorf("validation data: %w", err)
 	}
-	if t.gradient, err = f.NewGradient(t.dev, o.Batch, flow.Regularisation{Dropout: o.Dropout, Noise: o.ConditionNoise}, o.Seed); err != nil {
-		return err
-	}
 	rows := min(o.Batch, maxJudge)
 	t.train = newSampler(train, f, o.Seed, o.Batch)
 	t.train.drop = o.ConditionDropout
@@ -123,6 +121,27 @@ func (t *Trainer) prepare(train, validate Source) (err error) {
 	t.residual.sums, t.residual.squares = make([]float64, f.Config.Latent), make([]float64, f.Config.Latent)
 	t.update.begin(t)
 	return nil
+}
+
+// host returns the Gradient that computes on the processor. On a GPU it is there for the time only.
+func (t *Trainer) host() (*flow.Gradient, error) {
+	if t.gradient != nil {
+		return t.gradient, nil
+	}
+	o := t.Options
+	g, err := t.flow.NewGradient(t.dev, o.Batch, flow.Regularisation{Dropout: o.Dropout, Noise: o.ConditionNoise}, o.Seed)
+	if t.gpu == nil {
+		t.gradient = g
+	}
+	return g, err
+}
+
+// settle brings what a GPU has to the host.
+func (t *Trainer) settle() error {
+	if t.gpu == nil {
+		return nil
+	}
+	return t.gpu.pull()
 }
 
 // maxJudge is how many validation pairs are judged at a time.
@@ -151,11 +170,12 @@ func (t *Trainer) SaveResult(path string) error {
 	if t.best != nil {
 		return t.best.Save(path, false)
 	}
-	best, unmap, err := disk.Map(bestPath(t.Checkpoint))
+	best, err := os.Open(bestPath(t.Checkpoint))
 	if err != nil {
 		return err
 	}
-	return errors.Join(disk.WriteFile(path, func(w io.Writer) error { _, err := w.Write(best); return err }), unmap())
+	defer best.Close()
+	return disk.WriteFile(path, func(w io.Writer) error { _, err := io.Copy(w, best); return err })
 }
 
 // Flow is the flow being trained.
@@ -180,6 +200,11 @@ func (t *Trainer) Run(ctx context.Context) error {
 		return err
 	}
 	defer watch.close()
+	if t.gpu == nil {
+		if _, err := t.host(); err != nil {
+			return err
+		}
+	}
 	if t.state.Last == none {
 		if err := t.begin(); err != nil {
 			return err
@@ -228,9 +253,18 @@ func (t *Trainer) exhausted() bool {
 
 // begin initialises what depends on data, and judges the Flow before any training.
 func (t *Trainer) begin() error {
+	g, err := t.host()
+	if err != nil {
+		return err
+	}
 	x, c := t.train.draw(t.dev, 0)
-	t.gradient.Initialise(x, c)
+	g.Initialise(x, c)
 	copy(t.ema.Values(), t.flow.Values())
+	if t.gpu != nil {
+		if err := t.gpu.push(); err != nil {
+			return err
+		}
+	}
 	return t.judge()
 }
 
@@ -239,13 +273,22 @@ func (t *Trainer) step() (z, class float64, err error) {
 	t.state.Step++
 	step := t.state.Step
 	begin := time.Now()
-	x, c := t.train.draw(t.dev, uint64(step))
-	begin = t.spent.Draw.since(begin)
-	z, class = t.gradient.Step(x, c, uint64(step))
+	if t.gpu != nil {
+		if z, class, t.norm, err = t.gpu.step(step); err != nil {
+			return 0, 0, fmt.Errorf("train: step %d: %w", step, err)
+		}
+	} else {
+		x, c := t.train.draw(t.dev, uint64(step))
+		begin = t.spent.Draw.since(begin)
+		z, class = t.gradient.Step(x, c, uint64(step))
+		t.norm = math.Sqrt(t.gradient.SumSquares())
+	}
 	begin = t.spent.Gradient.since(begin)
-	t.norm = math.Sqrt(t.gradient.SumSquares())
 	if loss := z + class; math.IsNaN(loss) || math.IsInf(loss, 0) || math.IsNaN(t.norm) || math.IsInf(t.norm, 0) {
 		return z, class, fmt.Errorf("train: step %d: the loss is %v and its gradient's norm %v; try a lower learning rate", step, loss, t.norm)
+	}
+	if t.gpu != nil {
+		return z, class, nil // and the parameters are updated
 	}
 	scale := 1.0
 	if o := t.Options; o.Clip > 0 && t.norm > o.Clip {
@@ -260,12 +303,15 @@ func (t *Trainer) step() (z, class float64, err error) {
 func (t *Trainer) judge() error {
 	begin := time.Now()
 	defer func() { t.spent.Validate.since(begin) }()
-	if t.ema != t.flow {
+	if t.ema != t.flow && t.gpu == nil {
 		if err := t.ema.CopyBuffers(t.flow); err != nil {
 			return err
 		}
 	}
-	z, class := t.score()
+	z, class, err := t.score()
+	if err != nil {
+		return fmt.Errorf("train: validation: %w", err)
+	}
 	t.state.Last = Score{z, class, t.state.Step, t.state.Step}
 	head, end := t.flow.HeadBegin(), len(t.flow.Values())
 	t.state.Wait++
@@ -281,11 +327,14 @@ func (t *Trainer) judge() error {
 	if t.state.Wait > 0 || t.Options.Last {
 		return nil
 	}
+	if err := t.settle(); err != nil {
+		return err
+	}
 	return t.keep(from, to)
 }
 
 // score is the weighted mean negative log-likelihood of the validation pairs over the fixed draws.
-func (t *Trainer) score() (z, class float64) {
+func (t *Trainer) score() (z, class float64, err error) {
 	s, n := t.validate, t.validate.source.Len()
 	rows := len(s.pairs)
 	var total float64
@@ -297,8 +346,14 @@ func (t *Trainer) score() (z, class float64) {
 				s.pairs[r] = min(i+r, n-1)
 			}
 			x, c := s.draw(t.dev, uint64(draw)<<32+uint64(i/rows))
-			t.gradient.LogProb(t.ema, t.logZ, t.logClass, x, c)
-			t.gradient.Residuals(t.residual.v)
+			if t.gpu != nil {
+				if err := t.gpu.logProb(t.logZ, t.logClass, t.residual.v, x, c); err != nil {
+					return 0, 0, err
+				}
+			} else {
+				t.gradient.LogProb(t.ema, t.logZ, t.logClass, x, c)
+				t.gradient.Residuals(t.residual.v)
+			}
 			for r := range m {
 				w := s.rows[r].Weight
 				t.residual.add(r, w)
@@ -308,12 +363,12 @@ func (t *Trainer) score() (z, class float64) {
 			}
 		}
 	}
-	return z / total, class / total
+	return z / total, class / total, nil
 }
 
 func (t *Trainer) save() error {
 	if t.Checkpoint == "" {
-		return nil
+		return t.settle()
 	}
 	begin := time.Now()
 	defer func() { t.spent.Save.since(begin) }()
@@ -352,12 +407,10 @@ func (u *updateJob) begin(t *Trainer) {
 	}
 }
 
-// apply takes the optimizer's step and moves the average. The average forgets the start faster than EMA says at first.
+// apply takes the optimizer's step and moves the average.
 func (u *updateJob) apply(step int, scale float64) {
-	o := u.t.Options
-	u.adam = optimizer.Adam{Rate: o.rate(step), Beta1: o.Beta1, Beta2: o.Beta2, Epsilon: 1e-8, Step: step}
+	u.adam, u.ema = u.t.Options.update(step)
 	u.scale = float32(scale)
-	u.ema = min(o.EMA, float64(1+step)/float64(10+step))
 	u.t.dev.Run(u, len(u.pieces))
 }
 

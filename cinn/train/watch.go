@@ -185,8 +185,14 @@ func (w *watch) sheet(r *Record) error {
 	}
 	begin := time.Now()
 	defer func() { t.spent.Sheet.since(begin) }()
-	var err error
-	r.Sheet, err = t.Sheet(func(x, c tensor.Tensor, d flow.Draw) { t.gradient.Sample(t.ema, x, c, d) })
+	if err := t.settle(); err != nil {
+		return err
+	}
+	g, err := t.host()
+	if err != nil {
+		return err
+	}
+	r.Sheet, err = t.Sheet(func(x, c tensor.Tensor, d flow.Draw) { g.Sample(t.ema, x, c, d) })
 	w.sheets = t.state.Step*(sheetsPerRun-1)/t.Options.Steps + 1
 	return err
 }

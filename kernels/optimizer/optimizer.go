@@ -34,19 +34,22 @@ func (a Adam) Apply(p, g, m, v, peak []float32, scale float32) {
 	if a.Step < 1 {
 		panic("optimizer: steps count from 1")
 	}
-	c := constants{
-		scale: scale,
-		b1:    float32(a.Beta1), c1: float32(1 - a.Beta1),
-		b2: float32(a.Beta2), c2: float32(1 - a.Beta2),
-		keep: float32(1 - a.Rate*a.Decay),
-		rate: float32(a.Rate / (1 - math.Pow(a.Beta1, float64(a.Step)))),
-		root: float32(1 / math.Sqrt(1-math.Pow(a.Beta2, float64(a.Step)))),
-		eps:  float32(a.Epsilon),
-	}
+	s := a.Scalars()
+	c := constants{scale: scale, b1: s[0], b2: s[1], c1: s[2], c2: s[3], keep: s[4], rate: s[5], root: s[6], eps: s[7]}
 	if peak == nil {
 		c.adam(p, g, m, v)
 	} else {
 		c.amsgrad(p, g, m, v, peak)
+	}
+}
+
+// Scalars is what a step multiplies with, in the order of the GPU's Step (optimizer.cu): β₁, β₂, 1-β₁, 1-β₂, 1-Rate·Decay,
+// Rate/(1-β₁^Step), 1/sqrt(1-β₂^Step) and ε.
+func (a Adam) Scalars() [8]float32 {
+	return [...]float32{
+		float32(a.Beta1), float32(a.Beta2), float32(1 - a.Beta1), float32(1 - a.Beta2), float32(1 - a.Rate*a.Decay),
+		float32(a.Rate / (1 - math.Pow(a.Beta1, float64(a.Step)))), float32(1 / math.Sqrt(1-math.Pow(a.Beta2, float64(a.Step)))),
+		float32(a.Epsilon),
 	}
 }
 

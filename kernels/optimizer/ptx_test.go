@@ -41,9 +41,8 @@ func TestPTXAdamHasTheCPUsBits(t *testing.T) {
 
 // scalars is the Step of optimizer.cu.
 func scalars(a optimizer.Adam, scale float32, ema float64) []float32 {
-	return []float32{float32(a.Beta1), float32(a.Beta2), float32(1 - a.Beta1), float32(1 - a.Beta2), float32(1 - a.Rate*a.Decay),
-		float32(a.Rate / (1 - math.Pow(a.Beta1, float64(a.Step)))), float32(1 / math.Sqrt(1-math.Pow(a.Beta2, float64(a.Step)))),
-		float32(a.Epsilon), scale, float32(1 - ema)}
+	s := a.Scalars()
+	return append(s[:], scale, float32(1-ema))
 }
 
 // The gradient's scale is what brings the norm down to the bound, and 1 below it or without one.
