@@ -140,6 +140,9 @@ prove '.' go build -o "$work/cinn" ./cinn/cmd &&
 		prove 'pictures|real' env XDG_CACHE_HOME="$work/cache" bash -c 'time -p "$0" -o "$1" red heart' "$work/cinn" "$work/$run.png"
 	done
 prove '^(test split|model|flow|unconditional|ridge|nearest|MLP|class agreement|gain|same|mean|latent|pixels)' "$work/cinn" eval -cache "$work"
+for preset in superres inpaint edges colour attribute style text layers; do
+	prove '^preset' "$work/cinn" preset "$preset" -cache "$work" -o "$work/$preset" && prove . cat "$work/$preset/$preset.txt"
+done
 
 git grep -n '^func Fuzz' -- '*_test.go' | sed 's/^\(.*\)\/[^/]*_test\.go:[0-9]*:func \(Fuzz[A-Za-z0-9]*\).*/\1 \2/' >"$work/targets"
 while read -r folder target; do
