@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"flag"
@@ -48,6 +49,7 @@ condition, and what becomes of an image whose condition is replaced; how often t
 			f.BoolVar(&e.snap, "snap", false, "samples take the nearest class itself")
 			f.Uint64Var(&e.seed, "seed", 1, "`NUMBER` of all noise (default 1)")
 			f.Var((*precision)(&e.precision), "precision", "the flow that is judged multiplies in `TYPE`: f32, bf16 or int8 (default f32)")
+			f.Var((*backend)(&e.backend), "backend", "the flow that is judged computes on `WHAT`: cpu, or cuda in a program that was built with it (default cpu)")
 			f.BoolVar(&e.pictures, "pictures", false, "compare samples by their pictures")
 			f.BoolVar(&e.json, "json", false, "print one JSON object")
 			return e.run
@@ -63,6 +65,7 @@ type evaluator struct {
 	snap                       bool
 	seed                       uint64
 	precision                  cinn.Precision
+	backend                    cinn.Backend
 	json, pictures             bool
 	options                    train.Options // of training the unconditional flow
 }
@@ -94,8 +97,18 @@ func (e *evaluator) run(ctx context.Context, s stdio, words []string) error {
 			return err
 		}
 	}
+	var onGPU *flow.GPUSession
+	if e.backend == cinn.CUDA {
+		if onGPU, err = e.onGPU(l); err != nil {
+			return err
+		}
+	}
 	if err := e.flows(ctx, l, &run, s.err); err != nil {
 		return err
+	}
+	fails := func() error { return nil }
+	if onGPU != nil {
+		run.Flow, fails = onGPU, onGPU.Err
 	}
 	run.Draw = e.draw(about)
 	run.Decode = l.decoder(about.Truncation)
@@ -105,7 +118,7 @@ func (e *evaluator) run(ctx context.Context, s stdio, words []string) error {
 		}
 	}
 	report, err := run.Run(ctx)
-	if err != nil {
+	if err := cmp.Or(fails(), err); err != nil {
 		return err
 	}
 	bar.Clear()
@@ -151,6 +164,28 @@ func (e *evaluator) flows(ctx context.Context, l *lesson, run *train.Eval, log i
 	}
 	run.Unconditional = train.Blind(session)
 	return nil
+}
+
+// onGPU opens the flow to judge on a GPU, which lives as long as l.
+func (e *evaluator) onGPU(l *lesson) (*flow.GPUSession, error) {
+	source, prefix := l.pack, "flow."
+	if e.flow != "" {
+		f, err := cinn.OpenContainer(e.flow)
+		if err != nil {
+			return nil, err
+		}
+		l.files = append(l.files, f)
+		source, prefix = f, ""
+	}
+	var err error
+	if l.gpu, err = cinn.OpenGPU(); err != nil {
+		return nil, err
+	}
+	f, err := flow.LoadGPU(nn.Under(source, prefix), []byte(source.Metadata()[prefix+"config"]), e.precision, l.gpu)
+	if err != nil {
+		return nil, err
+	}
+	return f.NewSession(l.gpu, evalRows)
 }
 
 func (e *evaluator) judged(l *lesson) (*flow.Flow, error) {

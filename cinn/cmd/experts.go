@@ -65,11 +65,15 @@ type lesson struct {
 	fingerprints map[string]string
 	device       *tensor.Device
 	files        []*safetensors.File
+	gpu          *tensor.GPU // if one was opened
 }
 
-// Close ends the workers and gives back the files.
+// Close ends the workers and gives back the rest.
 func (l *lesson) Close() {
 	l.device.Close()
+	if l.gpu != nil {
+		l.gpu.Close()
+	}
 	for _, f := range l.files {
 		f.Close()
 	}

@@ -87,14 +87,21 @@ func TestTrainAndEval(t *testing.T) {
 		t.Errorf("exit %d, %q", code, stderr)
 	}
 
+	if code, _, stderr := learn("-o", "three", "-backend", "cuda"); code != exitError || !strings.Contains(stderr, "built without CUDA") {
+		t.Errorf("on a GPU: exit %d, %q", code, stderr)
+	}
+
 	judge := append([]string{"eval", "-flow", "two", "-unconditional", "blind"}, common...)
 	code, stdout, stderr := commandLine(t, append(judge, "-json")...)
 	var r train.Report
-	if err := json.Unmarshal([]byte(stdout), &r); err != nil || code != exitOK || r.Split != "test" || len(r.Likelihoods) != 5 {
+	if err := json.Unmarshal([]byte(stdout), &r); err != nil || code != exitOK || r.Split != "test" || len(r.Likelihoods) != 8 {
 		t.Errorf("exit %d, %v, %q, %q", code, err, stdout, stderr)
 	}
 	if code, stdout, _ := commandLine(t, append(judge, "-split", "validation")...); code != exitOK || !strings.Contains(stdout, "ridge") {
 		t.Errorf("exit %d, %q", code, stdout)
+	}
+	if code, _, stderr := commandLine(t, append(judge, "-backend", "cuda")...); code != exitError || !strings.Contains(stderr, "built without CUDA") {
+		t.Errorf("on a GPU: exit %d, %q", code, stderr)
 	}
 }
 
