@@ -60,7 +60,8 @@ fi
 
 mkdir "$work/tests"
 run go build -tags cuda -trimpath -ldflags "-s -w" -o "$work/program" ./bench/gpu
-run go test -c -tags cuda -trimpath -ldflags "-s -w" -o "$work/tests/" ./tensor/cudadriver $(for f in kernels/*/sm80.ptx; do echo "./${f%/*}"; done)
+run go test -c -tags cuda -trimpath -ldflags "-s -w" -o "$work/tests/" ./tensor/cudadriver $(for f in kernels/*/sm80.ptx; do echo "./${f%/*}"; done) \
+	./tensor ./experts/bert ./experts/biggan ./cinn/flow ./cinn ./cinn/train
 python3 -m zipfile -c "$work/tests.zip" "$work"/tests/*
 cat "$work/program" "$work/tests.zip" >$program
 chmod +x $program

@@ -15,8 +15,8 @@ import (
 	"netfusion/tensor/ptx"
 )
 
-// tiny is full, as small as the interpreter wants it.
-var tiny = suite{
+// small is full, as small as the interpreter wants it.
+var small = suite{
 	copies: 2, fewest: 3, repeats: 1,
 	values: 1000, skinny: [][2]int{{24, 64}}, rows: []int{20}, wide: [2]int{48, 32}, images: [][4]int{{2, 3, 8, 9}}, texts: [3]int{2, 5, 2}, features: 70,
 	pooled: [4]int{1, 4, 8, 12}, groups: 2, flow: [4]int{9, 10, 12, 5},
@@ -28,13 +28,13 @@ func TestTimings(t *testing.T) {
 	defer d.Close()
 	r := report{attributes: d.Attributes(), version: 12040, clocks: "as found"}
 	var err error
-	if r.timings, err = tiny.time(d); err != nil {
+	if r.timings, err = small.time(d); err != nil {
 		t.Fatal(err)
 	}
-	if len(r.timings) != len(tiny.launches(r.attributes)) {
-		t.Fatalf("%d timings of %d", len(r.timings), len(tiny.launches(r.attributes)))
+	if len(r.timings) != len(small.launches(r.attributes)) {
+		t.Fatalf("%d timings of %d", len(r.timings), len(small.launches(r.attributes)))
 	}
-	operated, err := tiny.operated(d)
+	operated, err := small.operated(d)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +73,7 @@ func TestTimingThatFails(t *testing.T) {
 		}
 		return nil
 	}})
-	if _, err := tiny.time(d); err == nil || !strings.Contains(err.Error(), "activation_relu n=1000") {
+	if _, err := small.time(d); err == nil || !strings.Contains(err.Error(), "activation_relu n=1000") {
 		t.Error(err)
 	}
 }

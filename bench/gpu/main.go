@@ -4,21 +4,27 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 
+	"netfusion/bench/soak"
+	"netfusion/cinn"
 	"netfusion/tensor"
 )
 
 const usage = `usage: netfusion-gpu [flags]
 
 Runs the driver's and every kernel's tests on the GPU, under compute-sanitizer again where that is installed, times the
-kernels, and writes what came of it to a file. It exits with 1 if a test failed. bench/gpu/pytorch.py FILE times the same
-shapes with PyTorch, and adds them to the file.
+kernels and whole models, draws thousands of pictures and looks for memory that leaks, and writes what came of it to a
+file. In this repository's folder, where Python has PyTorch, that times the same shapes and models on the same weights and
+adds them to the file. It exits with 1 if a test failed.
 
 `
 
@@ -29,6 +35,11 @@ func main() {
 	flag.BoolVar(&o.tests, "tests", true, "run the tests")
 	flag.BoolVar(&o.sanitizer, "sanitizer", true, "run the tests under compute-sanitizer, if it is found")
 	flag.BoolVar(&o.timings, "timings", true, "time the kernels")
+	flag.BoolVar(&o.models, "models", true, "time whole models, with random weights that Python makes in this repository's folder")
+	flag.StringVar(&o.folder, "folder", "runs/gpu", "`FOLDER` for those")
+	flag.IntVar(&o.soak, "soak", 10000, "draw so many pictures")
+	flag.StringVar(&o.pack, "pack", "cinn/pack/emoji.pack", "`FILE` of the fusion that draws them")
+	flag.BoolVar(&o.pytorch, "pytorch", true, "time PyTorch, if it is installed")
 	flag.Usage = func() {
 		fmt.Fprint(flag.CommandLine.Output(), usage)
 		flag.PrintDefaults()
@@ -46,8 +57,9 @@ func main() {
 
 // options are the flags.
 type options struct {
-	file, only                string
-	tests, sanitizer, timings bool
+	file, only, folder, pack                   string
+	tests, sanitizer, timings, models, pytorch bool
+	soak                                       int
 }
 
 // run does what the flags say. The tests come in processes of their own: the driver's lose the device on purpose.
@@ -82,6 +94,14 @@ func (o *options) run() error {
 		}
 		r.timings = append(r.timings, operated...)
 	}
+	if o.models {
+		if r.models, err = o.timeModels(d); err != nil {
+			return err
+		}
+	}
+	if o.soak > 0 {
+		r.soak = o.draw(d)
+	}
 	f, err := os.Create(o.file)
 	if err != nil {
 		return err
@@ -90,7 +110,76 @@ func (o *options) run() error {
 	if err := f.Close(); err != nil {
 		return err
 	}
-	return r.failed()
+	return errors.Join(r.failed(), o.comparePyTorch())
+}
+
+// script finds one of bench/gpu's, and a Python that has the modules that it needs.
+func script(name, modules string) (path string, ok bool) {
+	path = filepath.Join("bench/gpu", name)
+	if _, err := os.Stat(path); err != nil {
+		fmt.Printf("%s is not here: it is left out\n", path)
+		return path, false
+	}
+	if out, err := exec.Command("python3", "-c", "import "+modules).CombinedOutput(); err != nil {
+		fmt.Printf("%s is left out: python3: %v\n%s", path, err, out)
+		return path, false
+	}
+	return path, true
+}
+
+// python runs a script.
+func python(args ...string) error {
+	fmt.Println("+ python3", strings.Join(args, " "))
+	c := exec.Command("python3", args...)
+	c.Stdout, c.Stderr = os.Stdout, os.Stderr
+	if err := c.Run(); err != nil {
+		return fmt.Errorf("%s: %w", args[0], err)
+	}
+	return nil
+}
+
+// timeModels has Python make weights, and times the models with them.
+func (o *options) timeModels(d tensor.Driver) ([]modelled, error) {
+	path, ok := script("models.py", "numpy, safetensors")
+	if !ok {
+		return nil, nil
+	}
+	if err := os.MkdirAll(o.folder, 0o777); err != nil {
+		return nil, err
+	}
+	if err := python(path, o.folder); err != nil {
+		return nil, err
+	}
+	return models(d, o.folder)
+}
+
+// draw draws pictures, and says how long they took and what memory grew, or what went wrong.
+func (o *options) draw(d tensor.Driver) string {
+	m, err := cinn.Open(o.pack, cinn.Options{Backend: cinn.CUDA, Precision: cinn.BF16})
+	if err != nil {
+		return err.Error()
+	}
+	result, err := soak.Run(context.Background(), m, o.soak, func() (int, error) { return used(d) })
+	if err = errors.Join(err, m.Close()); err != nil {
+		return err.Error()
+	}
+	return result.String()
+}
+
+// comparePyTorch adds PyTorch's times to the results.
+func (o *options) comparePyTorch() error {
+	if !o.pytorch {
+		return nil
+	}
+	path, ok := script("pytorch.py", "torch; assert torch.cuda.is_available()")
+	if !ok {
+		return nil
+	}
+	args := []string{path, o.file}
+	if o.models {
+		args = append(args, o.folder)
+	}
+	return python(args...)
 }
 
 // clocks is what nvidia-smi says of the first GPU, if it is there.
@@ -110,6 +199,8 @@ type report struct {
 	clocks     string
 	tests      []tested
 	timings    []timing
+	models     []modelled
+	soak       string
 }
 
 func (r *report) show(w io.Writer) {
@@ -137,6 +228,21 @@ func (r *report) show(w io.Writer) {
 			fmt.Fprintf(w, "| %s | %s | %.2f | %.2f | %.0f | %.0f %% | %.3f | %.2f |\n", t.entry, t.shape, 1e6*t.seconds, t.bytes/1e6, t.bandwidth()/1e9,
 				100*t.bandwidth()/r.timings[0].bandwidth(), t.flops/1e9, t.flops/t.seconds/1e12)
 		}
+	}
+	r.showModels(w)
+}
+
+// showModels appends what was seen of whole models.
+func (r *report) showModels(w io.Writer) {
+	if len(r.models) > 0 {
+		fmt.Fprint(w, "\n## Models\n\nFrom inputs on the host to results there: copies, one graph, copies.\n\n")
+		fmt.Fprint(w, "| model | shape | precision | p50 µs | p99 µs |\n| --- | --- | --- | ---: | ---: |\n")
+		for _, m := range r.models {
+			fmt.Fprintf(w, "| %s | %s | %v | %.1f | %.1f |\n", m.model, m.shape, m.precision, float64(m.p50.Nanoseconds())/1e3, float64(m.p99.Nanoseconds())/1e3)
+		}
+	}
+	if r.soak != "" {
+		fmt.Fprintf(w, "\n## Text to image\n\n%s\n", r.soak)
 	}
 }
 

@@ -15,3 +15,6 @@ func open() (tensor.Driver, int, error) {
 	}
 	return d, cudadriver.Version(), nil
 }
+
+// used is how many bytes of a GPU's memory are in use.
+func used(d tensor.Driver) (int, error) { return d.(*cudadriver.Device).Used() }

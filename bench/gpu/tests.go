@@ -58,17 +58,22 @@ func runTests(file, only string, sanitizer []string) ([]tested, error) {
 		if !ok || only != "" && name != only {
 			continue
 		}
+		dir := folders[name]
+		if _, err := os.Stat(dir); dir != "" && err != nil {
+			fmt.Printf("the tests of %s are left out: they read files of this repository\n", name)
+			continue
+		}
 		program := filepath.Join(folder, filepath.Base(f.Name))
 		if err := extract(f, program); err != nil {
 			return nil, err
 		}
-		all = append(all, runTest(name, "-", program, "-test.run", tests))
+		all = append(all, runTest(dir, name, "-", program, "-test.run", tests))
 		if len(sanitizer) == 0 || name == "cudadriver" { // whose tests include a kernel that faults
 			continue
 		}
 		for _, tool := range tools {
 			command := append(sanitizer[:len(sanitizer):len(sanitizer)], "--tool", tool, "--error-exitcode", "9", program, "-test.run", tests)
-			all = append(all, runTest(name, tool, command...))
+			all = append(all, runTest(dir, name, tool, command...))
 		}
 	}
 	if len(all) == 0 {
@@ -77,14 +82,17 @@ func runTests(file, only string, sanitizer []string) ([]tested, error) {
 	return all, nil
 }
 
-// tests are those that run on the device: a package's other tests are of its CPU forms.
-const tests = "^(TestPTX|TestTensorMap|TestDriver)"
+// folders are where tests that read files run.
+var folders = map[string]string{"tensor": "tensor", "bert": "experts/bert", "biggan": "experts/biggan", "flow": "cinn/flow", "cinn": "cinn", "train": "cinn/train"}
 
-func runTest(name, under string, command ...string) tested {
+// tests are those that run on the device: a package's other tests are of its CPU forms.
+const tests = "^(TestPTX|TestDriver)"
+
+func runTest(dir, name, under string, command ...string) tested {
 	fmt.Println("+", name, under)
 	start := time.Now()
 	c := exec.Command(command[0], command[1:]...)
-	c.Stdout, c.Stderr = os.Stdout, os.Stderr
+	c.Dir, c.Stdout, c.Stderr = dir, os.Stdout, os.Stderr
 	err := c.Run()
 	return tested{name, under, time.Since(start), err}
 }

@@ -130,4 +130,5 @@ def main():
     serve("PyTorch", torch.__version__, drawing(flow, a["form"], x, c) if a["family"] == "flow" else training(flow, x, c))
 
 
-main()
+if __name__ == "__main__":
+    main()

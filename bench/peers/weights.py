@@ -1,6 +1,6 @@
 """Writes random weights and inputs of the cases once, for all contestants of the same case to read.
 
-    python weights.py bert-base|biggan-128|biggan-256|biggan-512 FOLDER
+    python weights.py bert-base|minilm|biggan-128|biggan-256|biggan-512 FOLDER
 
 Weights keep activations near 1, as those of trained networks do, so that a rounding error is as large as it would be there.
 """
@@ -14,6 +14,8 @@ from safetensors.numpy import save_file
 
 BERT = dict(model_type="bert", hidden_size=768, num_hidden_layers=12, num_attention_heads=12, intermediate_size=3072, max_position_embeddings=512,
             type_vocab_size=2, vocab_size=30522, hidden_act="gelu", layer_norm_eps=1e-12)
+
+MINILM = BERT | dict(hidden_size=384, num_hidden_layers=6, intermediate_size=1536)
 
 # The published sizes: [up, in, out] in multiples of the width, and the block that attention precedes.
 BIGGAN = {
@@ -33,9 +35,9 @@ def normal(*shape, std=1.0, mean=0.0):
     return x
 
 
-def bert(folder):
+def bert(folder, c):
     """A checkpoint folder, whose vocabulary is made of words of four letters."""
-    c, w = BERT, {}
+    w = {}
     h, f = c["hidden_size"], c["intermediate_size"]
 
     def linear(name, n, k):
@@ -98,8 +100,8 @@ def biggan(folder, resolution):
 def main(what, folder):
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    if what == "bert-base":
-        bert(folder)
+    if what in ("bert-base", "minilm"):
+        bert(folder, BERT if what == "bert-base" else MINILM)
     elif what.startswith("biggan-"):
         biggan(folder, int(what.removeprefix("biggan-")))
     else:

@@ -87,6 +87,19 @@ func (d *Device) describe() error {
 // Attributes describes the device.
 func (d *Device) Attributes() tensor.Attributes { return d.attributes }
 
+// Used is how many bytes of the device's memory are in use, by whomever.
+func (d *Device) Used() (int, error) {
+	if err := d.enter("Used"); err != nil {
+		return 0, err
+	}
+	defer runtime.UnlockOSThread()
+	free, total, err := cu.MemInfo()
+	if err != nil {
+		return 0, d.failed(err, "Used")
+	}
+	return int(total - free), nil
+}
+
 // code makes a result of an error of cu.
 func code(err error) error {
 	if err == nil {
