@@ -28,6 +28,7 @@ type GPU struct {
 	options    GPUOptions
 	attributes Attributes
 	functions  map[string]Function // by entry
+	waiting    []Family            // to be loaded when they are first used
 
 	mu            sync.Mutex // guards what follows: loading
 	lateFunctions map[string]Function
@@ -62,7 +63,11 @@ func (g *GPU) open() (err error) {
 		return fmt.Errorf("compute capability %d.%d, want at least %d.%d: %w", a.Capability/10, a.Capability%10, oldest/10, oldest%10, ErrRefused)
 	}
 	for _, f := range Families() {
-		if f.Late || f.Hopper && !g.trusts(f) {
+		if f.Late {
+			g.waiting = append(g.waiting, f)
+			continue
+		}
+		if f.Hopper && !g.trusts(f) {
 			continue
 		}
 		if err := g.load(f); err != nil {

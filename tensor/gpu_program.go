@@ -107,10 +107,7 @@ func (g *GPU) late(entry string) (Function, error) {
 		return f, nil
 	}
 	g.lateFunctions = map[string]Function{}
-	for _, f := range Families() {
-		if !f.Late {
-			continue
-		}
+	for _, f := range g.waiting {
 		entries := f.Entries()
 		for i := range entries {
 			entries[i].DynamicShared = g.programShared()

@@ -11,9 +11,11 @@ import (
 	"slices"
 	"strings"
 
+	"netfusion/cinn"
 	"netfusion/cinn/flow"
 	"netfusion/cinn/train"
 	"netfusion/nn/disk"
+	"netfusion/tensor"
 )
 
 func trainCommand() command {
@@ -56,6 +58,7 @@ type trainer struct {
 	force, resume       bool
 	blind               bool
 	every, judge        int
+	backend             cinn.Backend
 	memory              memory
 	watts               float64
 	config              flow.Config
@@ -67,6 +70,7 @@ func (t *trainer) declare(f *flag.FlagSet) {
 	f.StringVar(&t.out, "o", "", "`FILE` for the flow; FILE.checkpoint is for -resume")
 	f.BoolVar(&t.force, "f", false, "replace FILE, and the checkpoint, if they exist")
 	f.BoolVar(&t.resume, "resume", false, "go on from FILE.checkpoint")
+	f.Var((*backend)(&t.backend), "backend", "train on `WHAT`: cpu, or cuda in a program that was built with it (default cpu)")
 	f.StringVar(&t.preset, "preset", "", "take all settings from the preset `NAME`, but those of other flags")
 	f.IntVar(&t.every, "every", 500, "save the checkpoint every `N` steps; 0 is at the ends only (default 500)")
 	f.IntVar(&t.judge, "judge", 2048, "validate on `N` pairs of a store, 0 is all (default 2048)")
@@ -164,6 +168,15 @@ func (t *trainer) run(ctx context.Context, s stdio, words []string) error {
 	if err := t.choose(); err != nil {
 		return err
 	}
+	var gpu *tensor.GPU
+	if t.backend == cinn.CUDA {
+		g, err := cinn.OpenGPU()
+		if err != nil {
+			return err
+		}
+		defer g.Close()
+		gpu = g
+	}
 	m, err := t.material(ctx, s.err)
 	if err != nil {
 		return err
@@ -189,6 +202,11 @@ func (t *trainer) run(ctx context.Context, s stdio, words []string) error {
 	run.Fingerprints = m.fingerprints
 	if err := t.observe(run, m, plan); err != nil {
 		return err
+	}
+	if gpu != nil {
+		if err := run.UseGPU(gpu); err != nil {
+			return err
+		}
 	}
 	if err := run.Run(ctx); err != nil {
 		if errors.Is(err, context.Canceled) {
