@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"image"
 	"image/png"
@@ -214,26 +215,7 @@ func (f *fuser) programSource(ctx context.Context, list []listed, log io.Writer)
 	if err != nil {
 		return nil, err
 	}
-	ask := func(l *listed) (program.Vector, error) {
-		question := program.Message{Text: l.Text}
-		if l.From != "" {
-			m, err := openPhoto(l.From, programSide)
-			if err != nil {
-				return nil, err
-			}
-			var file bytes.Buffer
-			if err := png.Encode(&file, m); err != nil {
-				return nil, err
-			}
-			question.Image = file.Bytes()
-		}
-		answer, err := p.Ask(ctx, question)
-		return answer.Vector, err
-	}
-	first, err := ask(&list[0])
-	if err == nil && len(first) == 0 {
-		err = fmt.Errorf("%s: an answer without a vector", argv[0])
-	}
+	first, err := askProgram(ctx, p, list[0].Text, list[0].From)
 	if err != nil {
 		p.Close()
 		return nil, fmt.Errorf("%s, line %d: %w", f.pairs, list[0].Line, err)
@@ -241,7 +223,7 @@ func (f *fuser) programSource(ctx context.Context, list []listed, log io.Writer)
 	s := vectorSource(len(first))
 	s.close = p.Close
 	s.encode = func(ctx context.Context, dst []float32, l *listed) error {
-		v, err := ask(l)
+		v, err := askProgram(ctx, p, l.Text, l.From)
 		if err == nil && len(v) != len(dst) {
 			err = fmt.Errorf("%s: a vector of %d numbers, want %d as in the first answer", argv[0], len(v), len(dst))
 		}
@@ -249,6 +231,27 @@ func (f *fuser) programSource(ctx context.Context, list []listed, log io.Writer)
 		return err
 	}
 	return s, nil
+}
+
+// askProgram asks p for the vector of a text, or of the picture in a file.
+func askProgram(ctx context.Context, p *program.Program, text, file string) ([]float32, error) {
+	question := program.Message{Text: text}
+	if file != "" {
+		m, err := openPhoto(file, programSide)
+		if err != nil {
+			return nil, err
+		}
+		var picture bytes.Buffer
+		if err := png.Encode(&picture, m); err != nil {
+			return nil, err
+		}
+		question = program.Message{Image: picture.Bytes()}
+	}
+	answer, err := p.Ask(ctx, question)
+	if err == nil && len(answer.Vector) == 0 {
+		err = errors.New("the program's answer has no vector")
+	}
+	return answer.Vector, err
 }
 
 // programSide is the side of a picture that a program is asked about.

@@ -85,6 +85,16 @@ func TestFuseJoinsTwoFolders(t *testing.T) {
 			if code != exitOK || !strings.Contains(stdout, "to judge by") {
 				t.Fatalf("exit %d: %s%s", code, stdout, stderr)
 			}
+			if name == "program" {
+				picture := filepath.Join(t.TempDir(), "p.png")
+				code, _, stderr := commandLine(t, "generate", "-model", out, "-program", c.args[1], "-n", "1", "-o", picture, "w3 red")
+				if code != exitOK || !taken(picture) {
+					t.Errorf("generate: exit %d: %s", code, stderr)
+				}
+				if code, _, stderr := commandLine(t, "generate", "-model", out, "w3 red"); code != exitError || !strings.Contains(stderr, "-program") {
+					t.Errorf("generate without the program: exit %d: %s", code, stderr)
+				}
+			}
 			m, err := cinn.Open(out, cinn.Options{Workers: 1})
 			if err != nil {
 				t.Fatal(err)

@@ -138,7 +138,7 @@ func (g *generator) draw(ctx context.Context, a *artist, prompt string) (*drawin
 		return nil, err
 	}
 	d := &drawing{prompt: prompt, precision: g.precision}
-	d.Request = cinn.Request{Prompt: c.Prompt, Image: c.Image, Seed: g.seed, Temperature: g.temperature, Guidance: g.guidance, Snap: g.snap}
+	d.Request = cinn.Request{Prompt: c.Prompt, Image: c.Image, Vector: c.Vector, Seed: g.seed, Temperature: g.temperature, Guidance: g.guidance, Snap: g.snap}
 	if d.Temperature == 0 {
 		d.Temperature = info.Temperature
 	}

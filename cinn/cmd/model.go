@@ -1,11 +1,14 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
+	"os"
 
 	"netfusion/cinn"
 	"netfusion/cinn/pack"
+	"netfusion/experts/program"
 	"netfusion/tensor"
 )
 
@@ -17,6 +20,7 @@ type modelFlags struct {
 	backend   cinn.Backend
 	workers   int
 	precision cinn.Precision
+	program   string
 }
 
 func (m *modelFlags) declare(f *flag.FlagSet) {
@@ -24,6 +28,7 @@ func (m *modelFlags) declare(f *flag.FlagSet) {
 	f.Var((*backend)(&m.backend), "backend", "compute on `WHAT`: cpu, or cuda in a program that was built with it (default cpu)")
 	f.IntVar(&m.workers, "workers", 0, "goroutines, `N`; 0 is one per processor; the picture does not depend on it")
 	f.Var((*precision)(&m.precision), "precision", "multiply in `TYPE`: f32, bf16 or int8, each faster and less exact than the one before (default f32)")
+	f.StringVar(&m.program, "program", "", "the `COMMAND` that reads for a pack without a source; see cinn fuse")
 }
 
 func (m *modelFlags) check() error {
@@ -67,7 +72,8 @@ func (p *precision) String() string { return cinn.Precision(*p).String() }
 // artist is an open fusion and the buffers to run it.
 type artist struct {
 	*cinn.Session
-	model *cinn.Model
+	model   *cinn.Model
+	program *program.Program // the source of a pack without one; nil if there is none
 }
 
 func (m *modelFlags) open() (*artist, error) {
@@ -87,11 +93,26 @@ func (m *modelFlags) open() (*artist, error) {
 		model.Close()
 		return nil, err
 	}
-	return &artist{session, model}, nil
+	a := &artist{Session: session, model: model}
+	if m.program == "" {
+		return a, nil
+	}
+	argv, err := program.Split(m.program)
+	if err == nil {
+		a.program, err = program.Start(context.Background(), argv, os.Stderr)
+	}
+	if err != nil {
+		a.Close()
+		return nil, err
+	}
+	return a, nil
 }
 
-// Close ends the session and then the model. Both only give back memory: there is nothing that a caller could do.
+// Close ends the session, the model and the program. They only give back what they took: there is nothing that a caller could do.
 func (a *artist) Close() {
 	a.Session.Close()
 	a.model.Close()
+	if a.program != nil {
+		a.program.Close()
+	}
 }

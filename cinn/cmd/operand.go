@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"image"
 	_ "image/gif" // formats that pictures may come in
@@ -108,6 +109,9 @@ func readCondition(m *cinn.Model, path string) (*image.NRGBA, error) {
 // condition is what word says to the pack's source: text, or a picture @FILE where that reads pictures.
 func (a *artist) condition(word string) (cinn.Condition, error) {
 	switch a.model.Info().Kind {
+	case cinn.Vector:
+		v, err := a.ask(word)
+		return cinn.Condition{Vector: v}, err
 	case cinn.Picture, cinn.Layer:
 		p, err := parseOperand(word)
 		if err != nil {
@@ -120,6 +124,22 @@ func (a *artist) condition(word string) (cinn.Condition, error) {
 		return cinn.Condition{Image: img}, err
 	}
 	return cinn.Condition{Prompt: word}, checkPrompt(word)
+}
+
+// ask asks the program what word means: text, or a picture @FILE.
+func (a *artist) ask(word string) ([]float32, error) {
+	if a.program == nil {
+		return nil, errors.New("this pack has no source of its own: want -program COMMAND, which reads for it")
+	}
+	p, err := parseOperand(word)
+	if err != nil {
+		return nil, err
+	}
+	v, err := askProgram(context.Background(), a.program, p.text, p.file)
+	if n := a.model.Info().Condition; err == nil && len(v) != n {
+		err = fmt.Errorf("the program gives %d numbers, the pack wants %d", len(v), n)
+	}
+	return v, err
 }
 
 // found is an operand's picture: its latent, and what it shows.
