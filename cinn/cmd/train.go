@@ -119,6 +119,10 @@ func (t *trainer) declareSettings(f *flag.FlagSet) {
 	whole(&c.Embed, "embed", "dimensions `N` of the embedded condition")
 	whole(&c.EmbedWidth, "embed-width", "width `N` of its network")
 	whole(&c.EmbedDepth, "embed-depth", "its `N` hidden-to-hidden layers")
+	whole(&c.Side, "side", "conditions are maps of `N`×N pixels; 0 is vectors")
+	whole(&c.Convs, "convs", "`N` convolutions, trained with the flow, that halve a map")
+	whole(&c.ConvWidth, "conv-width", "channels `N` behind the first of them")
+	whole(&c.Pool, "pool", "the linear layer reads averages of `N`×N pixels of a map")
 	whole(&c.HeadHidden, "head", "width `N` of the class head's hidden layer; 0 is a linear head")
 	small(&c.ClassNoise, "class-noise", "noise `S` that the class embeddings are dequantised by")
 }

@@ -57,6 +57,9 @@ func TestTrainAndEval(t *testing.T) {
 	if code, _, stderr := learn("-o", "two", "-workers", "2", "-source", "source", "-target", "target"); code != exitOK || content(t, "one") != content(t, "two") {
 		t.Errorf("experts from their own files, two workers: exit %d, %q, or another flow", code, stderr)
 	}
+	if code, _, stderr := learn("-o", "map", "-side", "4", "-convs", "1", "-conv-width", "3", "-pool", "2"); code != exitOK || content(t, "map") == content(t, "one") {
+		t.Errorf("embeddings read as maps: exit %d, %q, or the same flow", code, stderr)
+	}
 	if code, _, stderr := learn("-o", "one", "-f", "-resume"); code != exitOK || content(t, "one") != content(t, "two") {
 		t.Errorf("resuming a run that was done: exit %d, %q, or another flow", code, stderr)
 	}
