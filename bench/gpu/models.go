@@ -72,6 +72,9 @@ func models(d tensor.Driver, folder string) ([]modelled, error) {
 			})
 		}
 	}
+	for _, rows := range []int{16, 128} {
+		opens = append(opens, func() (network, error) { return training(g, file, rows) })
+	}
 	var all []modelled
 	for _, open := range opens {
 		n, err := open()

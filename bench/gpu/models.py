@@ -147,8 +147,31 @@ def flow(torch, folder, shape, dtype):
     return (v, c), lambda v, c: model(v.to(dtype), c.to(dtype)).float()
 
 
+def step(torch, folder, shape):
+    """Latents and conditions to the loss of a step of training, at the learning rate 0."""
+    sys.path.insert(0, str(PEERS))
+    import torch_flow
+
+    model = torch_flow.load(folder / "flow.safetensors").to(device(torch))
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.0, betas=(0.5, 0.9), fused=True, capturable=torch.cuda.is_available())
+    rows = shape["rows"]
+    x = numbers(torch, 0, rows * torch_flow.LATENT).view(rows, -1)
+    c = numbers(torch, x.numel(), rows * torch_flow.COND).view(rows, -1)
+
+    def compute(x, c):
+        optimizer.zero_grad(set_to_none=True)
+        loss = model.loss(x, c)
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    return (x, c), compute
+
+
 def model(torch, name, folder, shape, dtype):
     """Returns the inputs, on the host, and the function of a row of the table of models."""
+    if name == "step":
+        return step(torch, folder, shape)
     if name == "flow":
         return flow(torch, folder, shape, dtype)
     return (generator if name.startswith("biggan") else encoder)(torch, folder / name, shape, dtype)

@@ -173,7 +173,7 @@ def compare(torch, text, folder):
         shape = {k: int(v) for k, v in (part.split("=") for part in words.split())}
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         ours = numpy.fromfile(folder / f"{name}-{words.replace(' ', '-').replace('=', '')}-{precision}.f32", numpy.float32)
-        with torch.inference_mode():
+        with torch.inference_mode(name != "step"):
             inputs, compute = models.model(torch, name, folder, shape, {"f32": torch.float32, "bf16": torch.bfloat16}[precision])
             for form, call in forms(torch, inputs, compute):
                 median, late = wall(torch, call)
