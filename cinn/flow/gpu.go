@@ -51,6 +51,7 @@ type gpuNorm struct {
 	gamma, beta tensor.Array[float32] // LayerNorm
 	widen       tensor.ColumnMap      // brings its rows to multiples of gpuUnit values, if they are none
 	fixed       tensor.ColumnMap      // BatchNorm by its running averages
+	offset      tensor.Array[float32] // what fixed adds to scaled values
 }
 
 // gpuLinear is the closed-form first layer; see affine. Without weights it is the identity.
@@ -395,9 +396,11 @@ func (l gpuLoader) norm(n *norm, width int) gpuNorm {
 		}
 		return m
 	}
-	before, scale, after := make([]float32, width), make([]float32, width), make([]float32, width)
+	before, scale, after, offset := make([]float32, width), make([]float32, width), make([]float32, width), make([]float32, width)
 	for j := range n.n {
 		before[j], scale[j], after[j] = -n.mean[j], float32(float64(gamma[j])/math.Sqrt(float64(n.variance[j])+normEpsilon)), beta[j]
+		offset[j] = float32(float64(before[j])*float64(scale[j]) + float64(after[j]))
 	}
-	return gpuNorm{fixed: tensor.ColumnMap{Before: tensor.Put(l.g, before), Scale: tensor.Put(l.g, scale), After: tensor.Put(l.g, after)}}
+	return gpuNorm{fixed: tensor.ColumnMap{Before: tensor.Put(l.g, before), Scale: tensor.Put(l.g, scale), After: tensor.Put(l.g, after)},
+		offset: tensor.Put(l.g, offset)}
 }

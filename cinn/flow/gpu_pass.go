@@ -39,19 +39,18 @@ func (d GPUDraw) classNoise() tensor.Array[float32]  { return d.Factors.Array.Sl
 // Sample records what Session.Sample computes: x [m][Latent+Class] given c [m][Cond].
 func (f *GPUFlow) Sample(q *tensor.Queue, x, c tensor.Buffer, d GPUDraw) {
 	defer q.Release(q.Taken())
-	p := f.begin(q, x, c)
-	p.back = true
+	chain := f.chain(q, x.Rows, d.guidance())
+	p := f.begin(q, x, c, chain)
 	if f.Config.Classes > 0 {
 		p.pick(d)
 	}
-	v := q.Take(p.m, f.Config.Latent)
+	v := p.residuals()
 	q.Normal(v, d.Numbers.Array, noiseStream, 0)
 	q.Mix(v, tensor.Buffer{}, d.temperature())
 	if f.Config.Classes > 0 {
 		p.posterior()
 	}
-	p.guide(d.guidance())
-	p.inverse(x.Columns(0, f.Config.Latent), v)
+	p.back(x.Columns(0, f.Config.Latent), v, d.guidance())
 	if f.Config.Class > 0 {
 		q.Copy(x.Columns(f.Config.Latent, x.Cols), p.e)
 	}
@@ -67,7 +66,7 @@ type GPUScore struct {
 // Score records what Session.Residual computes of x [m][Latent+Class] given c [m][Cond], under guidance [1], and its likelihood.
 func (f *GPUFlow) Score(q *tensor.Queue, s GPUScore, x, c tensor.Buffer, guidance tensor.Array[float32]) {
 	defer q.Release(q.Taken())
-	p := f.begin(q, x, c)
+	p := f.begin(q, x, c, nil)
 	if f.Config.Classes > 0 {
 		q.Copy(p.e, x.Columns(f.Config.Latent, x.Cols))
 		p.posterior()
@@ -75,7 +74,7 @@ func (f *GPUFlow) Score(q *tensor.Queue, s GPUScore, x, c tensor.Buffer, guidanc
 		p.run(&f.head, logits, p.u.Slice(0, p.m).Columns(0, f.text))
 		q.MixtureLoss(s.Class, logits, p.scores, 1)
 	}
-	p.guide(guidance)
+	p.guide(guidance, false)
 	q.Columns(tensor.Matrix(s.LogDet, p.m, 1), x, tensor.ColumnMap{From: f.zero})
 	p.forward(s.V, x.Columns(0, f.Config.Latent), s.LogDet)
 }
@@ -84,8 +83,7 @@ func (f *GPUFlow) Score(q *tensor.Queue, s GPUScore, x, c tensor.Buffer, guidanc
 // [m][Cond], under guidance [1]. hat [m][Class], one row right behind the other, takes the place of ê(e) unless it is none.
 func (f *GPUFlow) Restore(q *tensor.Queue, x, v, c, hat tensor.Buffer, guidance tensor.Array[float32]) {
 	defer q.Release(q.Taken())
-	p := f.begin(q, x, c)
-	p.back = true
+	p := f.begin(q, x, c, f.chain(q, x.Rows, guidance))
 	if f.Config.Classes > 0 {
 		if hat.None() {
 			q.Copy(p.e, x.Columns(f.Config.Latent, x.Cols))
@@ -94,8 +92,10 @@ func (f *GPUFlow) Restore(q *tensor.Queue, x, v, c, hat tensor.Buffer, guidance 
 			p.classCondition(hat)
 		}
 	}
-	p.guide(guidance)
-	p.inverse(x.Columns(0, f.Config.Latent), v)
+	if p.chain != nil {
+		q.Copy(p.residuals(), v)
+	}
+	p.back(x.Columns(0, f.Config.Latent), v, guidance)
 }
 
 // ClassMeans records ê(e), hat [m][Class], of the class parts of x [m][Latent+Class]. Rows of hat lie one right behind the other.
@@ -124,16 +124,21 @@ type gpuPass struct {
 	e      tensor.Buffer // [m][Class], the class part of x
 	scores tensor.Buffer // [m][Classes], log N(e; E_k, σ²I) without its constant
 	embed  tensor.Buffer // [m][Embed]
-	back   bool          // the networks are run on the way from v to z
 	ahead  tensor.Ahead
+	chain  *gpuChain // takes the place of the embedder and the blocks on the way from v to z, and has the memory of u; or nil
 }
 
 // begin takes the memory of a pass and leaves c in u.
-func (f *GPUFlow) begin(q *tensor.Queue, x, c tensor.Buffer) *gpuPass {
+func (f *GPUFlow) begin(q *tensor.Queue, x, c tensor.Buffer, chain *gpuChain) *gpuPass {
 	if x.Rows != c.Rows || x.Cols != f.Config.dims() || c.Cols != f.Config.Cond {
 		panic("flow: x or c has the wrong shape")
 	}
-	p := &gpuPass{f: f, q: q, m: x.Rows, u: q.Take(2*x.Rows, f.inputs)}
+	p := &gpuPass{f: f, q: q, m: x.Rows, chain: chain}
+	if chain != nil {
+		p.u = chain.u
+	} else {
+		p.u = q.Take(2*p.m, f.inputs)
+	}
 	if f.Config.Classes > 0 {
 		p.e, p.scores = q.TakePacked(p.m, f.Config.Class), q.TakePacked(p.m, f.Config.Classes)
 	}
@@ -188,10 +193,30 @@ func (p *gpuPass) classCondition(hat tensor.Buffer) {
 	p.q.Columns(class.Slice(p.m, 2*p.m), hat, p.f.standardiseClass)
 }
 
-// guide leaves the embedding in p.embed, and what the linear layer reads in u, both guided.
-func (p *gpuPass) guide(guidance tensor.Array[float32]) {
+// residuals is where v goes, [m][Latent].
+func (p *gpuPass) residuals() tensor.Buffer {
+	if p.chain != nil {
+		return p.chain.v
+	}
+	return p.q.Take(p.m, p.f.Config.Latent)
+}
+
+// back runs v [m][Latent], in p's memory, back to z [m][Latent] under guidance.
+func (p *gpuPass) back(z, v tensor.Buffer, guidance tensor.Array[float32]) {
+	if p.chain == nil {
+		p.guide(guidance, true)
+		p.inverse(z, v)
+		return
+	}
+	p.q.Execute(p.chain.program)
+	p.u = p.mix(p.u, guidance)
+	p.leave(z, p.chain.x)
+}
+
+// guide leaves the embedding in p.embed, and what the linear layer reads in u, both guided. back is that the blocks run from v to z.
+func (p *gpuPass) guide(guidance tensor.Array[float32], back bool) {
 	embed := p.q.Take(2*p.m, p.f.Config.Embed)
-	p.ahead = p.q.GPU().NewAhead(p.f.order(p.back))
+	p.ahead = p.q.GPU().NewAhead(p.f.order(back))
 	p.run(&p.f.embedder, embed, p.u)
 	p.embed = p.mix(embed, guidance)
 	p.u = p.mix(p.u, guidance)
@@ -341,8 +366,7 @@ func (p *gpuPass) couple(b *gpuBlock, k int, row tensor.Buffer, couples func(y, 
 // inverse runs v [m][Latent] back to z [m][Latent].
 func (p *gpuPass) inverse(z, v tensor.Buffer) {
 	f, q := p.f, p.q
-	n := f.Config.Latent
-	x := q.Take(p.m, up(n))
+	x := q.Take(p.m, up(f.Config.Latent))
 	if len(f.blocks) == 0 {
 		q.Columns(x, v, f.whole)
 	} else {
@@ -360,9 +384,14 @@ func (p *gpuPass) inverse(z, v tensor.Buffer) {
 		}
 		q.Columns(x, row, f.out)
 	}
-	if l := &f.linear; l.b.Len > 0 {
-		l.apply(q, z, x, p.u, l.unwhite, l.predict, l.b)
+	p.leave(z, x)
+}
+
+// leave makes z of what the first block read, x [m][Latent] with zeros behind.
+func (p *gpuPass) leave(z, x tensor.Buffer) {
+	if l := &p.f.linear; l.b.Len > 0 {
+		l.apply(p.q, z, x, p.u, l.unwhite, l.predict, l.b)
 	} else {
-		q.Copy(z, x.Columns(0, n))
+		p.q.Copy(z, x.Columns(0, p.f.Config.Latent))
 	}
 }

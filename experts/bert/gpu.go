@@ -96,6 +96,11 @@ type GPUTokens struct {
 // Forward records the embeddings of texts, dst [texts][Hidden], in q: so many tokens, texts and no text longer than x.Longest. Which
 // tokens, and how many of them each text has, is read when it runs.
 func (m *GPUModel) Forward(q *tensor.Queue, dst tensor.Buffer, x GPUTokens) {
+	if chain := m.chain(q, x); chain != nil {
+		q.Execute(chain.program)
+		q.Copy(dst, chain.out)
+		return
+	}
 	r := m.Config.Representation
 	q.PoolTokens(dst, m.states(q, x, r.Layer), x.Starts, r.Pooling == Mean, r.Normalize)
 }
