@@ -17,7 +17,8 @@ import (
 // closed. Other Sessions can, and a new one can be opened, unless the device itself is lost.
 var ErrDead = errors.New("cinn: the session is dead")
 
-// gpuModel is a Model's weights on a GPU, which embeds and draws. What else Sessions do is done by the processor.
+// gpuModel is a Model's weights on a GPU, which embeds and draws; the flow of operations is there, too. What else Sessions do is done by the
+// processor.
 type gpuModel struct {
 	g       *tensor.GPU
 	source  *bert.GPUModel // nil unless the source is a text encoder
@@ -75,6 +76,8 @@ type gpuSession struct {
 	places, types tensor.Array[int32]   // [most tokens]: 0, 1, 2, … and zeros
 	rows          tensor.Array[int32]   // [mostImages], zeros
 	zeros         tensor.Array[float32] // [mostImages]
+
+	operations *flow.GPUSession // nil until the first of them
 
 	graphs    map[shape]tensor.Graph
 	tokens    []int32 // of a prompt
@@ -228,12 +231,34 @@ func (s *gpuSession) run(sh shape) error {
 	return nil
 }
 
+// openFlow opens the flow for operations. There is one at a time.
+func (s *gpuSession) openFlow(rows int) (flowRows, error) {
+	var err error
+	if s.operations, err = s.m.flow.NewSession(s.m.g, rows); err != nil {
+		return nil, fmt.Errorf("cinn: %w", err)
+	}
+	return s.operations, nil
+}
+
 // dead is why s cannot be used, or nil.
 func (s *gpuSession) dead() error {
-	if err := s.q.Err(); err != nil {
+	err := s.q.Err()
+	if err == nil && s.operations != nil {
+		err = s.operations.Err()
+	}
+	if err != nil {
 		return fmt.Errorf("%w: %w", ErrDead, err)
 	}
 	return nil
+}
+
+// close gives the memory back.
+func (s *gpuSession) close() error {
+	err := s.q.Close()
+	if s.operations != nil {
+		err = errors.Join(err, s.operations.Close())
+	}
+	return err
 }
 
 // gpuCondition finds out how c gets to where the flow reads it: as tokens, as the numbers that its source makes of it, or not at all.

@@ -33,7 +33,7 @@ type Backend uint8
 
 const (
 	CPU  Backend = iota // the processor, with its vector instructions
-	CUDA                // the first NVIDIA GPU, of compute capability 8.0 or later, for Generate and Embed; the processor does the rest
+	CUDA                // the first NVIDIA GPU, of compute capability 8.0 or later; the processor does what has no form for it
 )
 
 // Precision is how weights are kept in memory and multiplied. What lies between the products is float32 in any case. In each

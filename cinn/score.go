@@ -48,7 +48,7 @@ func (s *Session) Score(ctx context.Context, p Subject, c Condition) (Score, err
 	score := s.scoreUnder(second)
 	prior := s.scoreUnder(neither)
 	score.PriorZ, score.PriorClass = prior.Z, prior.Class
-	return score, nil
+	return score, s.usable()
 }
 
 // Rank scores each picture under each condition: the result is [pictures][conditions], row after row. Many texts for one picture
@@ -73,7 +73,7 @@ func (s *Session) Rank(ctx context.Context, pictures []Subject, conditions []Con
 		}
 		prior := s.scoreUnder(neither)
 		for i := range conditions {
-			if err := ctx.Err(); err != nil {
+			if err := cmp.Or(ctx.Err(), s.usable()); err != nil {
 				return nil, err
 			}
 			copy(o.c.Row(second), vectors[i*n:][:n])
@@ -82,7 +82,7 @@ func (s *Session) Rank(ctx context.Context, pictures []Subject, conditions []Con
 			scores = append(scores, score)
 		}
 	}
-	return scores, nil
+	return scores, s.usable()
 }
 
 // Order returns the indices of values, that of the largest first; equals stay in order, and NaN comes last.

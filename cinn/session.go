@@ -185,6 +185,14 @@ func (s *Session) usable() error {
 	return nil
 }
 
+// openFlow opens the flow for so many rows at a time, where this Session computes.
+func (s *Session) openFlow(rows int) (flowRows, error) {
+	if s.gpu != nil {
+		return s.gpu.openFlow(rows)
+	}
+	return s.model.flow.NewSession(s.device, rows)
+}
+
 // Close ends the Session's workers and gives back its memory.
 func (s *Session) Close() error {
 	if s.closed {
@@ -193,7 +201,7 @@ func (s *Session) Close() error {
 	s.closed = true
 	s.device.Close()
 	if s.gpu != nil {
-		return s.gpu.q.Close()
+		return s.gpu.close()
 	}
 	return nil
 }

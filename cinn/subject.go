@@ -25,12 +25,23 @@ type Subject struct {
 // ErrSubject is returned for a Subject that does not have exactly one field set.
 var ErrSubject = errors.New("cinn: a picture is one of an image, a latent and a request")
 
+// flowRows is a flow's Session, on the processor or on a GPU.
+type flowRows interface {
+	Sample(x, c tensor.Tensor, d flow.Draw)
+	Residual(v, x, c tensor.Tensor, guidance float32)
+	Restore(x, v, c, hat tensor.Tensor, guidance float32)
+	LogProb(z, class []float64, x, c tensor.Tensor)
+	ClassMeans(hat, x tensor.Tensor)
+	LogClasses(dst, c tensor.Tensor)
+	ClassDraw(dst, c tensor.Tensor, d flow.Draw)
+}
+
 // operationRows is how many rows the flow of operations takes at a time.
 const operationRows = 32
 
 // operations is what operations need beside what Generate does. The first of them allocates it.
 type operations struct {
-	flow *flow.Session // of operationRows
+	flow flowRows // operationRows at a time
 
 	c   tensor.Tensor // [3][Condition]: of the picture, of the result, of neither
 	x   tensor.Tensor // [3][Latent]: a picture, another, a result
@@ -60,7 +71,7 @@ func (s *Session) openOperations() error {
 		return nil
 	}
 	m := s.model
-	f, err := m.flow.NewSession(s.device, operationRows)
+	f, err := s.openFlow(operationRows)
 	if err != nil {
 		return err
 	}
@@ -139,7 +150,7 @@ func (s *Session) place(ctx context.Context, x []float32, p Subject, i int) erro
 			return err
 		}
 		s.operations.flow.Sample(tensor.Of(1, len(x), x), s.text, d)
-		return nil
+		return s.usable()
 	case p.Latent != nil:
 		return s.copyLatent(x, p.Latent)
 	}
@@ -299,7 +310,7 @@ func (s *Session) Render(ctx context.Context, dst *image.NRGBA, latent []float32
 
 // render draws the latent in the last row of operations.x.
 func (s *Session) render(ctx context.Context, dst *image.NRGBA) error {
-	if err := ctx.Err(); err != nil {
+	if err := cmp.Or(ctx.Err(), s.usable()); err != nil {
 		return err
 	}
 	x, n := s.operations.x.Row(neither), s.model.target.ZDim
