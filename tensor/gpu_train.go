@@ -10,6 +10,7 @@ func (q *Queue) LinearInputs(dx, dy, w, h Buffer, add bool) {
 		panic("tensor: LinearInputs shapes differ")
 	}
 	wantAligned(dy, w)
+	q.worked(float64(dx.Rows)*float64(w.Rows)*float64(w.Cols), 4*w.Rows*w.Cols, dx, dy, h)
 	q.launch("dense_inputs", [3]int{dx.Cols, dx.Rows, 1}, dx, dx.Ld, dy, dy.Ld, w, w.Ld, h, h.Ld, dx.Rows, w.Cols, w.Rows, number(add))
 }
 
@@ -26,6 +27,7 @@ func (q *Queue) LinearWeights(dw Buffer, db Array[float32], squares Array[float6
 		panic("tensor: LinearWeights shapes differ")
 	}
 	wantAligned(dw, dy, x)
+	q.worked(float64(x.Rows)*float64(dw.Rows)*float64(dw.Cols), 4*dw.Rows*dw.Cols, dy, x)
 	q.launch("dense_weights", [3]int{dw.Cols, dw.Rows, 1}, dw, dw.Ld, db, squares, dy, dy.Ld, x, x.Ld, x.Rows, dw.Cols, dw.Rows)
 }
 
@@ -166,6 +168,7 @@ func (q *Queue) Adam(p, g, m, v, peak, ema, step Array[float32]) {
 	if g.Len != p.Len || m.Len != p.Len || v.Len != p.Len || peak.Len != 0 && peak.Len != p.Len || ema.Len != 0 && ema.Len != p.Len || step.Len != AdamStep {
 		panic("tensor: Adam shapes differ")
 	}
+	q.worked(0, 4*(7*p.Len+2*peak.Len+2*ema.Len))
 	q.launch("optimizer_adam", [3]int{p.Len, 1, 1}, p, g, m, v, peak, ema, step, p.Len)
 }
 

@@ -61,6 +61,9 @@ func TestPTXLinearBack(t *testing.T) {
 	}
 	r.run(func() { r.LinearInputs(dxOn, dyOn, wOn, hOn, true) })
 	r.near(dxOn, twice, 1e-5)
+	if w := r.Work(); w.FLOPs != 2*rows*in*out || w.Weights != 4*in*out || w.Maps != 4*rows*(in+out+in) || w.Launches != 1 {
+		t.Errorf("%+v", w)
+	}
 }
 
 // get downloads a.
@@ -240,6 +243,9 @@ func TestPTXOptimizer(t *testing.T) {
 		r.Clip(normOn, stepOn, partial, bound)
 		r.Adam(pOn, gOn, mOn, vOn, tensor.Array[float32]{}, emaOn, stepOn)
 	})
+	if w := r.Work(); w.Weights != 4*(7+2)*n {
+		t.Errorf("%+v", w)
+	}
 	if got := get(r, normOn)[0]; math.Abs(got-norm) > 1e-12 {
 		t.Errorf("the norm is %v, want %v", got, norm)
 	}

@@ -3,7 +3,7 @@ package tensor
 // Work is what a recording takes of a device, at the least: the roofs of its time.
 type Work struct {
 	FLOPs    float64 // of products, convolutions and attention: two for each multiply-add
-	Weights  int     // bytes of what is multiplied by, which may be in no cache
+	Weights  int     // bytes of what is multiplied by, and of what an optimizer reads and writes, which may be in no cache
 	Maps     int     // bytes that these read and write besides, most of them in the second-level cache
 	Launches int
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // GPUGradient is a Gradient on a GPU: what it records computes the loss of a batch and its gradient, by parameters in a slab that
-// its caller owns and an optimizer changes. Products are float32, unless the GPU was opened to round to tf32.
+// its caller owns and an optimizer changes. Products are float32; those of the way forth are rounded to tf32 if the GPU was opened to.
 //
 // A batch is [rows][n], one sample to a row. What lies between the subnets of a block is one row of a matrix that the way back finds as
 // the way forth left it, [b' ; e ; a ; b ; a'] with the letters of block; its gradient is a row [b ; e ; a] that goes from block to block.
