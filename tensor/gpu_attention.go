@@ -51,7 +51,9 @@ func (q *Queue) PooledAttention(dst, x Buffer, h, w, depth int, p Precision) {
 	k, v := pooled.Columns(0, depth), pooled.Columns(depth, depth+width)
 	entry := "attention_pooled"
 	if (p != F32 || q.g.options.TF32) && depth%F32.unit() == 0 && width%F32.unit() == 0 {
-		entry = "attention_tf32_pooled"
+		if entry = "attention_tf32_pooled"; depth <= 32 {
+			entry += "_32"
+		}
 	}
 	q.worked(float64(x.Rows)*float64(keys)*float64(depth+width), 0, x, dst)
 	q.launch(entry, [3]int{queries, width, images}, dst, dst.Ld, x.Columns(0, depth), x.Ld, k, k.Ld, v, v.Ld, queries, keys, depth, width)

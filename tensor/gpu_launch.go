@@ -88,8 +88,9 @@ var forms = map[string]Form{
 	"attention_bf16_text_32": {Family: "attention", Block: 128, Tile: [3]int{64, 1, 1}},
 	"attention_bf16_text_64": {Family: "attention", Block: 128, Tile: [3]int{64, 1, 1}},
 	// (queries of an image, width of a value, images)
-	"attention_pooled":      {Family: "attention", Block: 128, Tile: [3]int{64, 64, 1}},
-	"attention_tf32_pooled": {Family: "attention", Block: 128, Tile: [3]int{64, 64, 1}},
+	"attention_pooled":         {Family: "attention", Block: 128, Tile: [3]int{64, 64, 1}},
+	"attention_tf32_pooled_32": {Family: "attention", Block: 128, Tile: [3]int{64, 64, 1}},
+	"attention_tf32_pooled":    {Family: "attention", Block: 128, Tile: [3]int{64, 64, 1}},
 
 	// (windows, channels, phases)
 	"conv_f32":       tile("conv", 64),

@@ -2,6 +2,7 @@ package bert
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -188,5 +189,41 @@ func TestPTXLoadRefuses(t *testing.T) {
 	c.Layers, c.Representation.Layer = 1, 1
 	if _, err := LoadGPU(nn.Under(m.golden, "checkpoint/"), c, tensor.F32, g); err == nil || !strings.Contains(err.Error(), "encoder.layer.1") {
 		t.Errorf("a layer too many: %v", err)
+	}
+}
+
+// A real encoder, BERT_MODEL, on a GPU and on the CPU. (In the interpreter a few seconds each.)
+func TestPTXCheckpointAgreesWithTheCPU(t *testing.T) {
+	dir := checkpointDir(t)
+	g := openGPU(t, tensor.GPUOptions{TF32: true})
+	for p, bound := range map[tensor.Precision]float64{tensor.F32: 1e-5, tensor.BF16: 1e-4, tensor.Int8: 5e-3} {
+		m, err := Open(dir, tensor.F32)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := readFolder(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := LoadGPU(f.weights, f.config, p, g)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, text := range []string{"a red heart", "a cat with tears of joy, a red apple and two mountains behind the house with the garden"} {
+			ids := m.Tokenizer.Encode(nil, text, m.Config.MaxTokens)
+			s := capture(t, d, len(ids), 1, 1, d.Forward)
+			want := make([]float32, m.Width())
+			if err := newSession(t, m, 1, SessionOptions{}).EmbedTokens(context.Background(), want, ids, nil); err != nil {
+				t.Fatal(err)
+			}
+			apart := 1 - cosine(s.run(t, [][]int32{ids}, nil), want)
+			t.Logf("%v, %d tokens: cosine 1 - %.2g; %+v", p, len(ids), apart, s.q.Work())
+			if !(apart <= bound) {
+				t.Errorf("%v, %d tokens: cosine 1 - %.2g, want at most %g", p, len(ids), apart, bound)
+			}
+		}
+		if err := errors.Join(f.weights.Close(), m.Close()); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -3,6 +3,7 @@ package biggan
 import (
 	"fmt"
 	"math"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -161,5 +162,33 @@ func TestPTXImagesAreTheCPUs(t *testing.T) {
 				t.Errorf("two conditions give images that are %v apart", worst)
 			}
 		})
+	}
+}
+
+// The emoji expert, EMOJI_EXPERT, on a GPU and on the CPU. (In the interpreter half a minute.)
+func TestPTXEmojiExpertDrawsTheCPUsImage(t *testing.T) {
+	dir := os.Getenv("EMOJI_EXPERT")
+	if dir == "" {
+		t.Skip("EMOJI_EXPERT is not set")
+	}
+	meta, ts, err := Convert(dir, "f32")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := ParseConfig(dir, []byte(meta["config"]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := load(nn.Memory(dir, ts), meta, tensor.F32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, device := generator{c, ts}, openGPU(t, tensor.GPUOptions{})
+	x := g.conditions(1)
+	copy(x.Data[c.ZDim:], m.Class(7))
+	worst, rms := apart(t, g.gpu(t, device, tensor.BF16, Truncation{}, 1, x.Data)[0], g.cpu(t, tensor.F32, x, Truncation{}))
+	t.Logf("bf16: %v of 255 apart at most, PSNR %.1f dB", worst, 20*math.Log10(255/rms))
+	if !(rms <= 3) {
+		t.Errorf("bf16: rms %.3g of 255, want at most 3", rms)
 	}
 }

@@ -390,8 +390,8 @@ extern "C" __global__ void __launch_bounds__(128) attention_bf16_text_64(u16 *ds
 }
 
 // pooled: the attention of the SAGAN layer, one head an image, keys and values from a pooled map. Per image, q is [queries][depth],
-// k [keys][depth], v [keys][width], dst [queries][width], with row strides; images follow each other. depth is at most 64; a block
-// computes 64 columns. Grid: x = ceil(queries/64), y = ceil(width/64), z = images; blocks of 128. In tf32, depth, width, ldk and ldv
+// k [keys][depth], v [keys][width], dst [queries][width], with row strides; images follow each other. depth is at most 64, or 32 where
+// an entry's name says so; a block computes 64 columns. Grid: x = ceil(queries/64), y = ceil(width/64), z = images; blocks of 128. In tf32, depth, width, ldk and ldv
 // are multiples of 4, and k and v aligned to 16 bytes.
 template <class Attend>
 void pooled(Attend attend, float *dst, int ldd, Rows<float> q, Rows<float> k, Rows<float> v, int queries, int keys, int depth, int width) {
@@ -408,4 +408,8 @@ extern "C" __global__ void __launch_bounds__(128) attention_pooled(float *dst, i
 extern "C" __global__ void __launch_bounds__(128) attention_tf32_pooled(float *dst, int ldd, const float *q, int ldq, const float *k,
 	int ldk, const float *v, int ldv, int queries, int keys, int depth, int width) {
 	pooled(attend_tf32<64, 64>, dst, ldd, Rows<float>{q, ldq}, Rows<float>{k, ldk}, Rows<float>{v, ldv}, queries, keys, depth, width);
+}
+extern "C" __global__ void __launch_bounds__(128) attention_tf32_pooled_32(float *dst, int ldd, const float *q, int ldq, const float *k,
+	int ldk, const float *v, int ldv, int queries, int keys, int depth, int width) {
+	pooled(attend_tf32<32, 64>, dst, ldd, Rows<float>{q, ldq}, Rows<float>{k, ldk}, Rows<float>{v, ldv}, queries, keys, depth, width);
 }

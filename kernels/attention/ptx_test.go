@@ -158,6 +158,7 @@ func TestPTXPooled(t *testing.T) {
 	}{
 		{"attention_pooled", []shape{{1, 1, 1, 1, 1}, {2, 70, 33, 16, 72}, {3, 5, 64, 64, 64}}, exact, tolerance},
 		{"attention_tf32_pooled", []shape{{1, 1, 1, 4, 4}, {2, 70, 33, 16, 72}, {3, 5, 64, 64, 64}}, tf32, toleranceTF32},
+		{"attention_tf32_pooled_32", []shape{{1, 1, 1, 4, 4}, {2, 70, 33, 16, 72}, {3, 5, 64, 32, 64}}, tf32, toleranceTF32},
 	} {
 		kernel := Load(t, attention.PTX, e.entry)
 		for _, c := range e.shapes {
