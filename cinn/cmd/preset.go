@@ -76,7 +76,7 @@ var presets = []preset{
 // is of concepts that it never saw.
 func presetOptions() train.Options {
 	o := train.Defaults()
-	o.Steps, o.Rate, o.Floor, o.EMA, o.Last = 1600, 1e-3, 0.1, 0.998, false
+	o.Steps, o.Rate, o.Floor, o.EMA, o.Last = 1200, 1e-3, 0.1, 0.998, false
 	o.Dropout, o.Decay = 0.15, 0.1
 	return o
 }
@@ -84,8 +84,7 @@ func presetOptions() train.Options {
 // presetConfig is the shape of the built-in fusion's flow.
 func presetConfig() flow.Config {
 	return flow.Config{
-		Dialect: flow.NetFusion, Blocks: 10, Hidden: 256, Depth: 1, Clamp: 2, Embed: 96, EmbedWidth: 384, EmbedDepth: 1,
-		ClassNoise: 0.2, HeadHidden: 256,
+		Dialect: flow.NetFusion, Blocks: 10, Hidden: 256, Depth: 1, Clamp: 2, Embed: 96, EmbedWidth: 384, EmbedDepth: 1, ClassNoise: 0.2,
 	}
 }
 
