@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -120,6 +121,10 @@ func (l *lessonFlags) experts(a *lesson) error {
 	source, config, err := a.expert("source", l.source)
 	if err != nil {
 		return err
+	}
+	var about struct{ Kind string }
+	if json.Unmarshal(config, &about) == nil && about.Kind != "" && about.Kind != cinn.Text {
+		return fmt.Errorf("%s: its source is of the kind %s, want a text encoder; for others there is cinn preset", source.Origin(), about.Kind)
 	}
 	if a.source, err = bert.LoadExpert(source, config, tensor.F32); err != nil {
 		return err

@@ -54,6 +54,12 @@ func TestPresets(t *testing.T) {
 		if table, err := os.ReadFile(files.table()); err != nil || !strings.Contains(stdout, string(table)) {
 			t.Errorf("%s: the table in the file is another one, %v", p.name, err)
 		}
+		if kind != cinn.Text {
+			code, _, stderr := commandLine(t, "eval", "-pairs", "tiny.pairs", "-model", files.pack(), "-cache", dir)
+			if code != exitError || !strings.Contains(stderr, "of the kind "+kind) {
+				t.Errorf("%s: eval exits with %d, %s", p.name, code, stderr)
+			}
+		}
 		if code, _, stderr := commandLine(t, args...); code != exitError || !strings.Contains(stderr, "-f replaces") {
 			t.Errorf("%s again: exit %d, %s", p.name, code, stderr)
 		}
