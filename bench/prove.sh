@@ -135,6 +135,10 @@ prove '^Benchmark' go test -run '^$' -bench 'Step|Sample|Score' -benchtime 10x .
 prove '^Benchmark' go test -run '^$' -bench . -benchtime 3s ./cinn/pack
 
 prove "$figures" go test -count=1 -v -run 'LogDet|Inverse|Gradients|Recovered|Invertible|SameBytes|AnyNumber' ./cinn ./cinn/flow ./cinn/train ./cinn/pack
+# Processes that are killed 20 times, and the memory of a flow of the paper's size: 6 GB, and as much in temporary files.
+prove "$figures" env KILLS=20 go test -count=1 -v -run 'Survives?Kills' ./cinn/cmd
+prove "$figures" env PAPER_SIZE=1 go test -count=1 -v -run BelowWhatWasStated ./cinn/cmd
+prove '^Benchmark' go test -run '^$' -bench Store -benchtime 0.5s ./cinn/pairs ./cinn/train
 prove '.' go build -o "$work/cinn" ./cinn/cmd &&
 	for run in first second; do # the first unpacks the weights
 		prove 'pictures|real' env XDG_CACHE_HOME="$work/cache" bash -c 'time -p "$0" -o "$1" red heart' "$work/cinn" "$work/$run.png"

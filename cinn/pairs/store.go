@@ -238,19 +238,9 @@ func (h *Header) checkRecord(record []byte, i int) error {
 	if !h.whole(record, i) {
 		return errors.New("is damaged")
 	}
-	var part [64]float32
-	names := [3]int{h.Cond, h.Cond + h.Latent, h.numbers()} // the ends of the vectors
-	for at := 0; at < h.numbers(); at += len(part) {
-		n := min(len(part), h.numbers()-at)
-		h.get(part[:n], record[at*h.width():])
-		for k, v := range part[:n] {
-			which, j := 0, at+k
-			for j >= names[which] {
-				which++
-			}
-			if v-v != 0 || which == 2 && v < 0 {
-				return fmt.Errorf("%s: dimension %d is %v as %s", vectorNames[which], j-([3]int{0, h.Cond, h.Cond + h.Latent})[which], v, h.Type)
-			}
+	if !h.plain(record) {
+		if err := h.checkNumbers(record); err != nil {
+			return err
 		}
 	}
 	at := h.vectors()
@@ -262,6 +252,60 @@ func (h *Header) checkRecord(record []byte, i int) error {
 	}
 	if s := Split(binary.LittleEndian.Uint32(record[at:]) & 3); s > Test {
 		return fmt.Errorf("split %d", s)
+	}
+	return nil
+}
+
+// plain tells that all numbers of a record are finite and that no deviation has a sign, by their bits.
+func (h *Header) plain(record []byte) bool {
+	free, signed := record[:h.numbers()*h.width()], []byte(nil)
+	if h.Std {
+		at := (h.Cond + h.Latent) * h.width()
+		free, signed = free[:at], free[at:]
+	}
+	if h.Type == "f32" {
+		const exponent, sign = 0x7f800000, 1 << 31
+		for ; len(free) >= 4; free = free[4:] {
+			if binary.LittleEndian.Uint32(free)&exponent == exponent {
+				return false
+			}
+		}
+		for ; len(signed) >= 4; signed = signed[4:] {
+			if v := binary.LittleEndian.Uint32(signed); v&exponent == exponent || v&sign != 0 {
+				return false
+			}
+		}
+		return true
+	}
+	exponent := uint16(0x7c00)
+	if h.Type == "bf16" {
+		exponent = 0x7f80
+	}
+	for ; len(free) >= 2; free = free[2:] {
+		if binary.LittleEndian.Uint16(free)&exponent == exponent {
+			return false
+		}
+	}
+	for ; len(signed) >= 2; signed = signed[2:] {
+		if v := binary.LittleEndian.Uint16(signed); v&exponent == exponent || v&(1<<15) != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// checkNumbers names the first number that is not finite, or the first deviation below 0.
+func (h *Header) checkNumbers(record []byte) error {
+	p := h.NewPair()
+	at := 0
+	for which, v := range [3][]float32{p.Condition, p.Latent, p.Std} {
+		h.get(v, record[at*h.width():])
+		at += len(v)
+		for j, x := range v {
+			if x-x != 0 || which == 2 && x < 0 {
+				return fmt.Errorf("%s: dimension %d is %v as %s", vectorNames[which], j, x, h.Type)
+			}
+		}
 	}
 	return nil
 }

@@ -210,3 +210,42 @@ func TestTheBestWeightsAreInAFileAsTheyWouldBeInMemory(t *testing.T) {
 		t.Errorf("without its best weights a run goes on: %v", err)
 	}
 }
+
+// A batch of the paper's size, drawn from a shuffled file: to be compared with the step that it is for.
+func BenchmarkStoredBatch(b *testing.B) {
+	h := pairs.Header{Source: "a benchmark", Cond: 768, Latent: 268, Type: "f16"}
+	path := filepath.Join(b.TempDir(), "store")
+	a, err := pairs.Append(path, h)
+	if err != nil {
+		b.Fatal(err)
+	}
+	p := h.NewPair()
+	for range 20000 {
+		if err := a.Append(&p); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := a.Close(); err != nil {
+		b.Fatal(err)
+	}
+	s, err := pairs.OpenStore(path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	learn, _, err := Splits(b.Context(), s, 0, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	f, err := flow.New(flow.Config{Dialect: flow.Net2Net, Latent: 268, Cond: 768, Blocks: 1, Hidden: 1, Clamp: 1, Embed: 1, EmbedWidth: 1}, 1)
+	if err != nil {
+		b.Fatal(err)
+	}
+	dev := tensor.CPU(1)
+	defer dev.Close()
+	draws := newSampler(learn, f, 1, 64)
+	b.ReportAllocs()
+	for step := uint64(0); b.Loop(); step++ {
+		draws.draw(dev, step)
+	}
+}
