@@ -200,6 +200,17 @@ func TestPTXAddressesLieWell(t *testing.T) {
 			kernel.Run(Size{1, heads, 1}, Size{128}, append(args, 3*hidden, []int32{0, tokens}, c.depth, Null, 0, 0)...)
 		})
 	}
+	const queries, keys, width = 128, 64, 64
+	for entry, depth := range map[string]int{"attention_pooled": 32, "attention_tf32_pooled": 64, "attention_tf32_pooled_32": 32} {
+		most := 1.0
+		if strings.Contains(entry, "tf32") {
+			most = 2
+		}
+		Traffic(t, attention.PTX, entry, most, func(kernel *Kernel) {
+			kernel.Run(Size{Up(queries, 64), 1, 1}, Size{128}, Poison(queries*width), width, Normals(1, queries*depth, 0.2), depth,
+				Normals(2, keys*depth, 1), depth, Normals(3, keys*width, 1), width, queries, keys, depth, width)
+		})
+	}
 }
 
 func TestPTXNeedsEveryWaitAndBarrier(t *testing.T) {

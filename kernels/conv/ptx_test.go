@@ -3,6 +3,7 @@ package conv_test
 import (
 	"fmt"
 	"math"
+	"strings"
 	"testing"
 
 	"netfusion/kernels/conv"
@@ -288,8 +289,12 @@ func TestPTXNeedsEveryWaitAndBarrier(t *testing.T) {
 }
 
 func TestPTXAddressesLieWell(t *testing.T) {
-	l := layer{images: 1, h: 4, w: 4, c: 64, n: 32, size: 3, stride: 1, bias: true, skip: true}
-	for _, entry := range []string{"conv_f32", "conv_tf32_t32", "conv_bf16_t32", "conv_bf16_s32", "conv_tf32_m16", "conv_bf16_m16", "conv_bf16_m32"} {
+	for _, entry := range []string{"conv_f32", "conv_tf32_t32", "conv_bf16_t32", "conv_bf16_s32", "conv_tf32_m16", "conv_bf16_m16", "conv_bf16_m32",
+		"conv_tf32_t128", "conv_bf16_t128"} {
+		l := layer{images: 1, h: 4, w: 4, c: 64, n: 32, size: 3, stride: 1, bias: true, skip: true}
+		if strings.HasSuffix(entry, "128") {
+			l.h, l.w, l.n = 8, 16, 128
+		}
 		o := l.operands()
 		o.ldx, o.ldd, o.ldr = l.c, l.n, l.n
 		Traffic(t, conv.PTX, entry, 1, func(k *Kernel) {

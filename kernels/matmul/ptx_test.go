@@ -358,11 +358,16 @@ func TestPTXAddressesLieWell(t *testing.T) {
 		{"matmul_tf32_t32", x, 32, 32, 64, 1}, {"matmul_tf32_t64", x, 64, 64, 128, 1},
 		{"matmul_bf16_t32", toBF16, 32, 32, 64, 1}, {"matmul_bf16_t64", toBF16, 64, 64, 128, 1},
 		{"matmul_int8_t32", toInt8, 32, 32, 64, 1}, {"matmul_int8_t64", toInt8, 64, 64, 128, 1},
+		{"matmul_tf32_t128", x, 128, 128, 256, 1}, {"matmul_bf16_t128", toBF16, 128, 128, 256, 1}, {"matmul_int8_t128", toInt8, 128, 128, 256, 1},
 		{"matmul_bf16_s32", toBF16, 32, 32, 256, 1}, {"matmul_int8_s32", toInt8, 32, 32, 256, 1}, {"matmul_bf16_b16", toBF16, 16, 8, 128, 1},
 		{"matmul_bf16_m16", wToBF16, 16, 8, 128, 2}, {"matmul_bf16_m32", wToBF16, 32, 8, 128, 2}, {"matmul_bf16_m64", wToBF16, 64, 8, 128, 2},
 		{"matmul_int8_m16", toInt8, 16, 8, 128, 1}, {"matmul_int8_m32", toInt8, 32, 8, 128, 1}, {"matmul_int8_m64", toInt8, 64, 8, 128, 1},
 	} {
-		p := newProduct(c.rows, 64, 1024, 32, true)
+		k := 1024
+		if c.rows > 64 {
+			k = 128 // as much to multiply
+		}
+		p := newProduct(c.rows, max(64, c.per), k, 32, true)
 		p.ldd, p.scale, p.offset, p.residual, p.float, p.half = p.n, nil, nil, nil, nil, nil
 		Traffic(t, matmul.PTX, c.entry, c.most, func(k *Kernel) {
 			grid := Size{Up(p.n, c.per)} // of few rows
