@@ -27,6 +27,7 @@ var convolutions = []convolution{
 	{images: 1, h: 6, w: 5, in: 64, out: 16, size: 3, stride: 1, after: true},
 	{images: 1, h: 4, w: 15, in: 8, out: 40, size: 3, stride: 1},
 	{images: 1, h: 9, w: 8, in: 64, out: 9, size: 3, stride: 1},
+	{images: 1, h: 9, w: 8, in: 8, out: 3, size: 3, stride: 1},
 }
 
 // A convolution on a GPU is that of a Device, which in bfloat16 rounds in other places.
@@ -39,11 +40,12 @@ func TestPTXConv(t *testing.T) {
 		tolerance float64
 	}{
 		{usual, tensor.F32, []int{0, 1, 2, 3, 4, 5}, 1e-4},
-		{device{108, true}, tensor.F32, []int{0, 1, 3, 5, 6, 7}, 5e-3},
-		{device{108, true}, tensor.F32, []int{2, 4}, 5e-3},
+		{device{108, true}, tensor.F32, []int{0, 1, 2, 3, 4, 5, 6, 7, 9}, 5e-3},
+		{device{5, true}, tensor.F32, []int{7}, 5e-3},
 		{device{4, true}, tensor.F32, []int{1}, 5e-3},
 		{device{1, true}, tensor.F32, []int{1}, 5e-3},
-		{usual, tensor.BF16, []int{0, 1, 2, 3, 4, 5, 6, 7, 8}, 3e-2},
+		{usual, tensor.BF16, []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}, 3e-2},
+		{device{5, false}, tensor.BF16, []int{7}, 3e-2},
 		{device{4, false}, tensor.BF16, []int{1}, 3e-2},
 		{device{1, false}, tensor.Int8, []int{1}, 3e-2},
 	} {
@@ -133,8 +135,8 @@ func TestPTXConvLeavesWhatTheNextOneReads(t *testing.T) {
 // The last convolution of a generator ends in the bytes that the host would make of its colours.
 func TestPTXConvPixels(t *testing.T) {
 	reference := cpu(t)
-	for _, p := range []tensor.Precision{tensor.F32, tensor.BF16} {
-		r := newRig(t, usual)
+	for d, p := range map[device]tensor.Precision{usual: tensor.F32, {108, true}: tensor.F32, {4, false}: tensor.BF16} {
+		r := newRig(t, d)
 		const h, w, in = 5, 13, 8
 		shape := tensor.ConvShape{Out: 3, In: in, Size: 3, Stride: 1, H: h, W: w}
 		weights, x, bias := Normals(1, 3*9*in, 0.1), normals(h*w, in, 2), normals(1, 3, 3).Data
@@ -169,7 +171,7 @@ func TestPTXMaxPoolAndPooledAttention(t *testing.T) {
 		device
 		images, h, w, depth, width int
 		tolerance                  float64
-	}{{usual, 2, 4, 6, 5, 10, 1e-5}, {device{108, true}, 2, 4, 10, 8, 68, 3e-3}} {
+	}{{usual, 2, 4, 6, 5, 10, 1e-5}, {device{108, true}, 2, 4, 10, 8, 68, 3e-3}, {device{108, true}, 1, 4, 10, 40, 68, 1e-2}} {
 		r := newRig(t, c.device)
 		x := normals(c.images*c.h*c.w, 2*c.depth+c.width, 1)
 		var pooled tensor.PooledAttention
@@ -189,9 +191,14 @@ func TestPTXAttention(t *testing.T) {
 	starts := []int32{0, 3, 4, 70, 75}
 	for _, c := range []struct {
 		device
+		rows         tensor.Precision
 		heads, depth int
 		tolerance    float64
-	}{{usual, 3, 10, 1e-5}, {usual, 2, 40, 1e-5}, {device{108, true}, 3, 12, 3e-3}, {device{108, true}, 2, 64, 3e-3}} {
+	}{
+		{usual, tensor.F32, 3, 10, 1e-5}, {usual, tensor.F32, 2, 40, 1e-5},
+		{device{108, true}, tensor.F32, 3, 12, 3e-3}, {device{108, true}, tensor.F32, 2, 64, 3e-3},
+		{usual, tensor.BF16, 3, 16, 2e-2}, {usual, tensor.BF16, 2, 64, 2e-2},
+	} {
 		r := newRig(t, c.device)
 		channels := c.heads * c.depth
 		tokens := int(starts[len(starts)-1])
@@ -204,7 +211,22 @@ func TestPTXAttention(t *testing.T) {
 		reference.ReserveAttention(c.depth)
 		want, dst, from, s := tensor.New(tokens, channels), r.fresh(tokens, channels), r.put(qkv), vector(r, starts)
 		reference.Attention(want, qkv, starts, c.heads)
-		r.run(func() { r.Attention(dst, from, s, 66, c.heads, tensor.F32, tensor.GPUWeight{}) })
+		if c.rows == tensor.F32 {
+			r.run(func() { r.Attention(dst, from, s, 66, c.heads, tensor.F32, tensor.GPUWeight{}) })
+			r.near(dst, want, c.tolerance)
+			continue
+		}
+		one := make([]float32, channels*channels) // the identity, by which what is rounded comes back
+		for i := range channels {
+			one[i*channels+i] = 1
+		}
+		w := r.g.NewWeight(tensor.BF16, one, channels, channels)
+		r.run(func() {
+			q, a := r.TakeIn(tensor.BF16, tokens, 3*channels), r.TakeIn(tensor.BF16, tokens, channels)
+			r.Round(q, from)
+			r.Attention(a, q, s, 66, c.heads, tensor.BF16, w)
+			r.MatMul(dst, a, w, tensor.GPUEpilogue{})
+		})
 		r.near(dst, want, c.tolerance)
 	}
 }
