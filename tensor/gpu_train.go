@@ -95,6 +95,22 @@ func (q *Queue) ColumnsBack(dst, d Buffer, from Array[int32], scale Array[float3
 	q.launch("affine_columns_back", [3]int{dst.Rows, dst.Cols, 1}, dst, dst.Ld, d, d.Ld, from, scale, which, dst.Cols)
 }
 
+// Gather sets dst [rows][n] to Σ_k d[from[k][j]] with from [count][n], where a negative column is left out. dst is not d.
+func (q *Queue) Gather(dst, d Buffer, from Array[int32], count int) {
+	if dst.Rows != d.Rows || from.Len != count*dst.Cols {
+		panic("tensor: Gather shapes differ")
+	}
+	q.launch("affine_columns_gather", [3]int{dst.Rows, dst.Cols, 1}, dst, dst.Ld, d, d.Ld, from, count, dst.Cols)
+}
+
+// PReLUBack multiplies d by slope where y, which PReLU left, has a negative sign. Rows of both lie alike.
+func (q *Queue) PReLUBack(d, y Buffer, slope float32) {
+	if !d.alike(y) {
+		panic("tensor: PReLUBack shapes differ")
+	}
+	q.launch("activation_prelu_back", [3]int{d.span(), 1, 1}, d, y, d.span(), slope)
+}
+
 // ColumnsSums are the gradients of an ActNorm y = scale·(x + loc), -log|scale| included, from the columns from[j] of d = ∂L/∂y and
 // which[j] of y; 0 where from[j] is negative.
 func (q *Queue) ColumnsSums(dloc, dscale Array[float32], d Buffer, from Array[int32], y Buffer, which Array[int32], scale Array[float32]) {

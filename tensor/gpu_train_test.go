@@ -159,6 +159,28 @@ func TestPTXActNormBack(t *testing.T) {
 	r.near(tensor.Matrix(dscaleOn, 1, n), dscale, 1e-5)
 }
 
+func TestPTXMapsBack(t *testing.T) {
+	r := newRig(t, usual)
+	const rows, n = 3, 2
+	d, y, from := normals(rows, 4, 1), normals(rows, 4, 2), []int32{3, -1, 0, 2}
+	gathered, back := tensor.New(rows, n), tensor.New(rows, 4)
+	for i := range rows {
+		gathered.Row(i)[0], gathered.Row(i)[1] = d.Row(i)[3]+d.Row(i)[0], d.Row(i)[2]
+		for j, v := range d.Row(i) {
+			if back.Row(i)[j] = v; y.Row(i)[j] < 0 {
+				back.Row(i)[j] = v * 0.2
+			}
+		}
+	}
+	dOn, yOn, fromOn, sums := r.put(d), r.put(y), vector(r, from), r.fresh(rows, n)
+	r.run(func() {
+		r.Gather(sums, dOn, fromOn, 2)
+		r.PReLUBack(dOn, yOn, 0.2)
+	})
+	r.near(sums, gathered, 1e-6)
+	r.near(dOn, back, 0)
+}
+
 func TestPTXLosses(t *testing.T) {
 	r := newRig(t, usual)
 	const rows, n, weight = 3, 3, 0.5

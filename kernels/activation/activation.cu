@@ -19,6 +19,12 @@ extern "C" __global__ void __launch_bounds__(256) activation_prelu(float *dst, c
 	map(dst, src, n, [=](float x) { return leaky_relu(x, slope); });
 }
 
+// activation_prelu_back goes back through activation_prelu: d[i] becomes slope·d[i] where y[i], which that left, has a negative sign.
+extern "C" __global__ void __launch_bounds__(256) activation_prelu_back(float *d, const float *y, int n, float slope) {
+	int i = global_thread();
+	if (i < n && signbit(y[i])) d[i] *= slope;
+}
+
 // activation_softmax replaces each row of x [rows][cols], row stride ld, by exp(x - max)/Σ exp(x - max). One warp a row:
 // grid ceil(rows/4), blocks of 128. cols > 0. The order of the sum, over lanes, then across them, depends on cols alone.
 extern "C" __global__ void __launch_bounds__(128) activation_softmax(float *x, int rows, int cols, int ld) {

@@ -167,3 +167,19 @@ func TestPTXMixture(t *testing.T) {
 		}
 	}
 }
+
+func TestPTXPReLUBack(t *testing.T) {
+	k := Load(t, activation.PTX, "activation_prelu_back")
+	for _, n := range []int{1, 256, 300} {
+		d, y, want := Normals(1, n, 1), Normals(2, n, 1), Poison(n)
+		y[0] = float32(math.Copysign(0, -1)) // of an input that underflowed
+		for i, v := range d {
+			want[i] = v
+			if math.Signbit(float64(y[i])) {
+				want[i] = v * 0.2
+			}
+		}
+		k.Run(Size{Up(n, 256)}, Size{256}, d, y, n, float32(0.2))
+		Equal(t, d, want)
+	}
+}

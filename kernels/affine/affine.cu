@@ -53,6 +53,21 @@ affine_columns_back(float *dst, int ldd, const float *d, int ldx, const int *fro
 	dst[u64(blockIdx.x) * ldd + j] = column < 0 ? 0 : __fmul_rn(d[u64(blockIdx.x) * ldx + column], scale[which[j]]);
 }
 
+// affine_columns_gather: dst[i][j] = Σ_k d[i][from[k][j]], k < count in order, where a negative from[k][j] reads 0: what goes back to
+// columns that went forth to several, or sums over pixels. from is [count][cols]; dst must not be d. Grid as affine_columns.
+extern "C" __global__ void __launch_bounds__(128)
+affine_columns_gather(float *dst, int ldd, const float *d, int ldx, const int *from, int count, int cols) {
+	int j = blockIdx.y * blockDim.x + threadIdx.x;
+	if (j >= cols) return;
+	d += u64(blockIdx.x) * ldx;
+	float sum = 0;
+	for (int k = 0; k < count; k++) {
+		int column = from[u64(k) * cols + j];
+		if (column >= 0) sum += d[column];
+	}
+	dst[u64(blockIdx.x) * ldd + j] = sum;
+}
+
 // affine_columns_sums are the gradients of an ActNorm y = scale·(x + loc) from d = ∂L/∂y and y: with the columns from[j] of d and
 // which[j] of y,
 //

@@ -140,6 +140,34 @@ func TestPTXColumnsThatAreLeftOut(t *testing.T) {
 	}
 }
 
+func TestPTXGather(t *testing.T) {
+	k := Load(t, affine.PTX, "affine_columns_gather")
+	const rows, ldx, ldd, count = 3, 150, 160, 3
+	for _, cols := range []int{1, 130} {
+		x, from := Normals(1, rows*ldx, 1), make([]int32, count*cols)
+		for j := range from {
+			from[j] = int32((7*j + 5) % ldx)
+			if j%4 == 3 {
+				from[j] = -1
+			}
+		}
+		dst, want := Poison(rows*ldd), Poison(rows*ldd)
+		for i := range rows {
+			for j := range cols {
+				var sum float32
+				for c := range count {
+					if at := from[c*cols+j]; at >= 0 {
+						sum += x[i*ldx+int(at)]
+					}
+				}
+				want[i*ldd+j] = sum
+			}
+		}
+		k.Run(Size{rows, Up(cols, 128)}, Size{128}, dst, ldd, x, ldx, from, count, cols)
+		Equal(t, dst, want)
+	}
+}
+
 func TestPTXColumnsSums(t *testing.T) {
 	k := Load(t, affine.PTX, "affine_columns_sums")
 	for _, s := range []struct{ rows, n int }{{1, 1}, {9, 31}, {64, 32}, {130, 70}} {
