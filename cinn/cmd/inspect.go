@@ -12,23 +12,28 @@ import (
 	"text/tabwriter"
 
 	"netfusion/cinn"
+	"netfusion/cinn/pairs"
 )
 
 func inspectCommand() command {
 	return command{
 		name:  "inspect",
 		args:  "[-json] FILE",
-		brief: "list what a safetensors file or a pack holds, and verify its checksums",
+		brief: "list what a safetensors file, a pack or a store holds, and verify its checksums",
 		about: `  cinn inspect fusion.safetensors        a pack, an expert, or anybody's safetensors file
   cinn inspect -json minilm.safetensors
+  cinn inspect my.store                  pairs that cinn pairs made
 
 Files that cinn wrote carry a SHA-256 for every tensor; inspect reads all of the file and compares them.
 `,
 		setup: func(f *flag.FlagSet) action {
 			asJSON := f.Bool("json", false, "print one JSON object")
-			return func(_ context.Context, s stdio, words []string) error {
+			return func(ctx context.Context, s stdio, words []string) error {
 				if len(words) != 1 {
 					return usagef("want one file")
+				}
+				if is, err := pairs.IsStore(words[0]); err == nil && is {
+					return inspectStore(ctx, s, words[0], *asJSON)
 				}
 				return inspect(s, words[0], *asJSON)
 			}

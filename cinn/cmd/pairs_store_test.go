@@ -83,6 +83,21 @@ func TestPairsBackwardsFromATable(t *testing.T) {
 			}
 		}
 	}
+	if code, stdout, stderr := commandLine(t, "inspect", "joined"); code != exitOK || !strings.Contains(stdout, "a store of 20 pairs") || !strings.Contains(stdout, "latent              4 × f16") || !strings.Contains(stdout, "checksums: all right") {
+		t.Errorf("exit %d, %q, %q", code, stdout, stderr)
+	}
+	var in storeInspection
+	if code, stdout, _ := commandLine(t, "inspect", "-json", "one"); code != exitOK || json.Unmarshal([]byte(stdout), &in) != nil || in.Pairs != 20 || in.Splits["train"] < 10 || in.Header.Classes != 3 || !in.Verified {
+		t.Errorf("exit %d, %q", code, stdout)
+	}
+	spoilt := []byte(content(t, "joined"))
+	spoilt[len(spoilt)-5*j.Bytes()/j.Len()] ^= 1
+	if err := os.WriteFile("spoilt", spoilt, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, stderr := commandLine(t, "inspect", "spoilt"); code != exitError || !strings.Contains(stderr, "spoilt: pair 15: is damaged") {
+		t.Errorf("a damaged store: exit %d, %q", code, stderr)
+	}
 	for name, test := range map[string]struct {
 		args []string
 		code int
