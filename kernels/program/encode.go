@@ -244,7 +244,10 @@ func (x *MatMul) encode(e *encoder) error {
 	width := max(4, min(pageWidth, e.machine.Shared/2/usual/columns/16&^3))
 	pages := (depth + width - 1) / width
 	chunks := roundUp((depth+pages-1)/pages, 4)
-	e.page = max(e.page, columns*pitch(chunks))
+	e.page = max(e.page, columns*pitch(chunks)+3*columns*4)
+	if x.Norm != nil {
+		e.page = max(e.page, columns*pitch(chunks)+3*columns*4+2*4*x.K)
+	}
 	e.work = max(e.work, x.work(e, height))
 	e.parts = max(e.parts, Threads/32*roundUp(height, 8)*(columns+4)*4)
 	for j := 0; j < x.N; j += columns {
@@ -314,7 +317,7 @@ func (x *Move) encode(e *encoder) error {
 	if x.Factor != 0 {
 		base = []Kind{Plain, Single}
 	}
-	n := x.N
+	n, arrays := x.N, 0
 	if x.From != 0 {
 		n = 1 // what From names is known to the device alone
 	}
@@ -325,6 +328,12 @@ func (x *Move) encode(e *encoder) error {
 	if err != nil {
 		return err
 	}
+	for _, array := range []uint64{x.From, x.Before, x.Scale, x.After} {
+		if array != 0 {
+			arrays++
+		}
+	}
+	e.page = max(e.page, 4*arrays*x.N)
 	s := step{op: moveOp, m: x.M, n: x.N, x: x.X, y: x.Base, out: x.Out, index: x.From, beta: x.Before, scale: x.Scale, bias: x.After,
 		gamma: x.Factor, across: across(x.M, (x.N+1)/2)}
 	if x.Out.Kind == Local {

@@ -62,6 +62,24 @@ struct Layout {
 	int ring, work, parts, local;
 };
 
+// Weights come from memory once in a launch: what is in the L2 cache for longer is not to make room for them.
+inline u64 passing() {
+	u64 policy;
+	asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+	return policy;
+}
+inline void copy_async(u32 *dst, const void *src, int size, u64 policy) {
+	asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2, %3;" ::"r"(shared_address(dst)),
+		"l"(__cvta_generic_to_global(src)), "r"(size), "l"(policy) : "memory");
+}
+
+// The same for one word, or zero if it is not there.
+inline void copy_word(u32 *dst, const void *src, bool there) {
+	asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared_address(dst)), "l"(__cvta_generic_to_global(src)), "r"(there ? 4 : 0) : "memory");
+}
+
+inline void prefetch(const void *p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(__cvta_generic_to_global(p))); }
+
 struct Words {
 	u64 a, b;
 };
@@ -127,6 +145,7 @@ template <class Format> struct Machine {
 	u64 *words;
 	u32 epoch;
 	Quantised *quantised; // [most_rows]
+	u64 policy;
 	Sum sum[row_groups][4]; // of a tile, between its pages
 
 	int warp() const { return threadIdx.x / warp_size; }
@@ -135,15 +154,55 @@ template <class Format> struct Machine {
 	bool stale(u64 word) const { return u32(word >> 32) != epoch; }
 	u64 word(u32 payload) const { return u64(epoch) << 32 | payload; }
 
-	// fetch starts the copy of a step's page.
+	// fetch starts the copy of a step's page: weights, and what else lies in memory but does not depend on the launch.
 	void fetch(const Step &s, char *page) const {
-		int row = threadIdx.x / 16;
-		const char *from = s.weights + u64(row) * s.stride;
-		for (int at = threadIdx.x % 16 * 16; at < 16 * s.chunks; at += 256) {
-			bool there = row < s.height && at < s.bytes;
-			copy_async((u32 *)(page + row * pitch(s.chunks) + at), there ? from + at : s.weights, there ? 16 : 0);
+		switch (s.op) {
+		case multiply_op: {
+			int row = threadIdx.x / 16;
+			const char *from = s.weights + u64(row) * s.stride;
+			for (int at = threadIdx.x % 16 * 16; at < 16 * s.chunks; at += 256) {
+				bool there = row < s.height && at < s.bytes;
+				copy_async((u32 *)(page + row * pitch(s.chunks) + at), there ? from + at : s.weights, there ? 16 : 0, policy);
+			}
+			u32 *to = behind(s, page);
+			if (row < 3) {
+				int j = threadIdx.x % 16;
+				const void *of = row == 0 ? (const void *)s.bias : row == 1 ? (const void *)s.scale : s.index;
+				bool there = of && j < s.n;
+				copy_word(to + threadIdx.x, there ? (const char *)of + 4 * j : s.weights, there);
+			}
+			if (!(s.flags & first_page)) return;
+			if (s.gamma)
+				for (int j = threadIdx.x; j < s.k; j += threads) {
+					copy_word(to + 3 * columns + j, s.gamma + j, true);
+					copy_word(to + 3 * columns + s.k + j, s.beta + j, true);
+				}
+			// The words that this thread will wait for first are brought near.
+			int x = threadIdx.x >> s.across, u = threadIdx.x & ((1 << s.across) - 1);
+			if (s.x.kind >= single && x < s.m) prefetch(words + s.x.at / 8 + u64(x) * s.x.ld + min(2 * u, s.x.ld - 1));
+			return;
+		}
+		case move_op:
+			for (int j = threadIdx.x; j < s.n; j += threads) {
+				u32 *to = (u32 *)page + j;
+				auto copy = [&](const void *from) { // one behind the other, those that there are
+					if (!from) return;
+					copy_word(to, (const char *)from + 4 * j, true);
+					to += s.n;
+				};
+				copy(s.index);
+				copy(s.beta);
+				copy(s.scale);
+				copy(s.bias);
+			}
+			return;
+		case attend_op:
+			if (s.more && threadIdx.x == 0) copy_word((u32 *)page, s.more, true);
 		}
 	}
+
+	// behind is what a page has behind its weights: bias, scale and index of the columns; then gamma and beta.
+	static u32 *behind(const Step &s, char *page) { return (u32 *)(page + columns * pitch(s.chunks)); }
 
 	// gather waits for m rows of n values of x and calls put(row, unit, a, b) with the payloads of every two neighbouring words, or of the
 	// two values that would be words. What lies behind n is 0. The threads of a row are 2^across.
@@ -239,7 +298,7 @@ template <class Format> struct Machine {
 
 	// normalise gives a row of n values in shared memory, a warp's own, its moments, as layernorm_f32, or those that are in gamma and beta
 	// already, and an activation. If it copies, it writes them to s.copy, too.
-	template <bool copies> void normalise(const Step &s, float *x, int row, int n) const {
+	template <bool copies> void normalise(const Step &s, const float *gamma, const float *beta, float *x, int row, int n) const {
 		float first = 0, mean = 0, scale = 1;
 		if (!(s.flags & fixed_moments)) {
 			float sum = 0, squares = 0;
@@ -255,8 +314,8 @@ template <class Format> struct Machine {
 		}
 		for (int j = 2 * lane(); j < n; j += 2 * warp_size) {
 			bool both = j + 1 < n;
-			float a = activate(s.norm_act, fmaf((x[j] - first - mean) * scale, s.gamma[j], s.beta[j]));
-			float b = both ? activate(s.norm_act, fmaf((x[j + 1] - first - mean) * scale, s.gamma[j + 1], s.beta[j + 1])) : 0;
+			float a = activate(s.norm_act, fmaf((x[j] - first - mean) * scale, gamma[j], beta[j]));
+			float b = both ? activate(s.norm_act, fmaf((x[j + 1] - first - mean) * scale, gamma[j + 1], beta[j + 1])) : 0;
 			x[j] = a;
 			if (both) x[j + 1] = b;
 			if (copies && s.copy.kind != none) emit(s.copy, row, j, n, a, b);
@@ -301,7 +360,7 @@ template <class Format> struct Machine {
 	}
 
 	// The rows of a product lie at the beginning of the work memory, those that must be float32 first behind them.
-	void take_rows(const Step &s) {
+	void take_rows(const Step &s, char *page) {
 		char *x = work();
 		int row_pitch = pitch(s.depth), bytes = 16 * s.depth;
 		if (Format::per_chunk == 8 && s.gamma == nullptr) {
@@ -318,24 +377,25 @@ template <class Format> struct Machine {
 			return;
 		}
 		float *stage = (float *)(x + s.m * row_pitch);
+		const float *gamma = (const float *)behind(s, page) + 3 * columns;
 		int stage_pitch = (s.k + 3) & ~3;
 		gather(s, s.x, s.m, s.k, [&](int row, int unit, u32 a, u32 b) { spread(stage + row * stage_pitch, s.x, unit, a, b); });
 		__syncthreads();
 		for (int row = warp(); row < s.m; row += warps) {
 			float *from = stage + row * stage_pitch;
-			if (s.gamma) normalise<true>(s, from, row, s.k);
+			if (s.gamma) normalise<true>(s, gamma, gamma + s.k, from, row, s.k);
 			round(Format(), x + row * row_pitch, from, row, s.k, bytes);
 		}
 	}
 
-	float finish(const Step &s, float sum, int, int j) const { return s.scale ? sum * s.scale[j] : sum; }
-	float finish(const Step &s, int sum, int i, int j) const {
-		return __fmul_rn(float(sum - quantised[i].zero * s.index[j]), __fmul_rn(quantised[i].scale, s.scale[j]));
+	float finish(const Step &s, float sum, int, float scale, int) const { return s.scale ? sum * scale : sum; }
+	float finish(const Step &s, int sum, int i, float scale, int weights) const {
+		return __fmul_rn(float(sum - quantised[i].zero * weights), __fmul_rn(quantised[i].scale, scale));
 	}
 
 	// A tile of x·Wᵀ: 16 columns, of which n are there, and m rows. x has k values a row; a page has those from chunk s.begin on. The
 	// warps share a page's k, and have their weights in registers before the rows come. out = act(scale·sum + bias) + z.
-	void multiply(const Step &s, const char *page) {
+	void multiply(const Step &s, char *page) {
 		constexpr int span = 4 * warps, turns = most_chunks / span;
 		int g = lane() / 4, t = lane() % 4, page_pitch = pitch(s.chunks), row_pitch = pitch(s.depth);
 		const char *w = page + g * page_pitch + 16 * t, *x = work() + 16 * (t + s.begin);
@@ -353,7 +413,7 @@ template <class Format> struct Machine {
 			for (int r = 0; r < row_groups; r++)
 #pragma unroll
 				for (int e = 0; e < 4; e++) sum[r][e] = 0;
-			take_rows(s);
+			take_rows(s, page);
 			__syncthreads();
 		}
 		bool few = s.m <= row_group;
@@ -388,10 +448,12 @@ template <class Format> struct Machine {
 				for (int e = 0; e < 4; e++) mine[(row_group * r + 2 * t + e % 2) * part_pitch + g + e / 2 * 8] = sum[r][e];
 			}
 		__syncthreads();
+		const u32 *of = behind(s, page);
+		const float *bias = (const float *)of, *scale = bias + columns;
+		const int *index = (const int *)of + 2 * columns;
 		for (int i = threadIdx.x / (columns / 2); i < s.m; i += threads / (columns / 2)) {
 			int j = threadIdx.x % (columns / 2) * 2;
 			if (j >= s.n) continue;
-			bool both = j + 1 < s.n;
 			Sum a = 0, b = 0;
 #pragma unroll
 			for (int part = 0; part < warps; part++) {
@@ -399,10 +461,10 @@ template <class Format> struct Machine {
 				a += from[0];
 				b += from[1];
 			}
-			float va = finish(s, a, i, j), vb = both ? finish(s, b, i, j + 1) : 0;
+			float va = finish(s, a, i, scale[j], index[j]), vb = finish(s, b, i, scale[j + 1], index[j + 1]);
 			if (s.bias) {
-				va = __fadd_rn(va, s.bias[j]);
-				if (both) vb = __fadd_rn(vb, s.bias[j + 1]);
+				va = __fadd_rn(va, bias[j]);
+				vb = __fadd_rn(vb, bias[j + 1]);
 			}
 			va = activate(s.act, va);
 			vb = activate(s.act, vb);
@@ -435,14 +497,16 @@ template <class Format> struct Machine {
 
 	// out[i][j] = (v + beta[j])·scale[j] + bias[j], each step rounded, where v is x[i][index[j]], or 0 where that is negative; without an
 	// index it is x[i][j], or, with y, y + factor·(x - y), the factor being gamma[0], in memory.
-	void move(const Step &s) const {
+	void move(const Step &s, const char *page) const {
+		const int *index = (const int *)page;
+		const float *before = (const float *)page + (s.index ? s.n : 0), *scale = before + (s.beta ? s.n : 0), *after = scale + (s.scale ? s.n : 0);
 		each(s, s.m, s.n, [&](int row, int u) {
 			int j = 2 * u;
 			bool both = j + 1 < s.n;
 			float2 v;
 			if (s.index) {
 				const float *from = at(s.x, row);
-				int a = s.index[j], b = both ? s.index[j + 1] : -1;
+				int a = index[j], b = both ? index[j + 1] : -1;
 				v = make_float2(a < 0 ? 0 : from[a], b < 0 ? 0 : from[b]);
 			} else
 				v = values(s.x, row, u, s.n);
@@ -452,20 +516,20 @@ template <class Format> struct Machine {
 				v = make_float2(__fadd_rn(w.x, __fmul_rn(factor, v.x - w.x)), __fadd_rn(w.y, __fmul_rn(factor, v.y - w.y)));
 			}
 			auto map = [&](float v, int j) {
-				if (s.beta) v = __fadd_rn(v, s.beta[j]);
-				if (s.scale) v = __fmul_rn(v, s.scale[j]);
-				return s.bias ? __fadd_rn(v, s.bias[j]) : v;
+				if (s.beta) v = __fadd_rn(v, before[j]);
+				if (s.scale) v = __fmul_rn(v, scale[j]);
+				return s.bias ? __fadd_rn(v, after[j]) : v;
 			};
 			emit(s.out, row, j, s.n, map(v.x, j), both ? map(v.y, j + 1) : 0);
 		});
 	}
 
-	// count is how many of n rows there are: as many as lies in memory, or all.
-	static int count(const Step &s, int n) { return s.more ? min(n, s.more[0]) : n; }
+	// there is how many of n rows count: as many as lies in memory, or all.
+	static int there(const Step &s, const int *count, int n) { return s.more ? min(n, *count) : n; }
 
 	// out = softmax(x·yᵀ)·z of one head: m queries, and of n keys and values those that there are, of k channels, an even number.
-	void attend(const Step &s) const {
-		int n = count(s, s.n), odd = s.k + 1, row = n + 1;
+	void attend(const Step &s, const char *page) const {
+		int n = there(s, (const int *)page, s.n), odd = s.k + 1, row = n + 1;
 		float *q = (float *)work(), *k = q + s.m * odd, *v = k + n * odd, *scores = v + n * odd;
 		auto to = [&](float *at, const Matrix &from) {
 			return [=](int row, int unit, u32 a, u32 b) { // k may be no multiple of four
@@ -520,14 +584,14 @@ template <class Format> struct Machine {
 	void pool(const Step &s) const {
 		__shared__ float squares[warps];
 		float *stage = (float *)work(), *mean = stage + s.height * ((s.k + 3) & ~3), square = 0;
-		int stage_pitch = (s.k + 3) & ~3, m = count(s, s.m);
+		int stage_pitch = (s.k + 3) & ~3, m = there(s, s.more, s.m);
 		for (int j = threadIdx.x; j < s.k; j += threads) mean[j] = 0;
 		for (int begin = 0; begin < m; begin += s.height) {
 			int rows = min(m - begin, s.height);
 			__syncthreads(); // the last ones are done with
 			gather(s, s.x.from(begin), rows, s.k, [&](int row, int unit, u32 a, u32 b) { spread(stage + row * stage_pitch, s.x, unit, a, b); });
 			__syncthreads();
-			for (int row = warp(); row < rows; row += warps) normalise<false>(s, stage + row * stage_pitch, row, s.k);
+			for (int row = warp(); row < rows; row += warps) normalise<false>(s, s.gamma, s.beta, stage + row * stage_pitch, row, s.k);
 			__syncthreads();
 			for (int j = threadIdx.x; j < s.k; j += threads)
 				for (int row = 0; row < rows; row++) mean[j] += stage[row * stage_pitch + j];
@@ -565,12 +629,12 @@ template <class Format> struct Machine {
 		});
 	}
 
-	void execute(const Step &s, const char *page) {
+	void execute(const Step &s, char *page) {
 		switch (s.op) {
 		case multiply_op: return multiply(s, page);
 		case couple_op: return couple(s);
-		case move_op: return move(s);
-		case attend_op: return attend(s);
+		case move_op: return move(s, page);
+		case attend_op: return attend(s, page);
 		case pool_op: return pool(s);
 		case embed_op: return embed(s);
 		}
@@ -595,9 +659,9 @@ template <class Format> void run(const Step *steps, const int *starts, u64 *word
 	if (threadIdx.x == 0) launch = control[0] + 1;
 	wait_copies<0>();
 	__syncthreads();
-	Machine<Format> machine{l, memory, words, launch, quantised};
+	Machine<Format> machine{l, memory, words, launch, quantised, passing()};
 	auto fetch = [&](int i, int slot, int place) {
-		if (i < count && ring[slot].op == multiply_op) machine.fetch(ring[slot], memory + l.ring + place * l.page_bytes);
+		if (i < count) machine.fetch(ring[slot], memory + l.ring + place * l.page_bytes);
 	};
 	for (int i = 0; i < pages - 1; i++) {
 		fetch(i, i, i);
