@@ -16,6 +16,7 @@ usage: ./build.sh COMMAND
   build     one program without C: cinn-OS-ARCH; GOOS and GOARCH choose others
   pack      the built-in fusion again, from its sources: ./build.sh pack -data FOLDER -experts FOLDER
   pictures  the sheets of docs/prompts again
+  operations  the sheets of docs/operations again, and its table: ./build.sh operations -data FOLDER
   prove     all that is long, or needs Python or large weights; results go to bench/results (bench/prove.sh)
   peers     other engines beside ours, on the same weights and inputs; results go to bench/results (bench/peers/README.md)
   table     the README's figures from bench/results
@@ -114,6 +115,51 @@ pictures() {
 	done
 }
 
+# What docs/operations.md shows. Pictures that are read are of the test split: the flow never saw them, nor their names.
+operations() {
+	if [ $# -ne 2 ] || [ "$1" != -data ]; then
+		echo "usage: ./build.sh operations -data FOLDER" >&2
+		exit 2
+	fi
+	seen=runs/operations
+	run go run ./bench/operations -data "$2" -o $seen
+	cinn() { run go run ./cinn/cmd "$@"; }
+	sheet() { # NAME COMMAND
+		name=$1
+		shift
+		cinn "$@" -scale 2 -f -o "docs/operations/$name.png"
+	}
+	sheet edit-face edit -n 3 "sad face" "happy face" "angry face"
+	sheet edit-heart edit -n 3 "red heart" "blue heart" "green heart"
+	sheet edit-man edit -n 3 man woman
+	sheet edit-cat edit -n 3 cat tiger "dog face"
+	sheet edit-clock edit -n 3 "six o'clock" "twelve o'clock"
+	sheet edit-smile edit "@$seen/smiling-face.noto.png=smiling face" "sad face" "angry face"
+	sheet edit-purple edit "@$seen/purple-heart.fluent-3d.png=purple heart" "green heart" "red heart"
+	sheet edit-apple edit "@$seen/red-apple.noto.png=red apple" "green apple" orange
+	for style in noto fluent-3d fluent-flat; do
+		sheet exemplar-$style exemplar "@$seen/smiling-face.$style.png=smiling face" "red heart" "dog face" sunflower "angry face"
+	done
+	sheet exemplar-heart exemplar "@$seen/purple-heart.fluent-3d.png=purple heart" "smiling face" cat sunflower rocket
+	sheet exemplar-lion exemplar "@$seen/lion.fluent-flat.png=lion" "smiling face" cat "red heart" rocket
+	sheet exemplar-drawn exemplar -n 3 "blue heart" "smiling face"
+	sheet interpolate-face interpolate -frames 7 "sad face" "happy face"
+	sheet interpolate-heart interpolate -frames 7 "red heart" "blue heart"
+	sheet interpolate-man interpolate -frames 7 man woman
+	sheet interpolate-rocket interpolate -frames 7 "red heart" rocket
+	sheet interpolate-style interpolate -frames 7 "@$seen/smiling-face.noto.png=smiling face" "@$seen/smiling-face.fluent-flat.png=smiling face"
+	sheet interpolate-lion interpolate -frames 7 "@$seen/lion.fluent-3d.png=lion" "@$seen/cow-face.fluent-3d.png=cow face"
+	cinn interpolate "sad face" "happy face" "angry face" -frames 9 -bounce -scale 1 -f -o docs/operations/faces.gif
+	sheet invert invert $seen/smiling-face.fluent-flat.png $seen/lion.fluent-3d.png "$seen/cherries.noto.png=cherries"
+	for picture in purple-heart.fluent-3d lion.fluent-3d cherries.noto; do
+		cinn rank "@$seen/$picture.png" "purple heart" "red heart" lion cat cherries "red apple" "smiling face" rocket "six o'clock" cloud
+	done
+	for text in "a red fruit" "an animal" "a face"; do
+		cinn rank -pictures -top 5 "$text" $(for p in $seen/[a-c]*.noto.png; do echo "@$p"; done)
+	done
+	run go run ./bench/operations -data "$2" -rank
+}
+
 # once FILE COMMAND makes a file with cinn unless it is there. Training goes on where it was interrupted.
 once() {
 	file=$out/$1
@@ -131,6 +177,7 @@ check) run .ci/run ;;
 build) build ;;
 pack) pack "$@" ;;
 pictures) pictures ;;
+operations) operations "$@" ;;
 prove) bench/prove.sh "$@" ;;
 peers) bench/peers/peers.sh "$@" ;;
 table) run go run ./bench/table "$@" ;;

@@ -7,6 +7,7 @@
 //	ptx/      what compiles the GPU kernels, and the registers that each of them takes
 //	gpu/      what proves and times the GPU kernels on a machine that has a GPU; gpu/fake is a driver for tests
 //	tiny/     a fusion of random weights for the tests of the packages above the experts
+//	operations/ what docs/operations.md is made from
 //	results/  figures, each with its machine; prove.sh and peers.sh add to them
 //	table/    writes the README's figures from them
 //

@@ -18,12 +18,12 @@ func editCommand() command {
   cinn edit "@me.png=sad face" "happy face"  a picture of yours; say what it shows
 
 The picture's residual, all that its text leaves open, stays; the text is replaced; the class changes no more than it must. The
-first row shows the pictures as they are. Of a file there is one column, unless -n asks for more: they differ where the class
-is drawn.
+first row shows the pictures as they are. Of a file there is one, and its edits beside it, unless -n asks for more: they differ where
+the class is drawn.
 ` + operandHelp,
 		setup: func(f *flag.FlagSet) action {
 			e := new(editRun)
-			f.IntVar(&e.n, "n", 0, "`N` columns (default 4; 1 for a file)")
+			f.IntVar(&e.n, "n", 0, "`N` columns (default 4); 1, the default for a file, is a single row")
 			e.operation.declare(f)
 			return e.run
 		},
@@ -102,6 +102,9 @@ func (e *editRun) rows(ctx context.Context, s stdio, words []string,
 			}
 			sheet = append(sheet, dst)
 		}
+	}
+	if n == 1 {
+		n = len(sheet) // a column would be no use of the page
 	}
 	return e.deliver(s, words, sheet, n)
 }

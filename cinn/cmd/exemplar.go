@@ -21,7 +21,7 @@ alone. The first row shows the pictures that give their style.
 ` + operandHelp,
 		setup: func(f *flag.FlagSet) action {
 			e := new(editRun)
-			f.IntVar(&e.n, "n", 0, "`N` columns (default 4; 1 for a file)")
+			f.IntVar(&e.n, "n", 0, "`N` columns (default 4); 1, the default for a file, is a single row")
 			e.operation.declare(f)
 			return e.runExemplar
 		},

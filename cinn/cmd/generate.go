@@ -183,12 +183,16 @@ func (g *generator) saveSheet(s stdio, sheet *image.NRGBA, d *drawing) (string, 
 }
 
 func (d *drawing) summary() string {
-	pictures := "1 picture"
-	if n := len(d.pictures); n > 1 {
-		pictures = fmt.Sprintf("%d pictures", n)
-	}
 	return fmt.Sprintf("%s, seed %d, encode %s, flow %s, decode %s",
-		pictures, d.Seed, milliseconds(d.spent.Encode), milliseconds(d.spent.Flow), milliseconds(d.spent.Decode))
+		counted(len(d.pictures)), d.Seed, milliseconds(d.spent.Encode), milliseconds(d.spent.Flow), milliseconds(d.spent.Decode))
+}
+
+// counted is "1 picture", "2 pictures", ….
+func counted(pictures int) string {
+	if pictures == 1 {
+		return "1 picture"
+	}
+	return fmt.Sprintf("%d pictures", pictures)
 }
 
 func milliseconds(t time.Duration) string { return fmt.Sprintf("%.1f ms", 1e3*t.Seconds()) }

@@ -153,6 +153,6 @@ func (v *invertRun) deliverInversions(s stdio, words []string, found []inversion
 	if file != "-" {
 		fmt.Fprintf(out, "%s  ", file)
 	}
-	fmt.Fprintf(out, "%d pictures, %s\n", len(found), milliseconds(spent))
+	fmt.Fprintf(out, "%s, %s\n", counted(len(found)), milliseconds(spent))
 	return nil
 }

@@ -123,6 +123,6 @@ func (o *operation) deliverFile(s stdio, words []string, pictures int, size imag
 	if file != "-" {
 		fmt.Fprintf(s.out, "%s  ", file)
 	}
-	fmt.Fprintf(o.remarks(s), "%d pictures, seed %d, %s\n", pictures, o.seed, milliseconds(spent))
+	fmt.Fprintf(o.remarks(s), "%s, seed %d, %s\n", counted(pictures), o.seed, milliseconds(spent))
 	return nil
 }

@@ -66,7 +66,7 @@ func TestOperationsMakeSheets(t *testing.T) {
 		columns, rows int
 	}{
 		{[]string{"edit", "red heart", "w1", "w2"}, "edit-red-heart-w1-w2.png", 4, 3},
-		{[]string{"edit", "@" + photo + "=red", "w1", "-o", "photo.png"}, "photo.png", 1, 2},
+		{[]string{"edit", "@" + photo + "=red", "w1", "-o", "photo.png"}, "photo.png", 2, 1},
 		{[]string{"exemplar", "-n", "2", "red heart", "w1"}, "exemplar-red-heart-w1.png", 2, 2},
 		{[]string{"exemplar", "-n", "3", "@" + photo, "w1", "-o", "style.png"}, "style.png", 3, 2},
 		{[]string{"interpolate", "red", "heart"}, "interpolate-red-heart.png", 9, 1},
