@@ -285,7 +285,7 @@ func (t *trainer) observe(run *train.Trainer, m *material, plan train.Memory) er
 	run.Sheet = m.sheet(run.Options.Batch)
 	page := &train.Page{
 		Title: "cinn train -o " + t.out, Config: run.Flow().Config, Options: run.Options, Train: m.learn.Len(), Validate: m.judge.Len(), Memory: plan,
-		Machine: fmt.Sprintf("CPU, %d workers, %s", m.device.Workers(), runtime.GOARCH), Watts: t.watts, Columns: m.names,
+		Machine: fmt.Sprintf("CPU (%s), workers: %d", runtime.GOARCH, m.device.Workers()), Watts: t.watts, Columns: m.names,
 	}
 	run.Observe = func(h *train.History) error {
 		return named(t.report, disk.WriteFile(t.report, func(w io.Writer) error { return page.Write(w, h) }))
