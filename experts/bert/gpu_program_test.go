@@ -6,12 +6,26 @@ import (
 	"testing"
 
 	"netfusion/tensor"
+	"netfusion/tensor/kerneltest"
 )
+
+// few is a device with so few multiprocessors that each has several tiles of a layer.
+type few struct{ tensor.Driver }
+
+func (d few) Attributes() tensor.Attributes {
+	a := d.Driver.Attributes()
+	a.Multiprocessors = 5
+	return a
+}
 
 // One short text is embedded by one launch for all layers: as a Session does, and launches of each operation; a graph of more tokens than
 // the text has gives the same.
 func TestPTXAShortTextIsOneLaunch(t *testing.T) {
-	one, apart := openGPU(t, tensor.GPUOptions{}), openGPU(t, tensor.GPUOptions{Apart: true})
+	one, err := tensor.OpenGPU(few{kerneltest.Open(t.Name())}, tensor.GPUOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	apart := openGPU(t, tensor.GPUOptions{Apart: true})
 	texts := [][]int32{{2, 5, 3}, {2, 10, 11, 12, 13, 14, 15, 16, 30, 3}}
 	for _, c := range []struct {
 		name    string
