@@ -83,9 +83,6 @@ func (f *Flow) GPU(p tensor.Precision, g *tensor.GPU) (*GPUFlow, error) {
 
 // onGPU tells why f cannot be on a GPU, or what went wrong while it was loaded.
 func (f *Flow) onGPU(g *tensor.GPU) error {
-	if f.Config.Side > 0 {
-		return errors.New("flow: a condition that is a map is computed on the CPU only")
-	}
 	return g.Err()
 }
 
@@ -97,7 +94,10 @@ func (f *Flow) gpu(p tensor.Precision, g *tensor.GPU, read reader) *GPUFlow {
 	}
 	d := &GPUFlow{Config: c, gpuInputs: f.gpuInputs(g), row: newGPURow(c)}
 	l := gpuLoader{g, f, read}
-	d.embedder = l.network(p, d.inputColumns, d.inputs, c.Embed, f.embedder)
+	if d.maps != nil {
+		l.maps(p, d.maps)
+	}
+	d.embedder = l.network(p, d.readColumns, d.reads, c.Embed, f.embedder)
 	for i := range f.blocks {
 		var b gpuBlock
 		for k, nets := range f.blocks[i].nets {
@@ -130,6 +130,9 @@ func up(n int) int { return (n + gpuUnit - 1) / gpuUnit * gpuUnit }
 type gpuInputs struct {
 	text, inputs int   // width of c, and of u, with the gap behind
 	inputColumns []int // where the elements of u are
+	reads        int   // the same of what the embedder reads, which is u unless the condition is a map
+	readColumns  []int
+	maps         *gpuMaps // or nil
 
 	standardise, standardiseClass tensor.ColumnMap // c, and ê, as they are in u
 	nothing                       tensor.ColumnMap // no c
@@ -137,26 +140,44 @@ type gpuInputs struct {
 
 func (f *Flow) gpuInputs(g *tensor.GPU) gpuInputs {
 	c := f.Config
-	in := gpuInputs{text: up(c.Cond), inputs: up(c.Cond) + up(c.Class)}
-	in.standardise = f.standardise(g, 0, c.Cond)
+	in := gpuInputs{text: up(c.pooled()), maps: f.gpuMaps(g)}
+	in.inputs, in.inputColumns = beside(c.pooled(), c.Class)
+	in.reads, in.readColumns = beside(c.features(), c.Class)
+	in.standardise = f.standardise(g, 0, c.pooled(), max(1, c.Pool*c.Pool))
 	in.nothing = tensor.ColumnMap{From: tensor.Put(g, slices.Repeat([]int32{-1}, in.text))}
 	if c.Class > 0 {
-		in.standardiseClass = f.standardise(g, c.Cond, c.Class)
-	}
-	for i := range c.Cond {
-		in.inputColumns = append(in.inputColumns, i)
-	}
-	for i := range c.Class {
-		in.inputColumns = append(in.inputColumns, in.text+i)
+		in.standardiseClass = f.standardise(g, c.pooled(), c.Class, 1)
 	}
 	return in
 }
 
-// standardise is what makes the elements [at, at+n) of u.
-func (f *Flow) standardise(g *tensor.GPU, at, n int) tensor.ColumnMap {
-	m := newColumns(up(n))
+// beside is the width of n and m values, each from a multiple of gpuUnit on, and where they are.
+func beside(n, m int) (width int, columns []int) {
 	for i := range n {
-		m.from[i], m.before[i], m.scale[i] = int32(i), -f.mean[at+i], f.inverse[at+i]
+		columns = append(columns, i)
+	}
+	for i := range m {
+		columns = append(columns, up(n)+i)
+	}
+	return up(n) + up(m), columns
+}
+
+// condition records the text part of u for c [m][Cond].
+func (in *gpuInputs) condition(q *tensor.Queue, u, c tensor.Buffer) {
+	defer q.Release(q.Taken())
+	if in.maps != nil {
+		sums := q.TakePacked(c.Rows, in.maps.average.Len/in.maps.pixels)
+		q.Gather(sums, c, in.maps.average, in.maps.pixels)
+		c = sums
+	}
+	q.Columns(u.Columns(0, in.text), c, in.standardise)
+}
+
+// standardise is what makes the elements [at, at+n) of u, of sums of so many values.
+func (f *Flow) standardise(g *tensor.GPU, at, n, values int) tensor.ColumnMap {
+	m, count := newColumns(up(n)), float32(values)
+	for i := range n {
+		m.from[i], m.before[i], m.scale[i] = int32(i), -f.mean[at+i]*count, f.inverse[at+i]/count
 	}
 	return m.put(g)
 }

@@ -74,6 +74,8 @@ func (f *Flow) NewGPUGradient(q *tensor.Queue, rows int, r Regularisation) (*GPU
 		return nil, errors.New("flow: a flow that was loaded for sessions cannot be trained")
 	case rows < 2:
 		return nil, errors.New("flow: a gradient needs at least two rows")
+	case f.Config.Side > 0:
+		return nil, errors.New("flow: a condition that is a map is computed on the CPU only")
 	case len(f.blocks) == 0:
 		return nil, errors.New("flow: without blocks there is nothing to train on a GPU")
 	}

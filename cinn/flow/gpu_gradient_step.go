@@ -55,7 +55,7 @@ func (d *GPUGradient) LogProb(values tensor.Array[float32], v tensor.Buffer) {
 func (r *gpuRun) run() (u tensor.Buffer, embedded gpuTrace, blocks []gpuBlockTrace) {
 	d, q, f := r.GPUGradient, r.q, r.flow
 	u = q.Take(d.Rows, d.inputs)
-	q.Columns(u.Columns(0, d.text), d.In.C, d.standardise)
+	d.condition(q, u, d.In.C)
 	if c := f.Config; c.Classes > 0 {
 		hat := q.TakePacked(d.Rows, c.Class)
 		q.Posterior(hat, r.scores(), d.In.E, tensor.Matrix(d.table, c.Classes, c.Class), 0.5/(c.ClassNoise*c.ClassNoise))

@@ -121,6 +121,7 @@ type gpuPass struct {
 	m int // rows
 
 	u      tensor.Buffer // [2m][inputs]: c and ê, standardised, and then the same without c, from which guidance leads away
+	input  tensor.Buffer // [2m][reads], what the embedder reads: u, or the features of a map beside ê
 	e      tensor.Buffer // [m][Class], the class part of x
 	scores tensor.Buffer // [m][Classes], log N(e; E_k, σ²I) without its constant
 	embed  tensor.Buffer // [m][Embed]
@@ -139,6 +140,9 @@ func (f *GPUFlow) begin(q *tensor.Queue, x, c tensor.Buffer, chain *gpuChain) *g
 	} else {
 		p.u = q.Take(2*p.m, f.inputs)
 	}
+	if p.input = p.u; f.maps != nil {
+		p.input = q.Take(2*p.m, f.reads)
+	}
 	if f.Config.Classes > 0 {
 		p.e, p.scores = q.TakePacked(p.m, f.Config.Class), q.TakePacked(p.m, f.Config.Classes)
 	}
@@ -148,8 +152,13 @@ func (f *GPUFlow) begin(q *tensor.Queue, x, c tensor.Buffer, chain *gpuChain) *g
 
 func (p *gpuPass) condition(c tensor.Buffer) {
 	text := p.u.Columns(0, p.f.text)
-	p.q.Columns(text.Slice(0, p.m), c, p.f.standardise)
+	p.f.condition(p.q, p.u.Slice(0, p.m), c)
 	p.q.Columns(text.Slice(p.m, 2*p.m), c, p.f.nothing)
+	if m := p.f.maps; m != nil && !p.input.None() {
+		features := p.input.Columns(0, up(p.f.Config.features()))
+		m.look(p.q, features.Slice(0, p.m), c)
+		p.q.Columns(features.Slice(p.m, 2*p.m), c, m.nothing)
+	}
 }
 
 // logits returns those of the class head, guided.
@@ -191,6 +200,9 @@ func (p *gpuPass) classCondition(hat tensor.Buffer) {
 	class := p.u.Columns(p.f.text, p.f.inputs)
 	p.q.Columns(class.Slice(0, p.m), hat, p.f.standardiseClass)
 	p.q.Columns(class.Slice(p.m, 2*p.m), hat, p.f.standardiseClass)
+	if p.f.maps != nil {
+		p.q.Copy(p.input.Columns(up(p.f.Config.features()), p.f.reads), class)
+	}
 }
 
 // residuals is where v goes, [m][Latent].
@@ -217,7 +229,7 @@ func (p *gpuPass) back(z, v tensor.Buffer, guidance tensor.Array[float32]) {
 func (p *gpuPass) guide(guidance tensor.Array[float32], back bool) {
 	embed := p.q.Take(2*p.m, p.f.Config.Embed)
 	p.ahead = p.q.GPU().NewAhead(p.f.order(back))
-	p.run(&p.f.embedder, embed, p.u)
+	p.run(&p.f.embedder, embed, p.input)
 	p.embed = p.mix(embed, guidance)
 	p.u = p.mix(p.u, guidance)
 }

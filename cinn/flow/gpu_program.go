@@ -27,7 +27,7 @@ type gpuChainKey struct {
 // chain returns the one for m rows and guidance [1], or nil if launches do as well.
 func (f *GPUFlow) chain(q *tensor.Queue, m int, guidance tensor.Array[float32]) *gpuChain {
 	format, ok := tensor.ProgramFormat(f.embedder.layers[0].weights[0].Precision)
-	if !ok || m > chainRows || len(f.blocks) == 0 {
+	if !ok || m > chainRows || len(f.blocks) == 0 || f.maps != nil {
 		return nil
 	}
 	c := tensor.Kept(q, gpuChainKey{f, m, guidance.Ptr}, func() *gpuChain {

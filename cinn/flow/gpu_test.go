@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"math"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 
@@ -67,7 +66,7 @@ const gpuTolerance = 2e-5
 
 func TestPTXAGPUSessionComputesWhatASessionDoes(t *testing.T) {
 	g := openGPU(t)
-	vectors(t, func(t *testing.T, c Config) {
+	each(t, func(t *testing.T, c Config) {
 		const m = 5
 		f := trained(t, c)
 		want, got := session(t, f, m, 1), gpuSession(t, f, g, tensor.F32, 3) // so the last rows are fewer
@@ -194,11 +193,5 @@ func TestPTXSamplesDependOnTheirDrawAlone(t *testing.T) {
 	}
 	if slices.Equal(first[0], first[1]) || slices.Equal(first[0], first[2]) {
 		t.Error("different draws give the same")
-	}
-}
-
-func TestPTXAMapIsNotForAGPU(t *testing.T) {
-	if _, err := trained(t, small["map"]).GPU(tensor.F32, openGPU(t)); err == nil || !strings.Contains(err.Error(), "map") {
-		t.Error(err)
 	}
 }
