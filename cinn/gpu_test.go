@@ -20,7 +20,16 @@ import (
 // onGPU opens a pack on the interpreter, or on a GPU where the tests are built for one.
 func onGPU(t *testing.T, path string, p cinn.Precision) *cinn.Model {
 	t.Helper()
+	long(t)
 	return openOn(t, path, p, shared())
+}
+
+// long leaves a test out of short runs.
+func long(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("the interpreter takes its time")
+	}
 }
 
 // kept is a device that tests share, on which each text is loaded once: that takes the longest.
@@ -239,7 +248,7 @@ func TestPTXTheSameRequestGivesTheSameBytes(t *testing.T) {
 
 // Sessions of one Model draw side by side.
 func TestPTXSessionsSideBySide(t *testing.T) {
-	m := onGPU(t, tiny.Pack(t), cinn.F32)
+	m := openOn(t, tiny.Pack(t), cinn.F32, shared()) // in short runs, too, which look for races
 	var pictures [2]*image.NRGBA
 	var wait sync.WaitGroup
 	for i := range pictures {
@@ -354,6 +363,7 @@ func (c *counting) Capture(s tensor.Stream, record func() error) (tensor.Graph, 
 
 // Requests of shapes that were there before take nothing, and a Session that is closed leaves nothing.
 func TestPTXRequestsDoNotGrow(t *testing.T) {
+	long(t)
 	d := &counting{Driver: shared(), sizes: map[tensor.DevicePtr]int{}}
 	m := openOn(t, tiny.Pack(t), cinn.F32, d)
 	before, streams := d.bytes, d.streams
@@ -394,6 +404,7 @@ func TestPTXRequestsDoNotGrow(t *testing.T) {
 
 // What cannot be opened says why.
 func TestOpenOnAGPUThatCannotBeUsed(t *testing.T) {
+	long(t)
 	path := tiny.Pack(t)
 	for _, c := range []struct {
 		options ptx.Options
@@ -429,6 +440,7 @@ func failOnce(call string, err error) func(string) error {
 
 // A Session whose GPU failed it says so from then on. Other Sessions, new ones and the Model go on, unless the device is lost.
 func TestASessionThatIsDeadSaysSo(t *testing.T) {
+	long(t)
 	var call string
 	var failure error
 	d := ptx.Open(ptx.Options{Fail: func(c string) error {
@@ -483,6 +495,7 @@ func TestASessionThatIsDeadSaysSo(t *testing.T) {
 
 // So does one that was failed in an operation.
 func TestASessionIsDeadAfterAnOperation(t *testing.T) {
+	long(t)
 	broken := errors.New("broken")
 	failing := false
 	d := ptx.Open(ptx.Options{Fail: func(c string) error {
@@ -513,6 +526,7 @@ func TestASessionIsDeadAfterAnOperation(t *testing.T) {
 
 // A Session that does not fit is an error, and leaves room for one that does.
 func TestASessionThatDoesNotFit(t *testing.T) {
+	long(t)
 	allocations, fail := 0, -1
 	d := ptx.Open(ptx.Options{Fail: func(c string) error {
 		if c == "Alloc" {

@@ -71,7 +71,7 @@ func (s *spy) Close() error { return nil }
 // TestMain sees to it that every row of the launch table has run, unless tests were left out.
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if code == 0 && flag.Lookup("test.run").Value.String() == "" && flag.Lookup("test.skip").Value.String() == "" {
+	if code == 0 && !testing.Short() && flag.Lookup("test.run").Value.String() == "" && flag.Lookup("test.skip").Value.String() == "" {
 		for _, f := range tensor.Families() {
 			for _, e := range f.Entries() {
 				if !launched[e.Name] {
@@ -102,6 +102,9 @@ type rig struct {
 
 func newRig(t testing.TB, d device) *rig {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("the interpreter takes its time")
+	}
 	g, err := tensor.OpenGPU(&spy{shared(), d.multiprocessors}, tensor.GPUOptions{TF32: d.tf32})
 	if err != nil {
 		t.Fatal(err)
