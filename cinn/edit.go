@@ -32,7 +32,7 @@ type Exemplar struct {
 	Style       Subject
 	StyleShows  Condition // may be empty, as From of an Edit
 	Content     Condition
-	Guidance    float32 // both ways; 0 means the pack's default
+	Guidance    float32 // both ways; 0 means the Draw's, or else the pack's default
 	Temperature float32 // of the class; 0 means the pack's default
 	Seed        uint64
 	Sample      uint64

@@ -52,3 +52,48 @@ func ExampleSession_Embed() {
 	}
 	fmt.Println(v[:4])
 }
+
+// A sad face is drawn, and then made happy: what "sad face" leaves open stays. A picture of the caller's takes the place of the draw by
+// cinn.Subject{Image: model.Fit(img)}.
+func ExampleSession_Edit() {
+	model, err := cinn.Open("my.pack", cinn.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer model.Close()
+	session, err := model.NewSession()
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer session.Close()
+	img := image.NewNRGBA(model.Bounds())
+	if err := session.Edit(context.Background(), img, cinn.Edit{
+		Subject: cinn.Subject{Draw: &cinn.Request{Prompt: "sad face", Seed: 1}},
+		To:      cinn.Condition{Prompt: "happy face"},
+	}); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(img.At(16, 16))
+}
+
+// Which of two captions fits a picture?
+func ExampleSession_Rank() {
+	model, err := cinn.Open("my.pack", cinn.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer model.Close()
+	session, err := model.NewSession()
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer session.Close()
+	var picture image.Image // read by package image
+	captions := []string{"red heart", "blue heart"}
+	scores, err := session.Rank(context.Background(), []cinn.Subject{{Image: model.Fit(picture)}},
+		[]cinn.Condition{{Prompt: captions[0]}, {Prompt: captions[1]}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(captions[cinn.Order([]float64{scores[0].Match(), scores[1].Match()})[0]])
+}

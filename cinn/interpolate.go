@@ -17,7 +17,7 @@ import (
 type Interpolation struct {
 	From, To           Subject
 	FromShows, ToShows Condition // may be empty, as From of an Edit
-	Guidance           float32   // 0 means the pack's default
+	Guidance           float32   // 0 means that of From, where it is a Draw, or else the pack's default
 }
 
 // Interpolate draws p into frames, 2 or more, at equal steps of t from 0 to 1. Their bounds must have the size of Model.Bounds. When
@@ -31,11 +31,12 @@ func (s *Session) Interpolate(ctx context.Context, frames []*image.NRGBA, p Inte
 			return err
 		}
 	}
-	if err := s.ends(ctx, frames[0], p); err != nil {
+	guidance, err := s.ends(ctx, frames[0], p)
+	if err != nil {
 		return err
 	}
 	for i, f := range frames {
-		s.between(float64(i)/float64(len(frames)-1), s.operations.guidance)
+		s.between(float64(i)/float64(len(frames)-1), guidance)
 		if err := s.render(ctx, f); err != nil {
 			return err
 		}
@@ -43,14 +44,15 @@ func (s *Session) Interpolate(ctx context.Context, frames []*image.NRGBA, p Inte
 	return nil
 }
 
-// ends leaves both pictures in operations: latents, conditions, residuals and class means.
-func (s *Session) ends(ctx context.Context, frame *image.NRGBA, p Interpolation) error {
+// ends leaves both pictures in operations: latents, conditions, residuals and class means. It returns the guidance.
+func (s *Session) ends(ctx context.Context, frame *image.NRGBA, p Interpolation) (float32, error) {
+	// The null condition stands for the one that an interpolation, unlike an edit, does not lead to.
 	if _, err := s.begin(frame, p.To, &p.ToShows, Request{Vector: s.model.flow.NullCondition()}); err != nil {
-		return err
+		return 0, err
 	}
 	d, err := s.begin(frame, p.From, &p.FromShows, Request{Vector: s.model.flow.NullCondition(), Guidance: p.Guidance})
 	if err != nil {
-		return err
+		return 0, err
 	}
 	o := s.operations
 	for i, end := range []struct {
@@ -58,19 +60,18 @@ func (s *Session) ends(ctx context.Context, frame *image.NRGBA, p Interpolation)
 		c Condition
 	}{{p.From, p.FromShows}, {p.To, p.ToShows}} {
 		if err := s.encodeInto(ctx, i, end.c); err != nil {
-			return err
+			return 0, err
 		}
 		if err := s.place(ctx, o.x.Row(i), end.p, i); err != nil {
-			return err
+			return 0, err
 		}
 	}
-	o.guidance = d.Guidance
 	both := o.x.Slice(first, second+1)
 	o.flow.Residual(o.v.Slice(first, second+1), both, o.c.Slice(first, second+1), d.Guidance)
 	if s.model.flow.Config.Classes > 0 {
 		o.flow.ClassMeans(o.hat.Slice(first, second+1), both)
 	}
-	return nil
+	return d.Guidance, nil
 }
 
 // between leaves the latent at t in the last row of operations.x.

@@ -57,8 +57,7 @@ type operations struct {
 	z    []float64     // [operationRows]
 	seen evidence
 
-	exact    bool // what is scored has a latent of its own
-	guidance float32
+	exact bool // what is scored has a latent of its own
 
 	inverter *inverter // nil until Invert is called
 }
