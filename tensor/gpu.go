@@ -35,11 +35,14 @@ type GPU struct {
 	stream        Stream
 	staging       []byte
 	err           error
+
+	tuned tuned
 }
 
 // GPUOptions say how a GPU computes. The zero value is exact.
 type GPUOptions struct {
 	TF32     bool // products of float32 are rounded to tf32 on their way into tensor cores: 10 bits of mantissa
+	Tune     bool // which of several kernels computes a product is measured, once for every shape, not guessed: see tune
 	Apart    bool // every operation is a launch of its own, none part of a Program
 	Unproven bool // kernels for one generation of GPUs run there even if no results file shows that they did: see Proven
 }

@@ -74,7 +74,17 @@ type GPUConvEpilogue struct {
 // or 2h where f upsamples. dst must not overlap x. Pixels of x begin at multiples of 16 bytes; they are rounded to f's precision, in
 // memory that is taken for the time, unless they are in that already.
 func (q *Queue) Conv(dst, x Buffer, h, w int, f *GPUFilter, e GPUConvEpilogue) {
-	q.conv(q.g.convolution, dst, x, h, w, f, &e)
+	choose := q.g.convolution
+	if q.g.options.Tune {
+		choose = func(f *GPUFilter, windows int) choice {
+			key := tuning{weights: f.precision, rows: f.precision, filter: f.ConvShape, sizes: [3]int{h, w, windows}}
+			return q.g.tune(key, q.g.convolution(f, windows), q.g.convolutions(f, windows), func(q *Queue, c choice) {
+				q.conv(func(f *GPUFilter, windows int) choice { return c }, q.TakePacked(windows*f.phases(), f.Out), q.TakeIn(f.precision, x.Rows, f.In),
+					h, w, f, &GPUConvEpilogue{})
+			})
+		}
+	}
+	q.conv(choose, dst, x, h, w, f, &e)
 }
 
 // ConvPixels is Conv for the last convolution of a generator, whose 3 outputs in [-1, 1] are colours: dst gets red, green, blue and
@@ -168,6 +178,24 @@ func (g *GPU) convolution(f *GPUFilter, windows int) choice {
 		return choice{entry: kind + "_m64", few: 64}
 	}
 	return choice{entry: kind + "_" + g.tiled(windows, f.Out, f.phases(), f.size()*f.size()*f.In*f.precision.bytes())}
+}
+
+// convolutions lists the entries that convolution may choose from, unless it has no choice.
+func (g *GPU) convolutions(f *GPUFilter, windows int) []choice {
+	if f.exact(g) {
+		return nil
+	}
+	var all []choice
+	kind := "conv_" + tensorFormat(f.precision)
+	for _, tile := range []string{"_t32", "_t64", "_t128", "_s32"} {
+		all = append(all, choice{entry: kind + tile})
+	}
+	for _, few := range []int{16, 32, 64} {
+		if windows <= 256 || f.Out <= 8 {
+			all = append(all, choice{entry: fmt.Sprintf("%s_m%d", kind, few), few: few})
+		}
+	}
+	return all
 }
 
 // tensorFormat is what tensor cores multiply weights of a precision in.

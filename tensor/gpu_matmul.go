@@ -63,6 +63,19 @@ func (e *GPUEpilogue) output(args []any, dst Buffer, m, n int, skip Buffer) []an
 // MatMul computes dst = epilogue(x·Wᵀ): x [m][K], dst [m][N]. Rows of x begin at multiples of 16 bytes, as those of Take. dst must
 // not overlap x. Rows are rounded to w's precision, in memory that is taken for the time, unless they are in that already.
 func (q *Queue) MatMul(dst, x Buffer, w GPUWeight, e GPUEpilogue) {
+	choose := q.g.product
+	if q.g.options.Tune {
+		choose = func(p, xp Precision, m, n, k int) choice {
+			key := tuning{weights: p, rows: xp, sizes: [3]int{m, n, k}}
+			return q.g.tune(key, q.g.product(p, xp, m, n, k), q.g.products(p, xp, m, k), func(q *Queue, c choice) {
+				q.matMul(func(p, xp Precision, m, n, k int) choice { return c }, q.Take(m, n), q.TakeIn(xp, m, k), w, GPUEpilogue{})
+			})
+		}
+	}
+	q.matMul(choose, dst, x, w, e)
+}
+
+func (q *Queue) matMul(choose func(p, x Precision, m, n, k int) choice, dst, x Buffer, w GPUWeight, e GPUEpilogue) {
 	m, n, k := x.Rows, w.N, w.K
 	if x.Cols != k || !dst.None() && !dst.same(m, n) {
 		panic("tensor: MatMul shapes differ")
@@ -77,7 +90,7 @@ func (q *Queue) MatMul(dst, x Buffer, w GPUWeight, e GPUEpilogue) {
 		panic("tensor: MatMul of rows that do not begin at multiples of 16 bytes, or in another precision")
 	}
 	defer q.Release(q.Taken())
-	p := q.g.product(w.Precision, x.Precision, m, n, k)
+	p := choose(w.Precision, x.Precision, m, n, k)
 	if x.Precision != w.Precision && (w.Precision == Int8 || p.few == 0) {
 		x = q.rounded(x, w.Precision)
 	}
@@ -161,6 +174,36 @@ func (g *GPU) product(p, x Precision, m, n, k int) choice {
 		return choice{entry: entry, maps: true}
 	}
 	return choice{entry: "matmul_" + kind + "_" + g.tiled(m, n, 1, k*p.bytes())}
+}
+
+// products lists the entries that product may choose from, unless they are those of exact float32.
+func (g *GPU) products(p, x Precision, m, k int) []choice {
+	if p == F32 && !g.options.TF32 {
+		return nil
+	}
+	var all []choice
+	kind, suffix, unit := tensorFormat(p), "m", F32.unit()
+	switch {
+	case p == Int8:
+		kind, unit = "int8", 1
+	case x == BF16:
+		suffix, unit = "b", BF16.unit()
+	}
+	for _, tile := range []string{"t32", "t64", "t128", "s32"} {
+		all = append(all, choice{entry: "matmul_" + kind + "_" + tile})
+	}
+	for _, few := range []int{16, 32, 64} {
+		if p != F32 && m <= few && k%unit == 0 {
+			all = append(all, choice{entry: fmt.Sprintf("matmul_%s_%s%d", kind, suffix, few), few: few})
+			break
+		}
+	}
+	for _, entry := range []string{"matmul_bf16_w64", "matmul_bf16_w128"} {
+		if p == BF16 && g.has(entry) {
+			all = append(all, choice{entry: entry, maps: true})
+		}
+	}
+	return all
 }
 
 // warpgroups chooses the tile for a product of bfloat16 where warpgroups compute those: the large one, which reads less, unless a third
