@@ -30,6 +30,8 @@ type GPUGradient struct {
 
 	embedder, head gpuTrainNet
 	blocks         []gpuTrainBlock
+	convs          []gpuTrainConv        // of a condition that is a map
+	unlast         tensor.Array[int32]   // what of the embedder's input is the last map
 	logdet         tensor.Array[float32] // [rows]
 	zero           tensor.Array[int32]   // [1], a column that is not there
 	last           tensor.Array[int32]   // what of the last block's row the loss is of, as the gradient lies
@@ -74,8 +76,6 @@ func (f *Flow) NewGPUGradient(q *tensor.Queue, rows int, r Regularisation) (*GPU
 		return nil, errors.New("flow: a flow that was loaded for sessions cannot be trained")
 	case rows < 2:
 		return nil, errors.New("flow: a gradient needs at least two rows")
-	case f.Config.Side > 0:
-		return nil, errors.New("flow: a condition that is a map is computed on the CPU only")
 	case len(f.blocks) == 0:
 		return nil, errors.New("flow: without blocks there is nothing to train on a GPU")
 	}
@@ -95,7 +95,7 @@ func (f *Flow) NewGPUGradient(q *tensor.Queue, rows int, r Regularisation) (*GPU
 	d.logdet, d.zero = tensor.Keep[float32](q, rows), tensor.Put(g, []int32{-1})
 	d.Losses = GPULosses{tensor.Keep[float32](q, rows), tensor.Keep[float32](q, rows), tensor.Keep[float64](q, 1)}
 	d.noise = tensor.Put(g, []float32{r.Noise})
-	if r.Noise > 0 {
+	if r.Noise > 0 && d.maps == nil {
 		d.blur = q.KeepBuffer(rows, d.inputs)
 	}
 	if c.Classes > 0 {
@@ -119,7 +119,8 @@ const vectorParts = 64
 // networks lays out the parameters.
 func (d *GPUGradient) networks(b *slabBuilder) {
 	f := d.flow
-	d.embedder = *d.network(b, &f.embedder, d.inputColumns, d.inputs, matrixKind)
+	d.convolutions(b)
+	d.embedder = *d.network(b, &f.embedder, d.readColumns, d.reads, matrixKind)
 	elements := d.elements()
 	for i := range f.blocks {
 		bl := &f.blocks[i]
@@ -146,6 +147,9 @@ func (d *GPUGradient) trained(each func(*gpuTrainLayer)) {
 		for i := range n.layers {
 			each(&n.layers[i])
 		}
+	}
+	for i := range d.convs {
+		each(&d.convs[i].gpuTrainLayer)
 	}
 	visit(&d.embedder)
 	for i := range d.blocks {

@@ -121,8 +121,9 @@ func (r *gpuRun) dropout(h tensor.Buffer, n *gpuTrainNet, i int) {
 	r.q.Dropout(h.Columns(0, n.layers[i].out), r.draw, dropoutStream|n.id<<4|uint32(i), cut, 256/float32(256-cut))
 }
 
-// backward writes the gradients of n's parameters, and adds that of its input to dx unless that is none, from that of its outputs.
-func (r *gpuRun) backward(n *gpuTrainNet, dx, dy tensor.Buffer, t gpuTrace) {
+// backward writes the gradients of n's parameters, and that of its input to dx unless that is none, from that of its outputs; with add
+// it adds to dx.
+func (r *gpuRun) backward(n *gpuTrainNet, dx, dy tensor.Buffer, t gpuTrace, add bool) {
 	q := r.q
 	defer q.Release(q.Taken())
 	for i := len(n.layers) - 1; i >= 0; i-- {
@@ -131,7 +132,7 @@ func (r *gpuRun) backward(n *gpuTrainNet, dx, dy tensor.Buffer, t gpuTrace) {
 		q.LinearWeights(l.weight.matrix(r.Gradient), l.bias.vector(r.Gradient), r.Squares.Slice(l.squares[0], l.squares[1]), dy, x)
 		if i == 0 {
 			if !dx.None() {
-				q.LinearInputs(dx, dy, w, tensor.Buffer{}, true)
+				q.LinearInputs(dx, dy, w, tensor.Buffer{}, add)
 			}
 			break
 		}

@@ -13,7 +13,7 @@ type gpuBlockTrace struct {
 func (d *GPUGradient) Step(values tensor.Array[float32], draw tensor.Array[uint64]) {
 	r := &gpuRun{GPUGradient: d, values: values, draw: draw}
 	q, f := d.q, d.flow
-	u, embedded, blocks := r.run()
+	u, embedded, blocks, maps := r.run()
 	weight := 1 / float32(d.Rows)
 	grad, next := q.Take(d.Rows, d.row.end), q.Take(d.Rows, d.row.end)
 	q.CoupleLoss(d.Losses.Z, grad, d.blocks[len(d.blocks)-1].row, d.last, d.logdet, weight)
@@ -27,10 +27,15 @@ func (d *GPUGradient) Step(values tensor.Array[float32], draw tensor.Array[uint6
 			grad, next = next, grad
 		}
 	}
-	r.backward(&d.embedder, tensor.Buffer{}, grad.Columns(d.row.e, d.row.e+d.row.ne), embedded)
+	var read tensor.Buffer // the gradient of what the embedder read, where that comes of parameters
+	if len(maps) > 0 {
+		read = q.Take(d.Rows, d.reads)
+	}
+	r.backward(&d.embedder, read, grad.Columns(d.row.e, d.row.e+d.row.ne), embedded, false)
+	r.lookBack(read, maps)
 	if f.Config.Classes > 0 {
 		trace := r.classes(u, weight)
-		r.backward(&d.head, tensor.Buffer{}, d.drawn, trace)
+		r.backward(&d.head, tensor.Buffer{}, d.drawn, trace, false)
 	}
 	q.SumSquares(d.Squares.Slice(d.Squares.Len-vectorParts, d.Squares.Len), d.Gradient.Slice(d.slab.regions[1], d.slab.size))
 }
@@ -40,7 +45,7 @@ func (d *GPUGradient) Step(values tensor.Array[float32], draw tensor.Array[uint6
 func (d *GPUGradient) LogProb(values tensor.Array[float32], v tensor.Buffer) {
 	r := &gpuRun{GPUGradient: d, values: values, frozen: true}
 	q := d.q
-	u, _, _ := r.run()
+	u, _, _, _ := r.run()
 	row := d.blocks[len(d.blocks)-1].row
 	q.CoupleLoss(d.Losses.Z, tensor.Buffer{}, row, d.last, d.logdet, 0)
 	if !v.None() {
@@ -52,7 +57,7 @@ func (d *GPUGradient) LogProb(values tensor.Array[float32], v tensor.Buffer) {
 }
 
 // run runs In to the last block's row and returns the condition and what the way back reads.
-func (r *gpuRun) run() (u tensor.Buffer, embedded gpuTrace, blocks []gpuBlockTrace) {
+func (r *gpuRun) run() (u tensor.Buffer, embedded gpuTrace, blocks []gpuBlockTrace, maps []gpuMapTrace) {
 	d, q, f := r.GPUGradient, r.q, r.flow
 	u = q.Take(d.Rows, d.inputs)
 	d.condition(q, u, d.In.C)
@@ -70,12 +75,21 @@ func (r *gpuRun) run() (u tensor.Buffer, embedded gpuTrace, blocks []gpuBlockTra
 		t := &d.blocks[i]
 		q.Columns(t.row.Columns(d.row.e, d.second()), x, tensor.ColumnMap{From: t.from, Before: t.loc.vector(r.values), Scale: t.scale.vector(r.values)})
 		if i == 0 {
-			embedded = r.forward(&d.embedder, t.row.Columns(d.row.e, d.row.e+d.row.ne), r.blurred(u))
+			var read tensor.Buffer
+			if d.maps == nil {
+				read = r.blurred(u)
+			} else {
+				read = q.Take(d.Rows, d.reads)
+				features := up(f.Config.features())
+				maps = r.look(read.Columns(0, features), d.In.C)
+				q.Copy(read.Columns(features, d.reads), u.Columns(d.text, d.inputs))
+			}
+			embedded = r.forward(&d.embedder, t.row.Columns(d.row.e, d.row.e+d.row.ne), read)
 		}
 		blocks = append(blocks, r.block(t))
 		x = t.row
 	}
-	return u, embedded, blocks
+	return u, embedded, blocks, maps
 }
 
 // blurred is the condition with noise on its text part.
@@ -132,7 +146,7 @@ func (r *gpuRun) blockBack(t *gpuTrainBlock, grad tensor.Buffer, b gpuBlockTrace
 		raw, shift := parts(t.draw[k], x.Cols)
 		q.CoupleBack(g, raw, shift, x, b.s[k], -1/float32(r.Rows), r.flow.Config.Clamp)
 		for i, n := range t.nets[k] {
-			r.backward(n, in, t.draw[k][i], b.nets[k][i])
+			r.backward(n, in, t.draw[k][i], b.nets[k][i], true)
 		}
 	}
 }

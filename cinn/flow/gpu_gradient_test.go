@@ -85,7 +85,7 @@ func mean(v []float64) (m float64) {
 }
 
 func TestPTXAGPUsGradientIsThatOfTheCPU(t *testing.T) {
-	vectors(t, func(t *testing.T, c Config) {
+	each(t, func(t *testing.T, c Config) {
 		const m, seed, step = 6, 5, 3
 		for name, r := range map[string]Regularisation{"plain": {}, "regularised": {Dropout: 0.25, Noise: 0.3}} {
 			f := trained(t, c)
