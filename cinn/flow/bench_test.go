@@ -12,10 +12,13 @@ import (
 	"netfusion/tensor"
 )
 
-// sizes are the flow that ships with the built-in fusion and that of the paper's text-to-image fusion.
+// sizes are the flow that ships with the built-in fusion, one of its size that reads pictures, and that of the paper's text-to-image
+// fusion.
 var sizes = map[string]Config{
 	"shipped": {Dialect: NetFusion, Latent: 128, Cond: 384, Class: 128, Classes: 95, ClassNoise: 0.2, Blocks: 12, Hidden: 256, Depth: 1, Clamp: 2,
 		Embed: 64, EmbedWidth: 256, EmbedDepth: 1},
+	"picture": {Dialect: NetFusion, Latent: 128, Cond: 32 * 32 * 3, Side: 32, Convs: 3, ConvWidth: 32, Pool: 4, Class: 128, Classes: 95,
+		ClassNoise: 0.2, Blocks: 10, Hidden: 256, Depth: 1, Clamp: 2, Embed: 96, EmbedWidth: 384, EmbedDepth: 1},
 	"paper": {Dialect: Net2Net, Latent: 268, Cond: 768, Blocks: 24, Hidden: 1024, Depth: 2, Clamp: 1, Embed: 268, EmbedWidth: 256, EmbedDepth: 2},
 }
 
@@ -25,7 +28,7 @@ func BenchmarkStep(b *testing.B) {
 		size string
 		rows int
 		r    Regularisation
-	}{{"shipped", 128, Regularisation{Dropout: 0.2, Noise: 0.7}}, {"paper", 16, Regularisation{}}, {"paper", 64, Regularisation{}}} {
+	}{{"shipped", 128, Regularisation{Dropout: 0.2, Noise: 0.7}}, {"picture", 128, Regularisation{Dropout: 0.15, Noise: 0.1}}, {"paper", 16, Regularisation{}}, {"paper", 64, Regularisation{}}} {
 		for _, workers := range []int{1, 2} {
 			b.Run(fmt.Sprintf("%s/rows=%d/workers=%d", s.size, s.rows, workers), func(b *testing.B) {
 				benchmarkStep(b, sizes[s.size], s.rows, workers, s.r)

@@ -134,7 +134,7 @@ func (g *Gradient) layout(a *tensor.Arena) {
 		g.draw[k], g.din[k] = a.Take(2*changed, g.ld), a.Take(half+c.Embed, g.ld)
 	}
 	g.dembed, g.dy, g.dx = a.Take(c.Embed, g.ld), a.Take(c.Latent, g.ld), a.Take(c.Latent, g.ld)
-	g.turned = a.Take(1, max(kernel.TurnedLen(width, g.ld), f.maps.turnedLen(g.ld))).Data
+	g.turned = a.Take(1, kernel.TurnedLen(width, g.ld)).Data
 }
 
 // Values is the gradient of the last step, laid out as Flow.Values.

@@ -10,24 +10,24 @@ import (
 	"netfusion/tensor"
 )
 
-// mapGradient is what a Gradient has for a condition that is a map. A batch of maps lies [channel][pixel·ld + sample], so that one
-// row is a channel, and a convolution is a linear layer of pixels·ld columns. Columns of samples that nobody asked for are zero
-// here: sums run over them.
+// mapGradient is what a Gradient has for a condition that is a map. A batch of maps lies [pixel][channel][ld]: so a pixel is a batch of
+// its channels, a patch is a few runs of channels, and a convolution is a linear layer for each pixel.
 type mapGradient struct {
 	rows    tensor.Tensor // [rows][Cond], the standardised maps with noise
-	given   tensor.Tensor // the same [pixel][channel][ld], the one map whose pixels come first
+	given   tensor.Tensor // [Cond][ld], the same
 	traces  []mapTrace
-	patches tensor.Tensor    // [16·channels][pixels·ld], the gradient of a convolution's patches
-	maps    [2]tensor.Tensor // [channels][pixels·ld], gradients of maps, in turn
+	turned  tensor.Tensor    // [pixels][…], patches as the gradient of their weights reads them
+	patches tensor.Tensor    // [pixels·16·channels][ld], the gradient of patches
+	maps    [2]tensor.Tensor // [pixels·channels][ld], gradients of maps, in turn
 	job     mapJob
 	blur    mapBlurJob
 }
 
 // mapTrace is what a forward pass through a convolution leaves for the way back.
 type mapTrace struct {
-	patches tensor.Tensor // [16·in][pixels·ld]
-	shifted tensor.Tensor // [out][pixels·ld], W∗x + loc
-	y       tensor.Tensor // [out][pixels·ld], what comes out
+	patches tensor.Tensor // [pixels·16·in][ld]
+	shifted tensor.Tensor // [pixels·out][ld], W∗x + loc
+	y       tensor.Tensor // [pixels·out][ld], what comes out
 }
 
 // layout takes the memory, but for the last map: join says where that is.
@@ -36,46 +36,38 @@ func (s *mapGradient) layout(a *tensor.Arena, g *Gradient) {
 	c := &f.Config
 	s.rows, s.given = a.Take(g.rows, c.Cond), a.Take(c.Cond, g.ld)
 	s.traces = s.traces[:0]
-	var patches, most int
+	var turned, patches, most int
 	for i := range f.maps.convolutions {
 		v := &f.maps.convolutions[i]
-		cols := v.side * v.side * g.ld
-		t := mapTrace{patches: a.Take(v.in, cols), shifted: a.Take(v.out, cols)}
+		pixels := v.side * v.side
+		t := mapTrace{patches: a.Take(pixels*v.in, g.ld), shifted: a.Take(pixels*v.out, g.ld)}
 		if i < c.Convs-1 {
-			t.y = a.Take(v.out, cols)
-			most = max(most, v.out*cols)
+			t.y = a.Take(pixels*v.out, g.ld)
+			most = max(most, pixels*v.out)
 		}
 		if i > 0 {
-			patches = max(patches, v.in*cols)
+			patches = max(patches, pixels*v.in)
 		}
+		turned = max(turned, pixels*kernel.TurnedLen(v.in, g.ld))
 		s.traces = append(s.traces, t)
 	}
-	s.patches = a.Take(1, patches)
-	s.maps = [2]tensor.Tensor{a.Take(1, most), a.Take(1, most)}
+	s.turned, s.patches = a.Take(1, turned), a.Take(patches, g.ld)
+	s.maps = [2]tensor.Tensor{a.Take(most, g.ld), a.Take(most, g.ld)}
 }
 
 // join makes the last convolution leave its output where the embedder reads it.
 func (s *mapGradient) join(g *Gradient) {
 	if n := len(s.traces); n > 0 {
-		last := s.traces[n-1].shifted
-		s.traces[n-1].y = g.given.Front(last.Rows, last.Cols)
+		s.traces[n-1].y = g.given.Slice(0, s.traces[n-1].shifted.Rows)
 	}
-}
-
-// turnedLen is how much of Gradient.turned the convolutions use.
-func (m *maps) turnedLen(ld int) (n int) {
-	for i := range m.convolutions {
-		v := &m.convolutions[i]
-		n = max(n, kernel.TurnedLen(v.in, v.side*v.side*ld))
-	}
-	return n
 }
 
 // look runs the maps c [m][Cond] to what the embedder reads of them, the first rows of g.given.
 func (g *Gradient) look(c tensor.Tensor) {
 	g.standardiseMaps(c)
 	for i := range g.maps.traces {
-		g.convolve(i)
+		j := g.convolution(i)
+		j.run(mapForward, j.pixels)
 	}
 }
 
@@ -89,9 +81,6 @@ func (g *Gradient) standardiseMaps(c tensor.Tensor) {
 		to = g.given.Slice(0, to.Rows)
 	}
 	g.turn(to, s.rows.Slice(0, g.m))
-	for i := range to.Rows {
-		clear(to.Row(i)[g.m:])
-	}
 }
 
 // mapBlurJob standardises maps, and adds noise to them, some rows to a tile.
@@ -102,40 +91,28 @@ type mapBlurJob struct {
 
 func (j *mapBlurJob) Tile(tile int) {
 	g := j.g
+	m, noise := &g.flow.maps, g.regularisation.Noise
 	r0, r1 := span(tile, g.m)
 	for r := r0; r < r1; r++ {
-		row := g.maps.rows.Row(r)
-		noise := g.regularisation.Noise
+		row, c := g.maps.rows.Row(r), j.c.Row(r)
 		if noise == 0 || g.frozen {
-			g.flow.maps.standardise(row, j.c.Row(r))
+			m.standardise(row, c)
 			continue
 		}
 		random.Normal(row, g.seed, blurStream, g.step<<16|uint64(r), 0)
-		m := &g.flow.maps
 		for i, v := range row {
-			k := i % len(m.inverse)
-			row[i] = (j.c.Row(r)[i]-m.mean[i])*m.inverse[k] + float32(noise*v)
+			row[i] = (c[i]-m.mean[i])*m.inverse[i%len(m.inverse)] + float32(noise*v)
 		}
 	}
-}
-
-// convolve runs convolution i forwards.
-func (g *Gradient) convolve(i int) {
-	j := g.convolution(i)
-	j.run(mapGather, strips(j.layer.in))
-	j.run(mapProduct, strips(j.layer.out))
-	j.run(mapActivate, j.layer.out)
 }
 
 // convolution prepares the job for convolution i.
 func (g *Gradient) convolution(i int) *mapJob {
 	s, v := &g.maps, &g.flow.maps.convolutions[i]
 	j := &s.job
-	*j = mapJob{g: g, layer: v, trace: s.traces[i], cols: v.side * v.side * g.ld, channels: v.in / kernelPixels}
-	j.x, j.pixel, j.channel = s.given, j.channels*g.ld, g.ld
+	*j = mapJob{g: g, layer: v, trace: s.traces[i], x: s.given, pixels: v.side * v.side, channels: v.in / kernelPixels}
 	if i > 0 {
 		j.x = s.traces[i-1].y
-		j.pixel, j.channel = g.ld, 4*j.cols
 	}
 	return j
 }
@@ -145,18 +122,18 @@ func (g *Gradient) lookBack(d tensor.Tensor) {
 	s := &g.maps
 	for i := len(s.traces) - 1; i >= 0; i-- {
 		j := g.convolution(i)
-		j.d = tensor.Of(j.layer.out, j.cols, d.Data)
+		j.d = d
 		j.run(mapActivateBack, j.layer.out)
-		j.run(mapTurn, (j.layer.in+turnFeatures-1)/turnFeatures)
+		j.run(mapTurn, j.pixels)
 		j.run(mapWeights, strips(j.layer.out))
 		if i == 0 {
 			return
 		}
-		j.dpatches = s.patches.Front(j.layer.in, j.cols)
-		d = s.maps[i%2].Front(j.channels, 4*j.cols)
-		j.dx = d
-		j.run(mapInputs, (j.layer.in+turnFeatures-1)/turnFeatures)
-		j.run(mapScatter, j.channels)
+		j.dpatches = s.patches.Front(j.pixels*j.layer.in, g.ld)
+		j.dx = s.maps[i%2].Front(4*j.pixels*j.channels, g.ld)
+		j.run(mapInputs, j.pixels)
+		j.run(mapScatter, 4*j.pixels)
+		d = j.dx
 	}
 }
 
@@ -165,25 +142,24 @@ func (g *Gradient) initialiseMaps(c tensor.Tensor) {
 	g.m = c.Rows
 	g.standardiseMaps(c)
 	for i := range g.maps.traces {
-		v := &g.flow.maps.convolutions[i]
-		loc, scale := g.flow.values[v.loc:][:v.out], g.flow.values[v.scale:][:v.out]
+		j := g.convolution(i)
+		loc, scale := g.flow.values[j.layer.loc:][:j.layer.out], g.flow.values[j.layer.scale:][:j.layer.out]
 		clear(loc)
-		g.convolve(i)
-		n := float64(v.side * v.side * g.m)
+		j.run(mapForward, j.pixels)
+		n := float64(j.pixels * g.m)
 		for k := range loc {
 			var sum, squares float64
-			row := g.maps.traces[i].shifted.Row(k)
-			for at := 0; at < len(row); at += g.ld {
-				for _, x := range row[at:][:g.m] {
-					sum += float64(x)
-					squares += float64(float64(x) * float64(x))
+			for p := range j.pixels {
+				for _, v := range j.trace.shifted.Row(p*j.layer.out + k)[:g.m] {
+					sum += float64(v)
+					squares += float64(float64(v) * float64(v))
 				}
 			}
 			mean := sum / n
 			loc[k] = float32(-mean)
 			scale[k] = float32(1 / (math.Sqrt(max(squares/n-mean*mean, 0)) + 1e-6))
 		}
-		g.convolve(i)
+		j.run(mapForward, j.pixels)
 	}
 }
 
@@ -194,27 +170,24 @@ type mapJob struct {
 	trace mapTrace
 	phase mapPhase
 
-	cols           int           // of what comes out, side²·ld
-	channels       int           // of x
-	x              tensor.Tensor // what it reads
-	pixel, channel int           // strides of that
+	pixels   int           // of what comes out
+	channels int           // of x
+	x        tensor.Tensor // [4·pixels·channels][ld], what it reads
 
-	d        tensor.Tensor // [out][side²·ld], the gradient of y, then of W∗x
-	dpatches tensor.Tensor // [16·in][side²·ld]
-	dx       tensor.Tensor // [in][4·side²·ld]
+	d        tensor.Tensor // [pixels·out][ld], the gradient of y, then of W∗x
+	dpatches tensor.Tensor // [pixels·16·channels][ld]
+	dx       tensor.Tensor // [4·pixels·channels][ld]
 }
 
 type mapPhase uint8
 
 const (
-	mapGather       mapPhase = iota // x → patches
-	mapProduct                      // patches → W∗x + loc
-	mapActivate                     // that → y
-	mapActivateBack                 // ∂y → ∂(W∗x), ∂loc, ∂scale
-	mapTurn                         // patches as mapWeights reads them
-	mapWeights                      // ∂(W∗x), patches → ∂W
-	mapInputs                       // ∂(W∗x) → ∂patches
-	mapScatter                      // ∂patches → ∂x
+	mapForward      mapPhase = iota // x → patches → W∗x + loc → y, a pixel to a tile
+	mapActivateBack                 // ∂y → ∂(W∗x), ∂loc, ∂scale, a channel to a tile
+	mapTurn                         // patches as mapWeights reads them, a pixel to a tile
+	mapWeights                      // ∂(W∗x), patches → ∂W, some outputs to a tile
+	mapInputs                       // ∂(W∗x) → ∂patches, a pixel to a tile
+	mapScatter                      // ∂patches → ∂x, a pixel of x to a tile
 )
 
 func (j *mapJob) run(phase mapPhase, tiles int) {
@@ -226,117 +199,106 @@ func (j *mapJob) Tile(tile int) {
 	g, l := j.g, j.layer
 	w := g.flow.values[l.w:][:l.in*l.out]
 	switch j.phase {
-	case mapGather:
-		i0, i1 := strip(tile, l.in)
-		for i := i0; i < i1; i++ {
-			j.gather(i)
-		}
-	case mapProduct:
-		o0, o1 := strip(tile, l.out)
-		kernel.Forward(j.trace.shifted.Data, w, g.flow.values[l.loc:][:l.out], j.trace.patches.Data, l.out, l.in, j.cols, o0, o1, false, nil)
-	case mapActivate:
-		scale := g.flow.values[l.scale+tile]
-		y := j.trace.y.Row(tile)
-		for k, v := range j.trace.shifted.Row(tile) {
-			y[k] = scale * v
-		}
-		activation.PReLU(y, y, mapSlope)
-		j.clearRest(y)
+	case mapForward:
+		j.gather(tile)
+		patch, shifted := j.pixel(j.trace.patches, tile, l.in), j.pixel(j.trace.shifted, tile, l.out)
+		kernel.Forward(shifted, w, g.flow.values[l.loc:][:l.out], patch, l.out, l.in, g.ld, 0, l.out, false, nil)
+		j.activate(j.pixel(j.trace.y, tile, l.out), shifted)
 	case mapActivateBack:
 		j.activateBack(tile)
 	case mapTurn:
-		i0 := tile * turnFeatures
-		kernel.Turn(g.turned[i0*j.cols:], j.trace.patches.Data[i0*j.cols:], min(turnFeatures, l.in-i0), j.cols, j.cols)
+		kernel.Turn(j.turned(tile), j.pixel(j.trace.patches, tile, l.in), l.in, g.ld, g.m)
 	case mapWeights:
 		o0, o1 := strip(tile, l.out)
 		dw := g.values[l.w:][:l.in*l.out]
-		kernel.Weights(dw, j.d.Data, g.turned, l.out, l.in, j.cols, j.cols, o0, o1, nil)
+		for p := range j.pixels {
+			kernel.Weights(dw, j.pixel(j.d, p, l.out), j.turned(p), l.out, l.in, g.ld, g.m, o0, o1, p > 0, nil)
+		}
 		g.squares[l.strip+tile] = optimizer.SumSquares(dw[o0*l.in : o1*l.in])
 	case mapInputs:
-		i0 := tile * turnFeatures
-		kernel.Inputs(j.dpatches.Data, w, j.d.Data, nil, nil, l.out, l.in, j.cols, i0, min(i0+turnFeatures, l.in), false)
+		kernel.Inputs(j.pixel(j.dpatches, tile, l.in), w, j.pixel(j.d, tile, l.out), nil, nil, l.out, l.in, g.ld, 0, l.in, false)
 	case mapScatter:
 		j.scatter(tile)
 	}
 }
 
-// clearRest clears the columns of samples that nobody asked for.
-func (j *mapJob) clearRest(row []float32) {
-	g := j.g
-	if g.m == g.ld {
-		return
-	}
-	for at := 0; at < len(row); at += g.ld {
-		clear(row[at+g.m : at+g.ld])
-	}
+// pixel is the part [channels][ld] of a map that belongs to pixel p.
+func (j *mapJob) pixel(t tensor.Tensor, p, channels int) []float32 {
+	n := channels * j.g.ld
+	return t.Data[p*n:][:n]
 }
 
-// tap returns where entry i of a patch lies: its channel, and its place from the first pixel of the patch.
-func (j *mapJob) tap(i int) (channel, dy, dx int) {
-	at := i / j.channels
-	return i % j.channels, at/kernelSide - 1, at%kernelSide - 1
+// turned is where the patch of pixel p is turned.
+func (j *mapJob) turned(p int) []float32 {
+	n := kernel.TurnedLen(j.layer.in, j.g.m)
+	return j.g.maps.turned.Data[p*n:][:n]
 }
 
-// inside returns the pixels o of the output, [first, end), whose 2·o + d is a pixel of x.
-func (j *mapJob) inside(d int) (first, end int) {
-	side := j.layer.side
-	return max(0, (1-d)/2), min(side, (2*side-d+1)/2)
-}
-
-// gather fills row i of the patches.
-func (j *mapJob) gather(i int) {
-	side, ld := j.layer.side, j.g.ld
-	dst := j.trace.patches.Row(i)
-	channel, dy, dx := j.tap(i)
-	top, bottom := j.inside(dy)
-	left, right := j.inside(dx)
-	for y := range side {
-		row := dst[y*side*ld:][:side*ld]
-		if y < top || y >= bottom {
-			clear(row)
-			continue
-		}
-		clear(row[:left*ld])
-		clear(row[right*ld:])
-		for x := left; x < right; x++ {
-			at := channel*j.channel + ((2*y+dy)*2*side+2*x+dx)*j.pixel
-			copy(row[x*ld:][:ld], j.x.Data[at:])
+// activate writes y = LeakyReLU(scale·x) of a pixel, both [out][ld].
+func (j *mapJob) activate(y, x []float32) {
+	ld := j.g.ld
+	for o, scale := range j.g.flow.values[j.layer.scale:][:j.layer.out] {
+		row := y[o*ld:][:ld]
+		for k, v := range x[o*ld:][:ld] {
+			row[k] = scale * v
 		}
 	}
+	activation.PReLU(y, y, mapSlope)
 }
 
-// scatter adds up the gradient of channel k of x from those of the patches that it is in.
-func (j *mapJob) scatter(k int) {
-	side, ld := j.layer.side, j.g.ld
-	d := j.dx.Row(k)
-	clear(d)
-	for i := k; i < j.layer.in; i += j.channels {
-		_, dy, dx := j.tap(i)
-		from := j.dpatches.Row(i)
-		top, bottom := j.inside(dy)
-		left, right := j.inside(dx)
-		for y := top; y < bottom; y++ {
-			for x := left; x < right; x++ {
-				at := ((2*y+dy)*2*side + 2*x + dx) * ld
-				add(d[at:], from[(y*side+x)*ld:][:ld])
-			}
-		}
-	}
-}
-
-// activateBack turns row o of j.d from the gradient of y into that of W∗x, and works out those of loc and scale.
+// activateBack turns channel o of j.d from the gradient of y into that of W∗x, and works out those of loc and scale.
 func (j *mapJob) activateBack(o int) {
 	g, l := j.g, j.layer
-	d, scale := j.d.Row(o), g.flow.values[l.scale+o]
-	j.clearRest(d)
+	scale := g.flow.values[l.scale+o]
 	var dloc, dscale float32
-	for k, v := range j.trace.shifted.Row(o) {
-		if scale*v < 0 {
-			d[k] *= mapSlope
+	for p := range j.pixels {
+		d, shifted := j.d.Row(p*l.out+o), j.trace.shifted.Row(p*l.out+o)
+		for k, v := range shifted {
+			if scale*v < 0 {
+				d[k] *= mapSlope
+			}
 		}
-		dloc += d[k]
-		dscale += float32(d[k] * v)
-		d[k] *= scale
+		for k, v := range d[:g.m] {
+			dloc += v
+			dscale += float32(v * shifted[k])
+		}
+		for k := range d {
+			d[k] *= scale
+		}
 	}
 	g.values[l.loc+o], g.values[l.scale+o] = dloc*scale, dscale
+}
+
+// tap returns the pixel of x under tap ky, kx of output pixel p, if there is one.
+func (j *mapJob) tap(p, ky, kx int) (at int, inside bool) {
+	side := 2 * j.layer.side
+	y, x := 2*(p/j.layer.side)-1+ky, 2*(p%j.layer.side)-1+kx
+	return y*side + x, y >= 0 && y < side && x >= 0 && x < side
+}
+
+// gather fills the patch of output pixel p.
+func (j *mapJob) gather(p int) {
+	patch, n := j.pixel(j.trace.patches, p, j.layer.in), j.channels*j.g.ld
+	for k := range kernelPixels {
+		to := patch[k*n:][:n]
+		if at, inside := j.tap(p, k/kernelSide, k%kernelSide); inside {
+			copy(to, j.x.Data[at*n:])
+		} else {
+			clear(to)
+		}
+	}
+}
+
+// scatter adds up the gradient of pixel q of x from those of the patches that it is in: one in each direction on either side.
+func (j *mapJob) scatter(q int) {
+	side := j.layer.side
+	d, n := j.pixel(j.dx, q, j.channels), j.channels*j.g.ld
+	clear(d)
+	row, col := q/(2*side), q%(2*side)
+	for y := max(0, (row-1)/2); y <= min(side-1, (row+1)/2); y++ {
+		for x := max(0, (col-1)/2); x <= min(side-1, (col+1)/2); x++ {
+			ky, kx := row+1-2*y, col+1-2*x
+			add(d, j.pixel(j.dpatches, y*side+x, j.layer.in)[(ky*kernelSide+kx)*n:][:n])
+		}
+	}
 }

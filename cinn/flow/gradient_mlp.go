@@ -160,7 +160,7 @@ func (j *layerJob) Tile(tile int) {
 	case layerWeights:
 		o0, o1 := strip(tile, l.out)
 		dw, db := g.values[l.w:][:l.in*l.out], g.values[l.b:][:l.out]
-		kernel.Weights(dw, j.y.Data, g.turned, l.out, l.in, ld, g.m, o0, o1, g.ahead(g.values, l, o0, o1))
+		kernel.Weights(dw, j.y.Data, g.turned, l.out, l.in, ld, g.m, o0, o1, false, g.ahead(g.values, l, o0, o1))
 		for o := o0; o < o1; o++ {
 			db[o] = sum(j.y.Row(o)[:g.m])
 		}

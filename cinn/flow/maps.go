@@ -197,7 +197,7 @@ func (s *mapState) layout(a *tensor.Arena, f *Flow, rows int) {
 	s.patches = a.Take(rows, patches)
 }
 
-// features runs maps c [m][Cond] through the convolutions, and writes the last ones to the rows of dst, [channel][pixel] each.
+// features runs maps c [m][Cond] through the convolutions, and writes the last ones to the rows of dst.
 func (p *pass) features(dst, c tensor.Tensor) {
 	for i := 0; i < c.Rows; i += mapRows {
 		j := min(i+mapRows, c.Rows)
@@ -221,13 +221,9 @@ func (p *pass) convolve(dst, c tensor.Tensor) {
 		p.dev.PReLU(y, mapSlope)
 		x = y
 	}
-	channels := f.Config.channels(f.Config.Convs)
-	pixels := f.Config.features() / channels
+	n := f.Config.features()
 	for i := range m {
-		row := dst.Row(i)
-		for at, v := range x.Data[i*pixels*channels:][:pixels*channels] {
-			row[at%channels*pixels+at/channels] = v
-		}
+		copy(dst.Row(i), x.Data[i*n:][:n])
 	}
 }
 

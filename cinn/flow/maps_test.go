@@ -73,8 +73,8 @@ func TestAFirstBatchNormalisesTheConvolutions(t *testing.T) {
 		v := &f.maps.convolutions[i]
 		for o := range v.out {
 			var sum, squares, n float64
-			for at, y := range trace.shifted.Row(o) {
-				if at%g.ld < m {
+			for p := range v.side * v.side {
+				for _, y := range trace.shifted.Row(p*v.out + o)[:m] {
 					y := float64(f.values[v.scale+o] * y)
 					sum, squares, n = sum+y, squares+y*y, n+1
 				}

@@ -215,7 +215,7 @@ func (o *oracle) average(c []float64) []float64 {
 	return mean
 }
 
-// features runs a map through the convolutions, [channel][row][column].
+// features runs a map through the convolutions, [row][column][channel].
 func (o *oracle) features(c []float64) []float64 {
 	side, channels := o.c.Side, o.c.channels(0)
 	x := make([]float64, len(c))
@@ -248,7 +248,11 @@ func (o *oracle) features(c []float64) []float64 {
 		}
 		x, side, channels = y, half, len(loc)
 	}
-	return x
+	last := make([]float64, len(x))
+	for i, v := range x { // [channel][row][column] until here
+		last[i%(side*side)*channels+i/(side*side)] = v
+	}
+	return last
 }
 
 func (o *oracle) couple(prefix string, k int, in, x, e [][]float64, logdet []float64) [][]float64 {

@@ -41,7 +41,7 @@ func benchmarkLayer(b *testing.B, n, k, m int) {
 		}},
 		{"Inputs", w, 4, func(w []float32) { Inputs(l.dx, w, l.dy, l.h, nil, n, k, l.ld, 0, k, false) }},
 		{"Weights", dw, 8, func(w []float32) {
-			strips(n, func(o0, o1 int) { Weights(w, l.dy, l.turned, n, k, l.ld, m, o0, o1, w[o1*k:min(n, 2*o1-o0)*k]) })
+			strips(n, func(o0, o1 int) { Weights(w, l.dy, l.turned, n, k, l.ld, m, o0, o1, false, w[o1*k:min(n, 2*o1-o0)*k]) })
 		}},
 	} {
 		b.Run(fmt.Sprintf("%s/m=%d,n=%d,k=%d", product.name, m, n, k), func(b *testing.B) {

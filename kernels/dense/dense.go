@@ -97,9 +97,9 @@ func Inputs(dx, w, dy, h, mask []float32, n, k, ld, i0, i1 int, add bool) {
 //
 //	dw[o][i] = Σ_j dy[o][j]·x[i][j]
 //
-// over the m samples of the batch: xt is x, turned by Turn, dy [n][ld] and dw [n][k]. Meanwhile next, which is written after dw, is
-// fetched into the cache: else each line of it would be waited for when it is written.
-func Weights(dw, dy, xt []float32, n, k, ld, m, o0, o1 int, next []float32) {
+// over the m samples of the batch: xt is x, turned by Turn, dy [n][ld] and dw [n][k]. With add the sum starts from dw. Meanwhile next,
+// which is written after dw, is fetched into the cache: else each line of it would be waited for when it is written.
+func Weights(dw, dy, xt []float32, n, k, ld, m, o0, o1 int, add bool, next []float32) {
 	check(n, k, ld, o0, o1, n)
 	if m < 0 || m > ld {
 		panic("dense: bad size")
@@ -114,7 +114,7 @@ func Weights(dw, dy, xt []float32, n, k, ld, m, o0, o1 int, next []float32) {
 		cols := min(group, k-i)
 		t := task{
 			dst: dw[o0*k+i:], ldd: k, a: dy[o0*ld:], lda: ld, astep: 1, b: xt[i*m:], ldb: (cols + Width - 1) / Width * Width,
-			rows: o1 - o0, cols: cols, k: m,
+			rows: o1 - o0, cols: cols, k: m, add: add,
 			next: next[len(next)*i/k : len(next)*(i+cols)/k],
 		}
 		t.multiply()

@@ -40,7 +40,7 @@ func newLayer(t testing.TB, n, k, m int) *layer {
 }
 
 // run computes all of the layer, its outputs and inputs in the given parts. A leaky layer follows another, which left h, and a
-// dropout; and its inputs' gradient is twice its own, in two goes.
+// dropout; and its inputs' and weights' gradients are twice its own, in two goes.
 func (l *layer) run(leaky bool, parts int) {
 	for i := range parts {
 		o0, o1, i0, i1 := i*l.n/parts, (i+1)*l.n/parts, i*l.k/parts, (i+1)*l.k/parts
@@ -54,7 +54,10 @@ func (l *layer) run(leaky bool, parts int) {
 	}
 	Turn(l.turned, l.x, l.k, l.ld, l.m)
 	for i := range parts {
-		Weights(l.dw, l.dy, l.turned, l.n, l.k, l.ld, l.m, i*l.n/parts, (i+1)*l.n/parts, l.w[i*l.n/parts*l.k:])
+		Weights(l.dw, l.dy, l.turned, l.n, l.k, l.ld, l.m, i*l.n/parts, (i+1)*l.n/parts, false, l.w[i*l.n/parts*l.k:])
+		if leaky {
+			Weights(l.dw, l.dy, l.turned, l.n, l.k, l.ld, l.m, i*l.n/parts, (i+1)*l.n/parts, true, nil)
+		}
 	}
 }
 
@@ -99,9 +102,13 @@ func (l *layer) check(t *testing.T, leaky bool) {
 			near(t, "dx", l.dx[i*l.ld+j], terms, 0, product, slope)
 		}
 	}
+	goes := 1
+	if leaky {
+		goes = 2
+	}
 	for o := range l.n {
 		for i := range l.k {
-			near(t, "dw", l.dw[o*l.k+i], l.m, 0, func(p int) float64 { return f(l.dy, o*l.ld+p) * f(l.x, i*l.ld+p) }, same)
+			near(t, "dw", l.dw[o*l.k+i], goes*l.m, 0, func(p int) float64 { return f(l.dy, o*l.ld+p%l.m) * f(l.x, i*l.ld+p%l.m) }, same)
 		}
 	}
 }
@@ -232,10 +239,10 @@ func TestWrongArgumentsPanicBeforeAnythingIsWritten(t *testing.T) {
 		"w of dx":    func(dst []float32) { Inputs(dst, w[1:], dy, nil, nil, n, k, ld, 0, k, false) },
 		"h":          func(dst []float32) { Inputs(dst, w, dy, x[1:], nil, n, k, ld, 0, k, false) },
 		"mask":       func(dst []float32) { Inputs(dst, w, dy, nil, x[1:], n, k, ld, 0, k, false) },
-		"dw":         func(dst []float32) { Weights(dst[:n*k-1], dy, xt, n, k, ld, ld, 0, n, nil) },
-		"dy of dw":   func(dst []float32) { Weights(dst, dy[1:], xt, n, k, ld, ld, 0, n, nil) },
-		"turned":     func(dst []float32) { Weights(dst, dy, xt[1:], n, k, ld, ld, 0, n, nil) },
-		"samples":    func(dst []float32) { Weights(dst, dy, xt, n, k, ld, ld+1, 0, n, nil) },
+		"dw":         func(dst []float32) { Weights(dst[:n*k-1], dy, xt, n, k, ld, ld, 0, n, false, nil) },
+		"dy of dw":   func(dst []float32) { Weights(dst, dy[1:], xt, n, k, ld, ld, 0, n, false, nil) },
+		"turned":     func(dst []float32) { Weights(dst, dy, xt[1:], n, k, ld, ld, 0, n, false, nil) },
+		"samples":    func(dst []float32) { Weights(dst, dy, xt, n, k, ld, ld+1, 0, n, false, nil) },
 		"transpose":  func(dst []float32) { Transpose(dst, 15, x, ld, 16, 4) },
 		"to":         func(dst []float32) { Transpose(dst[:63], 16, w[:0:0], 16, 16, 4) },
 		"of":         func(dst []float32) { Transpose(dst, 4, x[:63], 16, 4, 16) },
