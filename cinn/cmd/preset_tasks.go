@@ -28,15 +28,15 @@ func superresTask(_ context.Context, _ *presetRun, l *lesson) (*task, error) {
 }
 
 func inpaintTask(_ context.Context, _ *presetRun, l *lesson) (*task, error) {
-	return pictureTask(l, picture.Config{Transform: picture.Mask, Side: l.set.Size, Mask: l.set.Size / 2}, flow.Config{Convs: 3, ConvWidth: 32, Pool: 4})
+	return pictureTask(l, picture.Config{Transform: picture.Mask, Side: l.set.Size, Mask: l.set.Size / 2}, flow.Config{Convs: 3, ConvWidth: 16, Pool: 4})
 }
 
 func edgesTask(_ context.Context, _ *presetRun, l *lesson) (*task, error) {
-	return pictureTask(l, picture.Config{Transform: picture.Edges, Side: l.set.Size}, flow.Config{Convs: 3, ConvWidth: 32, Pool: 4})
+	return pictureTask(l, picture.Config{Transform: picture.Edges, Side: l.set.Size}, flow.Config{Convs: 3, ConvWidth: 16, Pool: 4})
 }
 
 func colourTask(_ context.Context, _ *presetRun, l *lesson) (*task, error) {
-	return pictureTask(l, picture.Config{Transform: picture.Grey, Side: l.set.Size}, flow.Config{Convs: 3, ConvWidth: 32, Pool: 4})
+	return pictureTask(l, picture.Config{Transform: picture.Grey, Side: l.set.Size}, flow.Config{Convs: 3, ConvWidth: 16, Pool: 4})
 }
 
 // pictureTask learns to undo a transform.
