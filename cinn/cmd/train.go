@@ -273,8 +273,16 @@ func (t *trainer) allow(plan train.Memory, log io.Writer) error {
 	return nil
 }
 
-// observe sets up the history and the report.
+// observe sets up the history and the report, and removes what a killed run left of them and of the flow.
 func (t *trainer) observe(run *train.Trainer, m *material, plan train.Memory) error {
+	for _, path := range []string{t.out, t.report} {
+		if path == "" {
+			continue
+		}
+		if err := disk.Clean(path); err != nil {
+			return err
+		}
+	}
 	var err error
 	if run.History, err = train.OpenHistory(t.out + ".history"); err != nil {
 		return err
