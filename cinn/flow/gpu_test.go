@@ -19,6 +19,9 @@ var testGPU = sync.OnceValues(func() (*tensor.GPU, error) {
 
 func openGPU(t testing.TB) *tensor.GPU {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("the interpreter takes long")
+	}
 	g, err := testGPU()
 	if err != nil {
 		t.Fatal(err)

@@ -30,6 +30,9 @@ type hosted struct{ *Data }
 // gpuTrainer returns a run on driver.
 func gpuTrainer(t *testing.T, driver tensor.Driver, dialect string, o Options, train Source) *Trainer {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("the interpreter takes long")
+	}
 	dev := tensor.CPU(1)
 	t.Cleanup(dev.Close)
 	tr, err := New(toyFlow(t, toy(30, 1), dialect), train, toy(5, 2), o, dev)
