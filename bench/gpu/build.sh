@@ -6,7 +6,8 @@
 # same names, which the loader replaces by the driver where the program runs.
 #
 #   -check   only vets and links the whole tree with the tag cuda, starts a program with the stand-in, and runs the tests of
-#            tensor/cudadriver with a driver that works on host memory (fake/driver.c)
+#            tensor/cudadriver with a driver that works on host memory (fake/driver.c); with that one, in which our kernels do
+#            nothing, cinn draws pictures of nothing
 set -eu
 cd "$(dirname "$0")/../.."
 program=netfusion-gpu
@@ -55,6 +56,9 @@ if [ "${1:-}" = -check ]; then
 	esac
 	library "$work/fake" "$include" bench/gpu/fake/driver.c
 	run env LD_LIBRARY_PATH="$work/fake" go test -count 1 -tags cuda ./tensor/cudadriver
+	for precision in f32 bf16 int8; do
+		run env LD_LIBRARY_PATH="$work/fake" "$work/cmd" -backend cuda -precision $precision -n 3 -f -o "$work/picture.png" "red heart"
+	done
 	exit
 fi
 
