@@ -346,14 +346,17 @@ func styleTransfer(ctx context.Context, g *gallery, w io.Writer) error {
 	}
 	means := g.styleMeans()
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "\nfrom one style to another, concepts of the test split that there are in both: how far the result is from the other's own\n\n")
-	fmt.Fprintf(t, "\tpairs\tlatent, root mean square: as it was\tmeans' difference added\tflow\tof that style to a neighbour: as it was\tflow\tthe other's own\n")
+	fmt.Fprintf(t, `
+Concepts of the test split in two styles, none of which was seen: the latent's distance, root mean square, from that in the other style,
+for the latent as it is, with the difference of the styles' means added, and for the flow's; and how often the training picture nearest
+to the result is of the other style, for the picture as it is, for the flow's, and for the one there is.
+
+style → other	pairs	as it is	means	flow	nearest: as it is	flow	the one there is
+`)
 	for from := range g.set.Styles {
 		for to := range g.set.Styles {
-			var sum [3]float64
-			var seen [3]float64
-			n := 0.0
-			for _, i := range spaced(g.test, len(g.test)) {
+			var sum transfer
+			for _, i := range g.test {
 				im := g.set.Images[i]
 				other, ok := images[[2]int{im.Concept, to}]
 				if im.Style != from || from == to || !ok {
@@ -362,38 +365,53 @@ func styleTransfer(ctx context.Context, g *gallery, w io.Writer) error {
 				if err := ctx.Err(); err != nil {
 					return err
 				}
-				truth, _ := g.set.Z(other)
-				old, _ := g.set.Z(i)
-				shifted := make([]float32, len(old))
-				for k, v := range old {
-					shifted[k] = v + means[to][k] - means[from][k]
-				}
-				kept := g.keep(i, g.styled(i, to))
-				for k, z := range [][]float32{old, shifted, kept.Data[:g.set.Latent]} {
-					sum[k] += rms(z, truth)
-				}
-				before, err := g.decode(g.mean(i))
-				if err != nil {
+				if err := g.transfer(&sum, i, other, means); err != nil {
 					return err
 				}
-				after, err := g.decode(kept)
-				if err != nil {
-					return err
-				}
-				for k, m := range []*image.NRGBA{before, after, g.picture(other)} {
-					if g.looksLike(m) == to {
-						seen[k]++
-					}
-				}
-				n++
 			}
-			if n > 0 {
+			if n := sum.pairs; n > 0 {
 				fmt.Fprintf(t, "%s → %s\t%.0f\t%.3f\t%.3f\t%.3f\t%.2f\t%.2f\t%.2f\n", g.set.Styles[from].Name, g.set.Styles[to].Name, n,
-					sum[0]/n, sum[1]/n, sum[2]/n, seen[0]/n, seen[1]/n, seen[2]/n)
+					sum.distance[0]/n, sum.distance[1]/n, sum.distance[2]/n, sum.nearest[0]/n, sum.nearest[1]/n, sum.nearest[2]/n)
 			}
 		}
 	}
 	return t.Flush()
+}
+
+// transfer is sums over pairs of images: see styleTransfer.
+type transfer struct {
+	pairs             float64
+	distance, nearest [3]float64
+}
+
+// transfer adds the way from image i to another of its concept.
+func (g *gallery) transfer(sum *transfer, i, other int, means [][]float32) error {
+	from, to := g.set.Images[i].Style, g.set.Images[other].Style
+	old, _ := g.set.Z(i)
+	truth, _ := g.set.Z(other)
+	shifted := make([]float32, len(old))
+	for k, v := range old {
+		shifted[k] = v + means[to][k] - means[from][k]
+	}
+	kept := g.keep(i, g.styled(i, to))
+	for k, z := range [][]float32{old, shifted, kept.Data[:g.set.Latent]} {
+		sum.distance[k] += rms(z, truth)
+	}
+	before, err := g.decode(g.mean(i))
+	if err != nil {
+		return err
+	}
+	after, err := g.decode(kept)
+	if err != nil {
+		return err
+	}
+	for k, m := range []*image.NRGBA{before, after, g.picture(other)} {
+		if g.looksLike(m) == to {
+			sum.nearest[k]++
+		}
+	}
+	sum.pairs++
+	return nil
 }
 
 // styleMeans are the mean latents of the training images of each style.
