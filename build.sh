@@ -21,7 +21,7 @@ usage: ./build.sh COMMAND
   peers     other engines beside ours, on the same weights and inputs; results go to bench/results (bench/peers/README.md)
   table     the README's figures from bench/results
   golden    every committed golden again, by the script that made it (bench/golden.sh)
-  ptx       the GPU kernels again, kernels/*/sm80.ptx, from their sources; -check only compares (bench/ptx/ptx.py)
+  ptx       the GPU kernels again, kernels/*/*.ptx, from their sources; -check only compares (bench/ptx/ptx.py)
   gpu       netfusion-gpu, to be copied to a machine with a GPU: it runs all kernels' tests there, and times them; -check only
             vets and links everything that has to do with CUDA (bench/gpu)
 

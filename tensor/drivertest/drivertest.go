@@ -276,6 +276,7 @@ func wrongUse(r *rig) {
 	try("a flat block", tensor.Launch{Block: [3]int{1, -1}})
 	try("a high grid", tensor.Launch{Grid: [3]int{1, 1 << 17}})
 	try("more shared memory than was asked for", tensor.Launch{DynamicShared: turned})
+	try("a tensor map beyond the arguments", tensor.Launch{Maps: []tensor.TensorMap{{At: 64, Ptr: p, Element: 2, Dims: []int{8}, Box: []int{8}}}})
 	if r.Free(p+4) == nil {
 		r.Error("Free of what Alloc did not return")
 	}
