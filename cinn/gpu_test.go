@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"netfusion/bench/tiny"
 	"netfusion/cinn"
@@ -555,5 +556,54 @@ func TestASessionThatDoesNotFit(t *testing.T) {
 		if err := s.Generate(context.Background(), p, requests[0]); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// nothing is a driver that does nothing, and takes nothing for it.
+type nothing struct {
+	tensor.Driver // which is not there
+	next          tensor.DevicePtr
+}
+
+func (*nothing) Attributes() tensor.Attributes {
+	return tensor.Attributes{Capability: 80, Multiprocessors: 108, SharedPerBlock: 100 << 10, SharedPerMulti: 100 << 10, L2: 40 << 20}
+}
+func (*nothing) Load(_, _ string, entries []tensor.Entry) ([]tensor.Function, error) {
+	return make([]tensor.Function, len(entries)), nil
+}
+func (n *nothing) Alloc(bytes int) (tensor.DevicePtr, error) {
+	n.next += tensor.DevicePtr(bytes+255) / 256 * 256
+	return 1<<32 + n.next, nil
+}
+func (*nothing) Free(tensor.DevicePtr) error { return nil }
+func (*nothing) OpenStream(staging int) (tensor.Stream, []byte, error) {
+	return 1, make([]byte, staging), nil
+}
+func (*nothing) CloseStream(tensor.Stream) error                            { return nil }
+func (*nothing) Upload(tensor.Stream, tensor.DevicePtr, []byte) error       { return nil }
+func (*nothing) Download(tensor.Stream, []byte, tensor.DevicePtr) error     { return nil }
+func (*nothing) Launch(tensor.Stream, tensor.Function, tensor.Launch) error { return nil }
+func (*nothing) Synchronize(tensor.Stream) error                            { return nil }
+func (*nothing) Mark(tensor.Stream, int) error                              { return nil }
+func (*nothing) Elapsed(tensor.Stream, int, int) (time.Duration, error)     { return 1, nil }
+func (*nothing) Capture(_ tensor.Stream, record func() error) (tensor.Graph, error) {
+	return 1, record()
+}
+func (*nothing) Replay(tensor.Stream, tensor.Graph) error { return nil }
+func (*nothing) Close() error                             { return nil }
+
+// Between the request and the graph nothing is allocated, once there is one for its shape.
+func TestGenerateOnAGPUAllocatesNothing(t *testing.T) {
+	m := openOn(t, tiny.Pack(t), cinn.F32, new(nothing))
+	s := session(t, m)
+	p, seed, prompts := image.NewNRGBA(m.Bounds()), uint64(0), []string{"red heart", "w1", "red hearts w2"}
+	draw := func() {
+		seed++
+		if err := s.Generate(context.Background(), p, cinn.Request{Prompt: prompts[seed%3], Seed: seed}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := testing.AllocsPerRun(30, draw); n != 0 {
+		t.Errorf("%v allocations", n)
 	}
 }
