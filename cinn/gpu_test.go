@@ -222,6 +222,28 @@ func TestPTXSnapWithoutAClassHead(t *testing.T) {
 	}
 }
 
+// Sources that are no text encoders run on the processor, and give the GPU their vectors.
+func TestPTXSourcesOfOtherKinds(t *testing.T) {
+	for kind, source := range sources(t) {
+		if kind == cinn.Layer {
+			continue // an expert of its own, and for the GPU a vector like the others
+		}
+		path := tiny.PackOf(t, cinn.Part{Meta: map[string]string{"config": source.config}}, source.width, source.side)
+		_, reference := openAs(t, path, cinn.F32)
+		s := session(t, onGPU(t, path, cinn.F32))
+		want, got := image.NewNRGBA(image.Rect(0, 0, 16, 16)), image.NewNRGBA(image.Rect(0, 0, 16, 16))
+		for _, r := range []cinn.Request{source.one, source.another, source.one} {
+			if err := errors.Join(reference.Generate(context.Background(), want, r), s.Generate(context.Background(), got, r)); err != nil {
+				t.Fatalf("%s: %v", kind, err)
+			}
+			near(t, got, want, 1)
+		}
+		if err := s.Generate(context.Background(), got, source.refused); err == nil {
+			t.Errorf("%s: no error", kind)
+		}
+	}
+}
+
 // A prompt is encoded once, and the same request gives the same bytes, whatever came between.
 func TestPTXTheSameRequestGivesTheSameBytes(t *testing.T) {
 	s := session(t, onGPU(t, tiny.Pack(t), cinn.F32))
