@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// chart is a picture of curves as inline SVG.
+// chart is a picture of curves as inline SVG. The page's style sheet colours it; without one it can be read, too.
 type chart struct {
 	title, x, y string
 	curves      []curve
@@ -101,11 +101,11 @@ func (c *chart) write(out *strings.Builder) {
 	c.axes(out, x, y)
 	if c.levelName != "" {
 		at := y.place(c.level, plotBottom, plotTop)
-		fmt.Fprintf(out, `<path class="level" d="M%g %.1fH%g"/><text class="note" text-anchor="end" x="%g" y="%.1f">%s</text>`+"\n",
+		fmt.Fprintf(out, `<path class="level" fill="none" stroke="gray" d="M%g %.1fH%g"/><text class="note" text-anchor="end" x="%g" y="%.1f">%s</text>`+"\n",
 			plotLeft, at, plotRight, plotRight, at-4, html.EscapeString(c.levelName))
 	}
 	if c.square {
-		fmt.Fprintf(out, `<path class="level" d="M%g %gL%g %g"/>`+"\n", plotLeft, plotBottom, plotRight, plotTop)
+		fmt.Fprintf(out, `<path class="level" fill="none" stroke="gray" d="M%g %gL%g %g"/>`+"\n", plotLeft, plotBottom, plotRight, plotTop)
 	}
 	legend := plotRight
 	for k := len(c.curves) - 1; k >= 0; k-- {
@@ -122,11 +122,11 @@ func (c *chart) write(out *strings.Builder) {
 func (c *chart) axes(out *strings.Builder, x, y bounds) {
 	for _, v := range x.ticks(ticksAcross) {
 		at := x.place(v, plotLeft, plotRight)
-		fmt.Fprintf(out, `<path class="grid" d="M%.1f %gV%g"/><text text-anchor="middle" x="%.1f" y="%g">%s</text>`+"\n", at, plotTop, plotBottom, at, plotBottom+15, number(v))
+		fmt.Fprintf(out, `<path class="grid" stroke="silver" d="M%.1f %gV%g"/><text text-anchor="middle" x="%.1f" y="%g">%s</text>`+"\n", at, plotTop, plotBottom, at, plotBottom+15, number(v))
 	}
 	for _, v := range y.ticks(ticksUp) {
 		at := y.place(v, plotBottom, plotTop)
-		fmt.Fprintf(out, `<path class="grid" d="M%g %.1fH%g"/><text text-anchor="end" x="%g" y="%.1f">%s</text>`+"\n", plotLeft, at, plotRight, plotLeft-6, at+4, number(v))
+		fmt.Fprintf(out, `<path class="grid" stroke="silver" d="M%g %.1fH%g"/><text text-anchor="end" x="%g" y="%.1f">%s</text>`+"\n", plotLeft, at, plotRight, plotLeft-6, at+4, number(v))
 	}
 	fmt.Fprintf(out, `<text class="note" text-anchor="middle" x="%g" y="%g">%s</text>`+"\n", (plotLeft+plotRight)/2, chartHeight-8, html.EscapeString(c.x))
 	fmt.Fprintf(out, `<text class="note" text-anchor="middle" transform="translate(14 %g) rotate(-90)">%s</text>`+"\n", (plotTop+plotBottom)/2, html.EscapeString(c.y))
@@ -153,7 +153,7 @@ func (c *curve) write(out *strings.Builder, x, y bounds, level float64) {
 		fmt.Fprintf(&d, "%c%.1f %.1f", pen, x.place(c.x[i], plotLeft, plotRight), y.place(c.y[i], plotBottom, plotTop))
 		pen = 'L'
 	}
-	fmt.Fprintf(out, `<path class="curve %s" d="%s"/>`+"\n", c.class, d.String())
+	fmt.Fprintf(out, `<path class="curve %s" fill="none" stroke="currentColor" d="%s"/>`+"\n", c.class, d.String())
 	if len(c.x) == 1 {
 		fmt.Fprintf(out, `<circle class="dot %s" cx="%.1f" cy="%.1f" r="3"/>`+"\n", c.class, x.place(c.x[0], plotLeft, plotRight), y.place(c.y[0], plotBottom, plotTop))
 	}

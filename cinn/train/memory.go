@@ -58,8 +58,12 @@ func samplerBytes(c flow.Config, rows int) int {
 
 // fitBytes is what Fit takes: the draws, their standardised conditions, and moments in float64, some times over.
 func fitBytes(c flow.Config, rows int) int {
-	width := c.Cond + c.Class + 1 + c.Latent
-	return samplerBytes(c, rows) + 4*rows*(c.Cond+c.Class) + 8*14*width*width
+	read := c.Cond
+	if c.Side > 0 {
+		read /= c.Pool * c.Pool
+	}
+	width := read + c.Class + 1 + c.Latent
+	return samplerBytes(c, rows) + 4*rows*(read+c.Class) + 8*14*width*width
 }
 
 // Total is the most that is taken at any time.
