@@ -146,11 +146,17 @@ func table(all []emoji) error {
 	}
 	n := len(texts)
 	fmt.Printf("%d pictures and their names, %d candidates each\n", n, min(among, n))
-	fmt.Println("by      text of a picture: first  in 5   picture of a text: first  in 5")
+	fmt.Println("by        text of a picture: first  in 5   picture of a text: first  in 5")
+	weighed := func(z float64) func(cinn.Score) float64 {
+		return func(s cinn.Score) float64 { return s.Class - s.PriorClass + z*(s.Z-s.PriorZ) }
+	}
 	for _, by := range []struct {
 		name string
 		of   func(cinn.Score) float64
-	}{{"match", cinn.Score.Match}, {"gain", cinn.Score.Gain}, {"logp", cinn.Score.LogProb}} {
+	}{
+		{"match", cinn.Score.Match}, {"gain", cinn.Score.Gain}, {"logp", cinn.Score.LogProb},
+		{"z × 1/2", weighed(0.5)}, {"z × 1/10", weighed(0.1)}, {"z × 0", weighed(0)},
+	} {
 		var text, picture [2]float64
 		for i := range n {
 			others := candidates(i, n)
@@ -158,7 +164,7 @@ func table(all []emoji) error {
 			count(&picture, others, by.of(scores[i*n+i]), func(j int) float64 { return by.of(scores[j*n+i]) })
 		}
 		percent := func(hits float64) float64 { return 100 * hits / float64(n) }
-		fmt.Printf("%-6s %24.0f %% %4.0f %% %24.0f %% %4.0f %%\n", by.name, percent(text[0]), percent(text[1]), percent(picture[0]), percent(picture[1]))
+		fmt.Printf("%-8s %24.0f %% %4.0f %% %24.0f %% %4.0f %%\n", by.name, percent(text[0]), percent(text[1]), percent(picture[0]), percent(picture[1]))
 	}
 	return nil
 }
