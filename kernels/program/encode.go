@@ -224,7 +224,11 @@ func (x *MatMul) check(e *encoder) error {
 	if x.M < 1 || x.N < 1 || x.K < 1 || w.At%16 != 0 || w.Stride%16 != 0 || w.Stride < x.K*f.size() || f == Int8 && (w.Scale == 0 || w.Sum == 0) {
 		return errShape
 	}
-	err := firstError(e.reads(x.X, x.M, x.K, Plain, Local, Single, Pair), e.reads(x.Residual, x.M, x.N, None, Plain, Single))
+	kinds := []Kind{Plain, Local, Single, Pair}
+	if x.Norm != nil || f == Int8 {
+		kinds = kinds[:3] // they become float32 first, of which nothing is to be lost
+	}
+	err := firstError(e.reads(x.X, x.M, x.K, kinds...), e.reads(x.Residual, x.M, x.N, None, Plain, Single))
 	if err == nil && x.Norm != nil && x.Norm.Copy.Kind != None {
 		err = e.writes(x.Norm.Copy, x.M, x.K, Single, Pair)
 	}

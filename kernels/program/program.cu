@@ -31,7 +31,7 @@ struct Matrix {
 	u32 ld;
 	u32 kind;
 
-	// view is the part of the matrix from a row on.
+	// from is the part of the matrix from a row on.
 	Matrix from(int row) const { return {at + u64(row) * ld * (kind == plain ? 4 : kind == local ? 1 : 8), ld, kind}; }
 };
 
@@ -95,6 +95,18 @@ inline void store_words(u64 *p, u64 a, u64 b) {
 }
 inline void store_word(u64 *p, u64 a) {
 	asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(__cvta_generic_to_global(p)), "l"(a) : "memory");
+}
+
+// Two neighbours in shared memory, aligned to 8 bytes.
+inline float2 load_two(const float *p) {
+	float2 v;
+	asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(v.x), "=f"(v.y) : "r"(shared_address(p)) : "memory");
+	return v;
+}
+inline int2 load_two(const int *p) {
+	int2 v;
+	asm volatile("ld.shared.v2.s32 {%0, %1}, [%2];" : "=r"(v.x), "=r"(v.y) : "r"(shared_address(p)) : "memory");
+	return v;
 }
 
 inline float low_half(u32 w) { return __uint_as_float(w << 16); }
@@ -281,24 +293,9 @@ template <class Format> struct Machine {
 		if (both) to[1] = b;
 	}
 
-	// A payload of gather as values, from..+3 of a row of pairs or from..+1 of one of singles.
-	static void spread(float *row, const Matrix &x, int unit, u32 a, u32 b) {
-		if (x.kind == pair) {
-			row += 4 * unit;
-			row[0] = low_half(a);
-			row[1] = high_half(a);
-			row[2] = low_half(b);
-			row[3] = high_half(b);
-		} else {
-			row += 2 * unit;
-			row[0] = __uint_as_float(a);
-			row[1] = __uint_as_float(b);
-		}
-	}
-
 	// normalise gives a row of n values in shared memory, a warp's own, its moments, as layernorm_f32, or those that are in gamma and beta
 	// already, and an activation. If it copies, it writes them to s.copy, too.
-	template <bool copies> void normalise(const Step &s, const float *gamma, const float *beta, float *x, int row, int n) const {
+	void normalise(const Step &s, const float *gamma, const float *beta, float *x, int n) const {
 		float first = 0, mean = 0, scale = 1;
 		if (!(s.flags & fixed_moments)) {
 			float sum = 0, squares = 0;
@@ -309,26 +306,19 @@ template <class Format> struct Machine {
 				float d = x[j] - first - mean;
 				squares = fmaf(d, d, squares);
 			}
-			scale = 1 / sqrtf(warp_sum(squares) / n + s.number);
-			__syncwarp(); // all have read x[0]
+			scale = 1 / sqrtf(warp_sum(squares) / n + s.number); // a sum is also where all have read x[0]
 		}
-		for (int j = 2 * lane(); j < n; j += 2 * warp_size) {
-			bool both = j + 1 < n;
-			float a = activate(s.norm_act, fmaf((x[j] - first - mean) * scale, gamma[j], beta[j]));
-			float b = both ? activate(s.norm_act, fmaf((x[j + 1] - first - mean) * scale, gamma[j + 1], beta[j + 1])) : 0;
-			x[j] = a;
-			if (both) x[j + 1] = b;
-			if (copies && s.copy.kind != none) emit(s.copy, row, j, n, a, b);
-		}
+		for (int j = lane(); j < n; j += warp_size) x[j] = activate(s.norm_act, fmaf((x[j] - first - mean) * scale, gamma[j], beta[j]));
 	}
 
 	// round makes an operand of tensor cores of a row of n values, a warp's own, and zeros behind it.
 	void round(Bfloat, char *to, const float *x, int row, int n, int bytes) const {
-		for (int j = 2 * lane(); j < bytes / 2; j += 2 * warp_size)
-			*(u32 *)(to + 2 * j) = bf16x2(j < n ? x[j] : 0, j + 1 < n ? x[j + 1] : 0);
+		for (int j = 2 * lane(); j < bytes / 2; j += 2 * warp_size) {
+			float2 v = j < n ? load_two(x + j) : make_float2(0, 0);
+			*(u32 *)(to + 2 * j) = bf16x2(v.x, v.y);
+		}
 	}
 	void round(Octet, char *to, const float *x, int row, int n, int bytes) const {
-		__syncwarp(); // the row may have been normalised, by other lanes
 		const float normal = 0x1p-126f, infinity = __int_as_float(0x7f800000);
 		float low = 0, high = 0, peak = 0;
 		for (int j = lane(); j < n; j += warp_size) {
@@ -350,10 +340,12 @@ template <class Format> struct Machine {
 			z = __float2int_rn(-low * inverse);
 		}
 		for (int j = 4 * lane(); j < bytes; j += 4 * warp_size) {
+			float4 four = j < n ? load_shared(x + j) : make_float4(0, 0, 0, 0);
+			float v[] = {four.x, four.y, four.z, four.w};
 			u32 w = 0;
 #pragma unroll
 			for (int e = 0; e < 4; e++)
-				if (j + e < n && step > 0) w |= min(max(__float2int_rn(x[j + e] * inverse) + z, 0), 255) << 8 * e;
+				if (j + e < n && step > 0) w |= min(max(__float2int_rn(v[e] * inverse) + z, 0), 255) << 8 * e;
 			*(u32 *)(to + j) = w;
 		}
 		if (lane() == 0) quantised[row] = {step, z};
@@ -379,11 +371,21 @@ template <class Format> struct Machine {
 		float *stage = (float *)(x + s.m * row_pitch);
 		const float *gamma = (const float *)behind(s, page) + 3 * columns;
 		int stage_pitch = (s.k + 3) & ~3;
-		gather(s, s.x, s.m, s.k, [&](int row, int unit, u32 a, u32 b) { spread(stage + row * stage_pitch, s.x, unit, a, b); });
+		gather(s, s.x, s.m, s.k, [&](int row, int unit, u32 a, u32 b) { store_shared(stage + row * stage_pitch + 2 * unit, __uint_as_float(a), __uint_as_float(b)); });
+		if ((s.k + 1) / 2 * 2 < stage_pitch) // rows are read four values at a time
+			for (int row = threadIdx.x; row < s.m; row += threads) store_shared(stage + (row + 1) * stage_pitch - 2, 0.f, 0.f);
 		__syncthreads();
 		for (int row = warp(); row < s.m; row += warps) {
 			float *from = stage + row * stage_pitch;
-			if (s.gamma) normalise<true>(s, gamma, gamma + s.k, from, row, s.k);
+			if (s.gamma) {
+				normalise(s, gamma, gamma + s.k, from, s.k);
+				__syncwarp(); // what follows has other lanes for its values
+				if (s.copy.kind != none)
+					for (int j = 2 * lane(); j < s.k; j += 2 * warp_size) {
+						float2 v = load_two(from + j);
+						emit(s.copy, row, j, s.k, v.x, v.y);
+					}
+			}
 			round(Format(), x + row * row_pitch, from, row, s.k, bytes);
 		}
 	}
@@ -451,15 +453,16 @@ template <class Format> struct Machine {
 		const u32 *of = behind(s, page);
 		const float *bias = (const float *)of, *scale = bias + columns;
 		const int *index = (const int *)of + 2 * columns;
-		for (int i = threadIdx.x / (columns / 2); i < s.m; i += threads / (columns / 2)) {
-			int j = threadIdx.x % (columns / 2) * 2;
-			if (j >= s.n) continue;
+		// Rows that half a warp reads are four apart, so that they are in different banks.
+		int i = threadIdx.x / (columns / 2), j = threadIdx.x % (columns / 2) * 2;
+		i = i & ~7 | i % 2 * 4 | i % 8 / 2;
+		if (i < s.m && j < s.n) {
 			Sum a = 0, b = 0;
 #pragma unroll
 			for (int part = 0; part < warps; part++) {
-				const Sum *from = parts + (part * rows + i) * part_pitch + j;
-				a += from[0];
-				b += from[1];
+				auto two = load_two(parts + (part * rows + i) * part_pitch + j);
+				a += two.x;
+				b += two.y;
 			}
 			float va = finish(s, a, i, scale[j], index[j]), vb = finish(s, b, i, scale[j + 1], index[j + 1]);
 			if (s.bias) {
@@ -589,9 +592,9 @@ template <class Format> struct Machine {
 		for (int begin = 0; begin < m; begin += s.height) {
 			int rows = min(m - begin, s.height);
 			__syncthreads(); // the last ones are done with
-			gather(s, s.x.from(begin), rows, s.k, [&](int row, int unit, u32 a, u32 b) { spread(stage + row * stage_pitch, s.x, unit, a, b); });
+			gather(s, s.x.from(begin), rows, s.k, [&](int row, int unit, u32 a, u32 b) { store_shared(stage + row * stage_pitch + 2 * unit, __uint_as_float(a), __uint_as_float(b)); });
 			__syncthreads();
-			for (int row = warp(); row < rows; row += warps) normalise<false>(s, s.gamma, s.beta, stage + row * stage_pitch, row, s.k);
+			for (int row = warp(); row < rows; row += warps) normalise(s, s.gamma, s.beta, stage + row * stage_pitch, s.k);
 			__syncthreads();
 			for (int j = threadIdx.x; j < s.k; j += threads)
 				for (int row = 0; row < rows; row++) mean[j] += stage[row * stage_pitch + j];

@@ -146,7 +146,8 @@ type Norm struct {
 	Copy        Matrix // where the normalised rows go, if it is not None: words for later instructions
 }
 
-// MatMul computes Out [M][N] = Act(Scale·(X·Wᵀ) + Bias) + Residual for X [M][K].
+// MatMul computes Out [M][N] = Act(Scale·(X·Wᵀ) + Bias) + Residual for X [M][K]. X is no Pairs where it is normalised, or where the
+// Format is Int8.
 type MatMul struct {
 	M, N, K  int
 	X        Matrix

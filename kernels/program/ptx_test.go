@@ -155,15 +155,18 @@ func TestPTXProductsAreTheOracles(t *testing.T) {
 			m, n, k int
 			in, out Kind
 		}{
-			{1, 1, 1, Single, Plain}, {1, 16, 32, Pair, Single}, {3, 37, 70, Single, Plain}, {8, 50, 131, Pair, Pair}, {2, 18, 1501, Single, Plain},
-			{1, 33, 2100, Pair, Single}, {13, 21, 40, Plain, Plain}, {40, 33, 65, Pair, Single}, {5, 17, 30, Local, Plain},
+			{1, 1, 1, Single, Plain}, {1, 16, 32, Pair, Pair}, {3, 37, 70, Single, Plain}, {8, 50, 131, Pair, Pair}, {2, 18, 1501, Single, Plain},
+			{1, 33, 2100, Pair, Pair}, {13, 21, 40, Plain, Plain}, {40, 33, 65, Pair, Pair}, {5, 17, 30, Local, Plain},
 		} {
 			t.Run(fmt.Sprintf("%s %d×%d×%d", f.Entry(), s.m, s.n, s.k), func(t *testing.T) {
 				r := load(t, f)
+				if f == Int8 && s.in == Pair {
+					s.in = Single
+				}
 				x, out := r.in(s.in, s.m, s.k), r.out(s.m, s.n)
 				y := out
 				if s.out != Plain {
-					y = r.reserved(s.out, s.m, s.n)
+					y = r.Hidden(s.m, s.n)
 				}
 				product := &MatMul{M: s.m, N: s.n, K: s.k, X: x, Weights: r.weights(s.n, s.k), Out: y}
 				if i%2 == 1 {
@@ -184,13 +187,6 @@ func TestPTXProductsAreTheOracles(t *testing.T) {
 			})
 		}
 	}
-}
-
-func (r *rig) reserved(k Kind, m, n int) Matrix {
-	if k == Pair {
-		return r.Pairs(m, n)
-	}
-	return r.Singles(m, n)
 }
 
 // unit is the unit matrix.
