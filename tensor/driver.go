@@ -75,6 +75,7 @@ type Launch struct {
 	Grid, Block   [3]int // in blocks, and in threads; a zero means 1
 	DynamicShared int    // bytes
 	Cooperative   bool   // all blocks run at once, so that they may wait for each other
+	Early         bool   // may begin before the launch before it has ended: the kernel itself waits for that, by griddepcontrol.wait
 	// Args are the kernel's parameters in order, each at the next offset that is a multiple of its size (a struct: of its
 	// alignment), little-endian.
 	Args []byte

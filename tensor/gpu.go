@@ -43,6 +43,7 @@ type GPU struct {
 type GPUOptions struct {
 	TF32     bool // products of float32 are rounded to tf32 on their way into tensor cores: 10 bits of mantissa
 	Tune     bool // which of several kernels computes a product is measured, once for every shape, not guessed: see tune
+	Overlap  bool // a launch may begin while the one before it ends, where the device can: see overlapping
 	Apart    bool // every operation is a launch of its own, none part of a Program
 	Unproven bool // kernels for one generation of GPUs run there even if no results file shows that they did: see Proven
 }
@@ -50,7 +51,7 @@ type GPUOptions struct {
 // loadStaging is how much is uploaded at a time while weights are loaded.
 const loadStaging = 1 << 20
 
-// OpenGPU loads the kernels on d, which the GPU owns from then on, even if it fails. A device of another maker's age than the
+// OpenGPU loads the kernels on d, which the GPU owns from then on, even if it fails. A device that is older than what the
 // kernels are compiled for is ErrRefused.
 func OpenGPU(d Driver, o GPUOptions) (*GPU, error) {
 	g := &GPU{driver: d, options: o, attributes: d.Attributes(), functions: map[string]Function{}}
@@ -93,7 +94,11 @@ func (g *GPU) has(entry string) bool { _, ok := g.functions[entry]; return ok }
 // load compiles one family's text for the device.
 func (g *GPU) load(f Family) error {
 	entries := f.Entries()
-	functions, err := g.driver.Load(f.Name, f.Text, entries)
+	text := f.Text
+	if g.overlaps() {
+		text = overlapping(text)
+	}
+	functions, err := g.driver.Load(f.Name, text, entries)
 	if err != nil {
 		return err
 	}

@@ -26,6 +26,7 @@ type Queue struct {
 	owned  []DevicePtr
 	args   []byte // of the launch under way
 	maps   []TensorMap
+	last   bool // what the recording gave to the stream last is a launch
 	work   Work
 
 	kept map[any]any
@@ -193,6 +194,7 @@ func (q *Queue) Mark(mark int) {
 	if !q.recording() {
 		return
 	}
+	q.last = false
 	if err := q.g.driver.Mark(q.stream, mark); err != nil {
 		q.fail(err)
 	}
@@ -227,7 +229,7 @@ func (q *Queue) count(record func()) {
 
 // earnest runs record for what it does.
 func (q *Queue) earnest(record func()) error {
-	q.mode = recording
+	q.mode, q.last = recording, false
 	defer func() { q.mode, q.used = idle, 0 }()
 	record()
 	return q.err
@@ -337,6 +339,7 @@ func (q *Queue) move(values []staged, part func(begin, end int) error) {
 	if !q.recording() {
 		return
 	}
+	q.last = false
 	var begin, end int
 	flush := func() {
 		if end > begin && q.err == nil {
@@ -383,7 +386,9 @@ func (q *Queue) launch(entry string, extent [3]int, args ...any) {
 	if !q.recording() {
 		return
 	}
-	l := Launch{Grid: f.Grid(extent), Block: [3]int{f.Block}, Cooperative: f.Cooperative, DynamicShared: f.Shared, Args: q.args, Maps: q.maps}
+	l := Launch{Grid: f.Grid(extent), Block: [3]int{f.Block}, Cooperative: f.Cooperative, DynamicShared: f.Shared, Args: q.args, Maps: q.maps,
+		Early: q.last && q.g.overlaps()}
+	q.last = true
 	if err := q.g.driver.Launch(q.stream, q.g.functions[entry], l); err != nil {
 		q.fail(fmt.Errorf("%s: %w", entry, err))
 	}

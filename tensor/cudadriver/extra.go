@@ -11,12 +11,17 @@ package cudadriver
 // A launch's arguments come as one buffer, laid out as the kernel's parameters. The extensible launch, not
 // cuLaunchCooperativeKernel, is what takes such a buffer for cooperative kernels, too; clusters are the PTX's (.reqnctapercluster).
 static CUresult launch(CUfunction f, CUstream s, const unsigned *grid, const unsigned *block, unsigned shared, int cooperative,
-	void *args, size_t size) {
-	CUlaunchAttribute attribute = {.id = CU_LAUNCH_ATTRIBUTE_COOPERATIVE, .value.cooperative = 1};
+	int early, void *args, size_t size) {
+	CUlaunchAttribute attributes[2];
+	unsigned n = 0;
+	if (cooperative) attributes[n++] = (CUlaunchAttribute){.id = CU_LAUNCH_ATTRIBUTE_COOPERATIVE, .value.cooperative = 1};
+	if (early)
+		attributes[n++] = (CUlaunchAttribute){.id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
+			.value.programmaticStreamSerializationAllowed = 1};
 	CUlaunchConfig config = {
 		.gridDimX = grid[0], .gridDimY = grid[1], .gridDimZ = grid[2],
 		.blockDimX = block[0], .blockDimY = block[1], .blockDimZ = block[2],
-		.sharedMemBytes = shared, .hStream = s, .attrs = &attribute, .numAttrs = cooperative ? 1 : 0,
+		.sharedMemBytes = shared, .hStream = s, .attrs = attributes, .numAttrs = n,
 	};
 	void *extra[] = {CU_LAUNCH_PARAM_BUFFER_POINTER, args, CU_LAUNCH_PARAM_BUFFER_SIZE, &size, CU_LAUNCH_PARAM_END};
 	return cuLaunchKernelEx(&config, f, 0, extra);
@@ -105,12 +110,14 @@ func argumentBytes(f cu.Function) (int, error) {
 }
 
 // launch does not keep args.
-func launch(f cu.Function, s cu.Stream, grid, block *[3]C.uint, shared int, cooperative bool, args []byte) error {
-	var together C.int
-	if cooperative {
-		together = 1
+func launch(f cu.Function, s cu.Stream, grid, block *[3]C.uint, shared int, cooperative, early bool, args []byte) error {
+	number := func(b bool) (n C.int) {
+		if b {
+			n = 1
+		}
+		return n
 	}
-	return check(C.launch(functionOf(f), streamOf(s), &grid[0], &block[0], C.uint(shared), together, unsafe.Pointer(unsafe.SliceData(args)), C.size_t(len(args))))
+	return check(C.launch(functionOf(f), streamOf(s), &grid[0], &block[0], C.uint(shared), number(cooperative), number(early), unsafe.Pointer(unsafe.SliceData(args)), C.size_t(len(args))))
 }
 
 // size is a grid or block for launch; a zero means 1.

@@ -111,7 +111,7 @@ func (d *Device) Launch(s tensor.Stream, f tensor.Function, l tensor.Launch) err
 	}
 	if err == nil {
 		grid, block := size(l.Grid), size(l.Block)
-		err = launch(fn.f, q.s, &grid, &block, l.DynamicShared, l.Cooperative, args)
+		err = launch(fn.f, q.s, &grid, &block, l.DynamicShared, l.Cooperative, l.Early, args)
 	}
 	if err != nil {
 		return d.failed(err, fmt.Sprintf("Launch: %s: grid %v, block %v, %d bytes of shared memory", fn.name, l.Grid, l.Block, l.DynamicShared))

@@ -24,7 +24,7 @@ func init() { // not a literal: call decodes the body of another function by thi
 		"shfl": decodeShuffle, "vote": decodeVote, "match": decodeMatch, "activemask": decodeActive,
 		"redux": decodeReduce, "elect": decodeElect,
 		"mbarrier": decodeCounter, "mapa": decodeMap, "wgmma": decodeWarpgroup, "setmaxnreg": decodeRegisters,
-		"nanosleep": decodeHint, "griddepcontrol": decodeHint, "pmevent": decodeHint, "trap": decodeTrap, "brkpt": decodeTrap,
+		"nanosleep": decodeHint, "griddepcontrol": decodeDependent, "pmevent": decodeHint, "trap": decodeTrap, "brkpt": decodeTrap,
 
 		"bra": decodeBranch, "brx": decodeTable, "ret": decodeReturn, "exit": decodeExit, "call": decodeCall,
 	}

@@ -368,6 +368,9 @@ func (d *Device) Launch(s tensor.Stream, f tensor.Function, l tensor.Launch) err
 	if l.DynamicShared < 0 || l.DynamicShared > max(k.allowed, 48<<10-k.static) {
 		return fail("%d bytes of dynamic shared memory, of which it was loaded with %d", l.DynamicShared, k.allowed)
 	}
+	if l.Early && !k.waits {
+		return fail("an early launch of a kernel that does not wait for those before it")
+	}
 	resident := d.options.Resident
 	if l.Cooperative {
 		// As many blocks as the multiprocessors have room for.

@@ -131,6 +131,7 @@ type kernel struct {
 	local   int    // bytes of local memory of a thread
 	allowed int    // bytes of dynamic shared memory that launches may ask for
 	threads int    // the most that a block may have
+	waits   bool   // for the launches before it, before anything else
 	cluster int    // blocks that run together, 1 without clusters
 	size    [3]int // of a cluster
 

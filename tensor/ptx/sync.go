@@ -24,8 +24,18 @@ func decodeFence(d *decoder) error {
 	return d.emit(inst{class: yieldClass, masked: func(w *warp, _ *inst, _ uint32) { w.fence(block) }})
 }
 
-// decodeHint is what has no effect here: prefetches, sleeping, and dependent launches, which follow each other anyway.
+// decodeHint is what has no effect here: prefetches and sleeping.
 func decodeHint(d *decoder) error {
+	return d.emit(inst{class: yieldClass, masked: nothing})
+}
+
+// decodeDependent is griddepcontrol. Launches follow each other here; but whether a kernel waits for those before it, ahead of anything
+// else, is noted.
+func decodeDependent(d *decoder) error {
+	if slices.Equal(d.st.mods, []string{"wait"}) && d.st.guard == "" {
+		first := !slices.ContainsFunc(d.k.code, func(in inst) bool { return in.at.op != "griddepcontrol" })
+		d.k.waits = d.k.waits || first
+	}
 	return d.emit(inst{class: yieldClass, masked: nothing})
 }
 
