@@ -128,15 +128,23 @@ func (s *Session) take(ctx context.Context, p Subject, from, to Condition, guida
 // editStream is the stream of the noise generator that decides about classes.
 const editStream = 40
 
-// moveClass moves the class part e from a class that is drawn from p to one that is drawn from q, and changes it no more than
-// that takes (the maximal coupling of p and q). The class is the nearest to e; what e is beside it stays.
+// moveClass moves the class part e from the class of the embedding that is nearest to it, which is drawn from p, to one that is drawn
+// from q. What e is beside the embedding stays.
 func (s *Session) moveClass(e, p, q []float32, seed, sample uint64) {
-	target := s.model.target
-	k := s.nearestClass(e)
 	var u [2]float32
 	random.Uniform(u[:], seed, editStream, sample, 0)
+	k := s.nearestClass(e)
+	was, is := s.model.target.Class(k), s.model.target.Class(couple(k, p, q, u))
+	for i := range e {
+		e[i] += is[i] - was[i]
+	}
+}
+
+// couple turns a draw k from p into one from q, and changes it no more than that takes (the maximal coupling of p and q): it stays with
+// probability min(1, q_k/p_k), and is drawn from what q has in excess of p otherwise. u are two uniform numbers.
+func couple(k int, p, q []float32, u [2]float32) int {
 	if float32(u[0]*p[k]) <= q[k] {
-		return
+		return k
 	}
 	var total float64
 	for j, v := range q {
@@ -151,8 +159,5 @@ func (s *Session) moveClass(e, p, q []float32, seed, sample uint64) {
 			}
 		}
 	}
-	was, is := target.Class(k), target.Class(to)
-	for i := range e {
-		e[i] += is[i] - was[i]
-	}
+	return to
 }
