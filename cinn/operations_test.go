@@ -391,6 +391,36 @@ func TestOperationsThatDrawDoNotAllocate(t *testing.T) {
 	}
 }
 
+// The laws hold whatever a condition is.
+func TestOperationsWorkUnderEverySource(t *testing.T) {
+	for kind, src := range sources(t) {
+		if kind == cinn.Layer {
+			continue // reads an image as Picture does
+		}
+		part := cinn.Part{Meta: map[string]string{"config": src.config}}
+		m, s := open(t, tiny.PackOf(t, part, src.width, src.side), 1)
+		one := cinn.Condition{Prompt: src.one.Prompt, Image: src.one.Image, Vector: src.one.Vector}
+		another := cinn.Condition{Prompt: src.another.Prompt, Image: src.another.Image, Vector: src.another.Vector}
+		src.one.Seed, src.another.Seed = 3, 4
+		drawn := draw(t, s, m.Bounds(), src.one)
+		dst := image.NewNRGBA(m.Bounds())
+		if err := s.Edit(t.Context(), dst, cinn.Edit{Subject: cinn.Subject{Draw: &src.one}, To: one}); err != nil || !alike(dst.Pix, drawn) {
+			t.Errorf("%s: an edit to the same condition changes something, %v", kind, err)
+		}
+		if err := s.Edit(t.Context(), dst, cinn.Edit{Subject: cinn.Subject{Draw: &src.one}, To: another}); err != nil || alike(dst.Pix, drawn) {
+			t.Errorf("%s: an edit to another condition changes nothing, %v", kind, err)
+		}
+		frames := []*image.NRGBA{image.NewNRGBA(m.Bounds()), image.NewNRGBA(m.Bounds())}
+		if err := s.Interpolate(t.Context(), frames, cinn.Interpolation{From: cinn.Subject{Draw: &src.one}, To: cinn.Subject{Draw: &src.another}}); err != nil ||
+			!alike(frames[0].Pix, drawn) || !alike(frames[1].Pix, draw(t, s, m.Bounds(), src.another)) {
+			t.Errorf("%s: an interpolation does not end at its ends, %v", kind, err)
+		}
+		if score, err := s.Score(t.Context(), cinn.Subject{Draw: &src.one}, one); err != nil || score.Gain() == 0 || score != score {
+			t.Errorf("%s: %+v, %v", kind, score, err)
+		}
+	}
+}
+
 func TestOperationsRefuse(t *testing.T) {
 	m, s := open(t, tiny.Pack(t), 1)
 	ctx := t.Context()
