@@ -358,7 +358,7 @@ func (p *pairer) answers(ctx context.Context, s stdio, c *crew) (maker, error) {
 			return nil, err
 		}
 		h.Source = "lines"
-		m.next = func(context.Context, int) (program.Message, error) { return lines.Next() }
+		m.next = func(ctx context.Context, _ int) (program.Message, error) { return nextLine(ctx, lines) }
 		m.skip = func(n int) error {
 			if n == 0 {
 				return nil
@@ -392,6 +392,25 @@ func (p *pairer) answers(ctx context.Context, s stdio, c *crew) (maker, error) {
 	}
 	c.classes()
 	return m, nil
+}
+
+// nextLine reads a line, or does not wait for it any more when ctx ends: then nobody reads on.
+func nextLine(ctx context.Context, lines *program.Lines) (program.Message, error) {
+	type line struct {
+		message program.Message
+		err     error
+	}
+	read := make(chan line, 1)
+	go func() {
+		m, err := lines.Next()
+		read <- line{m, err}
+	}()
+	select {
+	case l := <-read:
+		return l.message, l.err
+	case <-ctx.Done():
+		return program.Message{}, ctx.Err()
+	}
 }
 
 func (p *pairer) openLines(s stdio, c *crew) (*program.Lines, error) {

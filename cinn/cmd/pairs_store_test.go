@@ -1,9 +1,13 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
+	"fmt"
 	"hash/fnv"
 	"image"
+	"io"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -282,5 +286,58 @@ func TestPairsSurviveKills(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(".*.tmp"); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
+	}
+}
+
+// interrupter calls cancel when it has been read to the end.
+type interrupter struct {
+	io.Reader
+	cancel func()
+}
+
+func (i interrupter) Read(b []byte) (int, error) {
+	n, err := i.Reader.Read(b)
+	if err == io.EOF {
+		i.cancel()
+		select {} // more may come, for all that anybody knows
+	}
+	return n, err
+}
+
+// Ctrl-C loses no pair: the same command goes on behind the last.
+func TestPairsOfAnInterruptedPipe(t *testing.T) {
+	t.Chdir(t.TempDir())
+	var all []string
+	for i := range 20 {
+		line, err := json.Marshal(numbered(program.Message{Pair: number64(i)}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, string(line)+"\n")
+	}
+	read := func(ctx context.Context, in io.Reader, out string) (int, string) {
+		var stdout, stderr bytes.Buffer
+		code := run(ctx, []string{"pairs", "-lines", "-", "-o", out}, in, &stdout, &stderr)
+		return code, stdout.String() + stderr.String()
+	}
+	if code, text := read(t.Context(), strings.NewReader(strings.Join(all, "")), "whole"); code != exitOK {
+		t.Fatal(text)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan string)
+	go func() {
+		code, text := read(ctx, interrupter{strings.NewReader(strings.Join(all[:7], "")), cancel}, "torn")
+		ended <- fmt.Sprint(code, text)
+	}()
+	select {
+	case text := <-ended:
+		if !strings.HasPrefix(text, fmt.Sprint(exitError)) || !strings.Contains(text, "stopped at 7 pairs in torn") {
+			t.Errorf("interrupted: %q", text)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("it does not stop while it waits for a line")
+	}
+	if code, text := read(t.Context(), strings.NewReader(strings.Join(all, "")), "torn"); code != exitOK || !strings.Contains(text, "20 pairs, 13 of them new") || content(t, "torn") != content(t, "whole") {
+		t.Errorf("going on: exit %d, %q", code, text)
 	}
 }
