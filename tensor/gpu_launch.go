@@ -126,8 +126,7 @@ var forms = map[string]Form{
 	"dense_norm_back":       warpRows("dense"),
 	"dense_batch_norm":      columns("dense"),
 	"dense_batch_norm_back": columns("dense"),
-	"dense_inputs":          {Family: "dense", Block: 256, Tile: [3]int{16, 16}},  // (inputs, rows, 1)
-	"dense_weights":         {Family: "dense", Block: 256, Tile: [3]int{64, 128}}, // (inputs, outputs, 1)
+	"dense_back":            {Family: "dense", Block: 256}, // (blocks, 1, 1)
 
 	"embedding_f32":       wideRows("embedding"),
 	"embedding_i8":        wideRows("embedding"),

@@ -3,32 +3,66 @@ package tensor
 // What training needs beside the operations of the way forth. A batch is [rows][n], a sample to a row; what is behind the end of a
 // row, up to the next multiple of 16 bytes, is zero in weights and in what they multiply.
 
-// LinearInputs goes back through y = x·Wᵀ to x: dx [rows][K] = dy [rows][N]·W, times 0.01 where h, which LeakyReLU left and the layer
-// read, has a negative sign; the zero Buffer as h leaves that out. With add it is added to dx. w is float32.
-func (q *Queue) LinearInputs(dx, dy, w, h Buffer, add bool) {
-	if !dx.same(dy.Rows, w.Cols) || dy.Cols != w.Rows || !h.None() && !h.same(dx.Rows, dx.Cols) {
-		panic("tensor: LinearInputs shapes differ")
-	}
-	wantAligned(dy, w)
-	q.worked(float64(dx.Rows)*float64(w.Rows)*float64(w.Cols), 4*w.Rows*w.Cols, dx, dy, h)
-	q.launch("dense_inputs", [3]int{dx.Cols, dx.Rows, 1}, dx, dx.Ld, dy, dy.Ld, w, w.Ld, h, h.Ld, dx.Rows, w.Cols, w.Rows, number(add))
+// LinearBack is the way back through y = x·Wᵀ + b, W [N][K] in float32, from dy [rows][N].
+type LinearBack struct {
+	DX      Buffer         // [rows][K], becomes dy·W, or gets it added; or none
+	Add     bool           // to DX
+	H       Buffer         // [rows][K], what LeakyReLU left and the layer read: DX is times 0.01 where it has a negative sign; or none
+	DW      Buffer         // [N][K] becomes dyᵀ·x; its rows lie as W's
+	DB      Array[float32] // [N] becomes Σ dy
+	Squares Array[float64] // [SquaresOf(N, K)] becomes parts of the sum of the squares of DW
+	DY, W   Buffer
+	X       Buffer // [rows][K]
 }
 
-// SquaresOf is how many sums of squares LinearWeights makes of a weight [n][k].
+// The parts of a LinearBack that one block does: rows and inputs of DX, inputs and outputs of DW.
+const (
+	backRows, backInputs                = 16, 16
+	backWeightInputs, backWeightOutputs = 64, 128
+)
+
+// SquaresOf is how many sums of squares a LinearBack makes of a weight [n][k].
 func SquaresOf(n, k int) int {
-	grid := FormOf("dense_weights").Grid([3]int{k, n, 1})
-	return grid[0] * grid[1]
+	return (n + backWeightOutputs - 1) / backWeightOutputs * ((k + backWeightInputs - 1) / backWeightInputs)
 }
 
-// LinearWeights goes back through y = x·Wᵀ + b to W and b: dw [N][K] = dyᵀ·x, db [N] = Σ dy, and in squares [SquaresOf(N, K)] parts
-// of the sum of the squares of dw.
-func (q *Queue) LinearWeights(dw Buffer, db Array[float32], squares Array[float64], dy, x Buffer) {
-	if dy.Cols != dw.Rows || x.Cols != dw.Cols || dy.Rows != x.Rows || db.Len != dw.Rows || squares.Len != SquaresOf(dw.Rows, dw.Cols) {
-		panic("tensor: LinearWeights shapes differ")
+// LinearBack goes back through one layer, or through two that do not depend on each other.
+func (q *Queue) LinearBack(layers ...LinearBack) {
+	if len(layers) < 1 || len(layers) > 2 {
+		panic("tensor: LinearBack of one layer or two")
 	}
-	wantAligned(dw, dy, x)
-	q.worked(float64(x.Rows)*float64(dw.Rows)*float64(dw.Cols), 4*dw.Rows*dw.Cols, dy, x)
-	q.launch("dense_weights", [3]int{dw.Cols, dw.Rows, 1}, dw, dw.Ld, db, squares, dy, dy.Ld, x, x.Ld, x.Rows, dw.Cols, dw.Rows)
+	var args []any
+	var blocks [2]int
+	for i := range 2 {
+		var l LinearBack
+		inputs := 0
+		if i < len(layers) {
+			l = layers[i]
+			inputs, blocks[i] = l.blocks()
+			madds, size, n := float64(l.X.Rows)*float64(l.W.Rows)*float64(l.W.Cols), 4*l.W.Rows*l.W.Cols, 1
+			if !l.DX.None() {
+				n = 2
+			}
+			q.worked(float64(n)*madds, n*size, l.DY, l.X, l.DX)
+		}
+		args = append(args, l.DX, l.DY, l.W, l.H, l.X, l.DW, l.DB, l.Squares,
+			l.DX.Ld, l.DY.Ld, l.W.Ld, l.H.Ld, l.X.Ld, l.X.Rows, l.W.Cols, l.W.Rows, number(l.Add), inputs)
+	}
+	q.launch("dense_back", [3]int{blocks[0] + blocks[1], 1, 1}, append(args, blocks[0])...)
+}
+
+// blocks checks l and returns how many do inputs, and how many there are.
+func (l *LinearBack) blocks() (inputs, all int) {
+	rows, n, k := l.X.Rows, l.W.Rows, l.W.Cols
+	if !l.DY.same(rows, n) || l.X.Cols != k || !l.DW.alike(l.W) || l.DB.Len != n || l.Squares.Len != SquaresOf(n, k) ||
+		!l.DX.None() && !l.DX.same(rows, k) || !l.H.None() && !l.H.same(rows, k) {
+		panic("tensor: LinearBack shapes differ")
+	}
+	wantAligned(l.DY, l.W, l.X, l.DW)
+	if !l.DX.None() {
+		inputs = (rows + backRows - 1) / backRows * ((k + backInputs - 1) / backInputs)
+	}
+	return inputs, inputs + l.Squares.Len
 }
 
 // wantAligned panics unless the rows of all begin at multiples of 16 bytes.

@@ -47,21 +47,23 @@ func TestPTXLinearBack(t *testing.T) {
 		twice.Data[i] = 2 * v
 	}
 	dyOn, wOn, hOn := r.put(dy), r.put(wide(w)).Columns(0, in), r.put(wide(h)).Columns(0, in)
-	dxOn, dwOn := r.fresh(rows, in), r.fresh(out, in)
+	dxOn, dwOn := r.fresh(rows, in), r.fresh(out, 8).Columns(0, in)
 	dbOn, squares := vector(r, Poison(out)), vector(r, make([]float64, tensor.SquaresOf(out, in)))
-	r.run(func() {
-		r.LinearInputs(dxOn, dyOn, wOn, hOn, false)
-		r.LinearWeights(dwOn, dbOn, squares, dyOn, hOn)
-	})
+	back := tensor.LinearBack{DX: dxOn, H: hOn, DW: dwOn, DB: dbOn, Squares: squares, DY: dyOn, W: wOn, X: hOn}
+	r.run(func() { r.LinearBack(back) })
 	r.near(dxOn, dx, 1e-5)
 	r.near(dwOn, dw, 1e-5)
 	r.near(tensor.Matrix(dbOn, 1, out), db, 1e-5)
 	if got := get(r, squares); len(got) != 1 || math.Abs(got[0]-square) > 1e-5*square {
 		t.Errorf("squares %v, want %v", got, square)
 	}
-	r.run(func() { r.LinearInputs(dxOn, dyOn, wOn, hOn, true) })
+	other := back // of the same layer, which leaves its weights alone
+	other.DX, other.DW, other.DB, other.Squares = tensor.Buffer{}, r.fresh(out, 8).Columns(0, in), vector(r, Poison(out)), vector(r, make([]float64, 1))
+	back.Add = true
+	r.run(func() { r.LinearBack(back, other) })
 	r.near(dxOn, twice, 1e-5)
-	if w := r.Work(); w.FLOPs != 2*rows*in*out || w.Weights != 4*in*out || w.Maps != 4*rows*(in+out+in) || w.Launches != 1 {
+	r.near(other.DW, dw, 1e-5)
+	if w := r.Work(); w.FLOPs != 3*2*rows*in*out || w.Weights != 3*4*in*out || w.Maps != 4*rows*(2*(in+out)+in) || w.Launches != 1 {
 		t.Errorf("%+v", w)
 	}
 }

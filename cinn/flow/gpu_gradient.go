@@ -59,7 +59,7 @@ type GPULosses struct {
 // gpuTrainBlock is a block in training.
 type gpuTrainBlock struct {
 	loc, scale *gpuPiece
-	nets       [2][]*gpuTrainNet
+	nets       [2]*gpuTrainNet
 	row        tensor.Buffer // [rows][b' ; e ; a ; b ; a']
 	draw       [2][]tensor.Buffer
 
@@ -104,9 +104,9 @@ func (f *Flow) NewGPUGradient(q *tensor.Queue, rows int, r Regularisation) (*GPU
 	}
 	d.connect()
 	squares := 0
-	d.trained(func(l *gpuTrainLayer) {
-		n := tensor.SquaresOf(l.weight.rows, l.weight.width)
-		l.squares = [2]int{squares, squares + n}
+	d.trained(func(p *gpuTrainPart) {
+		n := tensor.SquaresOf(p.weight.count*p.weight.rows, p.weight.width)
+		p.squares = [2]int{squares, squares + n}
 		squares += n
 	})
 	d.Squares = tensor.Keep[float64](q, squares+vectorParts)
@@ -120,7 +120,7 @@ const vectorParts = 64
 func (d *GPUGradient) networks(b *slabBuilder) {
 	f := d.flow
 	d.convolutions(b)
-	d.embedder = *d.network(b, &f.embedder, d.readColumns, d.reads, matrixKind)
+	d.embedder = *d.network(b, d.readColumns, d.reads, matrixKind, &f.embedder)
 	elements := d.elements()
 	for i := range f.blocks {
 		bl := &f.blocks[i]
@@ -130,33 +130,35 @@ func (d *GPUGradient) networks(b *slabBuilder) {
 		t.loc = b.add(bl.loc, vectorKind, 1, d.widthOfNorm(), elements)
 		for k := range bl.nets {
 			columns, width := d.row.reads(k)
+			var nets []*mlp
 			for j := range bl.nets[k] {
-				t.nets[k] = append(t.nets[k], d.network(b, &bl.nets[k][j], columns, width, matrixKind))
+				nets = append(nets, &bl.nets[k][j])
 			}
+			t.nets[k] = d.network(b, columns, width, matrixKind, nets...)
 		}
 		d.blocks = append(d.blocks, t)
 	}
 	if f.Config.Classes > 0 {
-		d.head = *d.network(b, &f.head, nil, d.text, headKind)
+		d.head = *d.network(b, nil, d.text, headKind, &f.head)
 	}
 }
 
-// trained calls each with every layer.
-func (d *GPUGradient) trained(each func(*gpuTrainLayer)) {
+// trained calls each with every layer's parts.
+func (d *GPUGradient) trained(each func(*gpuTrainPart)) {
 	visit := func(n *gpuTrainNet) {
 		for i := range n.layers {
-			each(&n.layers[i])
+			for k := range n.layers[i].parts {
+				each(&n.layers[i].parts[k])
+			}
 		}
 	}
 	for i := range d.convs {
-		each(&d.convs[i].gpuTrainLayer)
+		each(&d.convs[i].gpuTrainPart)
 	}
 	visit(&d.embedder)
 	for i := range d.blocks {
-		for _, nets := range d.blocks[i].nets {
-			for _, n := range nets {
-				visit(n)
-			}
+		for _, n := range d.blocks[i].nets {
+			visit(n)
 		}
 	}
 	visit(&d.head)
@@ -203,9 +205,9 @@ func (d *GPUGradient) connect() {
 	for i := range d.blocks {
 		t := &d.blocks[i]
 		t.row, t.grads, t.reads = q.KeepBuffer(d.Rows, d.width()), gradsOn, readsOn
-		for k := range t.nets {
-			for _, n := range t.nets[k] {
-				t.draw[k] = append(t.draw[k], q.KeepBuffer(d.Rows, n.layers[len(n.layers)-1].weight.rows))
+		for k, n := range t.nets {
+			for range n.ids {
+				t.draw[k] = append(t.draw[k], q.KeepBuffer(d.Rows, n.layers[len(n.layers)-1].out))
 			}
 		}
 		from, back := newColumns(d.widthOfNorm()).from, newColumns(r.end).from

@@ -2,9 +2,9 @@ package flow
 
 import "netfusion/tensor"
 
-// gpuTrainConv is a convolution in training: its layer is that of a pixel, with loc as its bias.
+// gpuTrainConv is a convolution in training, the linear layer of a pixel with loc as its bias.
 type gpuTrainConv struct {
-	gpuTrainLayer
+	gpuTrainPart
 	scale *gpuPiece
 	fold  tensor.Array[int32] // [4][pixels of what it reads · in], the patches that each value is in; unless it is the first
 }
@@ -25,8 +25,8 @@ func (d *GPUGradient) convolutions(b *slabBuilder) {
 	for i := range d.maps.convs {
 		on, v := &d.maps.convs[i], &d.flow.maps.convolutions[i]
 		t := gpuTrainConv{scale: b.add(v.scale, vectorKind, 1, on.out, nil)}
-		t.weight = b.add(v.w, matrixKind, on.out, kernelPixels*on.in, filters(c.channels(i), on.in))
-		t.bias = b.add(v.loc, vectorKind, 1, on.out, nil)
+		t.weight = gpuView{b.add(v.w, matrixKind, on.out, kernelPixels*on.in, filters(c.channels(i), on.in)), 1}
+		t.bias = gpuView{b.add(v.loc, vectorKind, 1, on.out, nil), 1}
 		t.scale.gap = 1
 		if i > 0 {
 			t.fold = tensor.Put(g, unpatched(on.side, on.in))
@@ -101,12 +101,15 @@ func (r *gpuRun) lookBack(d tensor.Buffer, traces []gpuMapTrace) {
 		q.PReLUBack(d, t.y, mapSlope)
 		q.ColumnSums(l.scale.vector(r.Gradient), d, t.shifted)
 		q.Columns(d, d, tensor.ColumnMap{Scale: l.scale.vector(r.values)})
-		q.LinearWeights(l.weight.matrix(r.Gradient), l.bias.vector(r.Gradient), r.Squares.Slice(l.squares[0], l.squares[1]), d, t.patches)
+		var patches tensor.Buffer
+		if i > 0 {
+			patches = q.TakePacked(r.Rows*pixels, width)
+		}
+		q.LinearBack(tensor.LinearBack{DX: patches, DY: d, X: t.patches, W: l.weight.matrix(r.values),
+			DW: l.weight.matrix(r.Gradient), DB: l.bias.vector(r.Gradient), Squares: r.Squares.Slice(l.squares[0], l.squares[1])})
 		if i == 0 {
 			return
 		}
-		patches := q.TakePacked(r.Rows*pixels, width)
-		q.LinearInputs(patches, d, l.weight.matrix(r.values), tensor.Buffer{}, false)
 		d = q.TakePacked(r.Rows, 4*pixels*v.in)
 		q.Gather(d, patches.Reshape(r.Rows, pixels*width), l.fold, 4)
 	}

@@ -5,17 +5,24 @@ import (
 	"netfusion/tensor"
 )
 
-// gpuTrainNet is an mlp in training.
+// gpuTrainNet is mlps of one shape that read the same input, in training. Their first layers are one, and what they leave lies side by
+// side.
 type gpuTrainNet struct {
-	id     uint32
+	ids    []uint32
 	layers []gpuTrainLayer
 }
 
 type gpuTrainLayer struct {
-	weight, bias *gpuPiece
+	parts []gpuTrainPart // of each mlp, or one for all
+	out   int            // outputs that each mlp has
+	wide  int            // and with the gap behind them
+	norm  *gpuTrainNorm  // behind the layer of the only mlp, or nil
+}
+
+// gpuTrainPart is a linear layer.
+type gpuTrainPart struct {
+	weight, bias gpuView
 	squares      [2]int
-	out          int           // outputs that there are
-	norm         *gpuTrainNorm // behind it, or nil
 }
 
 type gpuTrainNorm struct {
@@ -25,22 +32,37 @@ type gpuTrainNorm struct {
 	widen                tensor.ColumnMap      // see gpuNorm
 }
 
-// network lays out n, whose input is width wide with its elements in columns, or as they come if that is nil.
-func (d *GPUGradient) network(b *slabBuilder, n *mlp, columns []int, width int, kind gpuKind) *gpuTrainNet {
-	t := &gpuTrainNet{id: n.id}
-	for i := range n.layers {
-		l := &n.layers[i]
-		hidden, rows := i < len(n.layers)-1, l.out
-		wide := hidden && n.norms == nil || hidden && n.norms[i].batch
-		if wide {
-			rows = up(l.out)
+// network lays out mlps, whose input is width wide with its elements in columns, or as they come if that is nil.
+func (d *GPUGradient) network(b *slabBuilder, columns []int, width int, kind gpuKind, mlps ...*mlp) *gpuTrainNet {
+	t, first := &gpuTrainNet{}, mlps[0]
+	for _, n := range mlps {
+		t.ids = append(t.ids, n.id)
+	}
+	for i := range first.layers {
+		hidden := i < len(first.layers)-1
+		layer := gpuTrainLayer{out: first.layers[i].out, wide: first.layers[i].out}
+		if hidden && (first.norms == nil || first.norms[i].batch) {
+			layer.wide = up(layer.out)
 		}
-		layer := gpuTrainLayer{weight: b.add(l.w, kind, rows, width, columns), bias: b.add(l.b, vectorKind, 1, rows, nil), out: l.out}
-		if hidden && n.norms != nil {
-			layer.norm = d.trainNorm(b, &n.norms[i], rows)
+		var weights, biases []*gpuPiece
+		for _, n := range mlps {
+			weights = append(weights, b.add(n.layers[i].w, kind, layer.wide, width, columns))
+		}
+		for _, n := range mlps {
+			biases = append(biases, b.add(n.layers[i].b, vectorKind, 1, layer.wide, nil))
+		}
+		together := 1
+		if i == 0 {
+			together = len(mlps)
+		}
+		for k := 0; k < len(mlps); k += together {
+			layer.parts = append(layer.parts, gpuTrainPart{weight: gpuView{weights[k], together}, bias: gpuView{biases[k], together}})
+		}
+		if hidden && first.norms != nil {
+			layer.norm = d.trainNorm(b, &first.norms[i], layer.wide)
 		}
 		t.layers = append(t.layers, layer)
-		columns, width = nil, up(rows)
+		columns, width = nil, up(layer.wide)
 	}
 	return t
 }
@@ -75,41 +97,56 @@ type gpuTrace struct {
 	normal []tensor.Buffer // what the norm behind each layer read; of a BatchNorm, x̂
 }
 
-// forward computes y [rows][out] from x.
-func (r *gpuRun) forward(n *gpuTrainNet, y, x tensor.Buffer) (t gpuTrace) {
+// columnsOf cuts x into so many parts beside each other.
+func columnsOf(x tensor.Buffer, parts int) (all []tensor.Buffer) {
+	n := x.Cols / parts
+	for k := range parts {
+		all = append(all, x.Columns(k*n, (k+1)*n))
+	}
+	return all
+}
+
+// forward computes the outputs of n's mlps, [rows][out] each, from x.
+func (r *gpuRun) forward(n *gpuTrainNet, outs []tensor.Buffer, x tensor.Buffer) (t gpuTrace) {
 	q, m := r.q, r.Rows
 	for i := range n.layers {
 		l := &n.layers[i]
 		t.inputs = append(t.inputs, x)
-		w, e := tensor.AsWeight(l.weight.matrix(r.values)), tensor.GPUEpilogue{Bias: l.bias.vector(r.values)}
 		if i == len(n.layers)-1 {
-			q.MatMul(y, x, w, e)
+			r.multiply(l, outs, x, matmul.None)
 			break
 		}
 		var h, read tensor.Buffer
 		switch norm := l.norm; {
 		case norm == nil:
-			h = q.Take(m, w.N)
-			e.Act = matmul.LeakyReLU
-			q.MatMul(h, x, w, e)
+			h = q.Take(m, len(n.ids)*l.wide)
+			r.multiply(l, columnsOf(h, len(l.parts)), x, matmul.LeakyReLU)
 		case norm.host.batch:
-			h, read = q.Take(m, w.N), q.Take(m, w.N)
-			q.MatMul(read, x, w, e)
+			h, read = q.Take(m, l.wide), q.Take(m, l.wide)
+			r.multiply(l, []tensor.Buffer{read}, x, matmul.None)
 			q.BatchNorm(h, read, norm.gamma.vector(r.values), norm.beta.vector(r.values), norm.mean, norm.variance, norm.rstd,
 				normMomentum, normEpsilon, r.frozen)
 		default:
-			h, read = q.TakePacked(m, w.N), q.TakePacked(m, w.N)
-			q.MatMul(read, x, w, e)
+			h, read = q.TakePacked(m, l.wide), q.TakePacked(m, l.wide)
+			r.multiply(l, []tensor.Buffer{read}, x, matmul.None)
 			q.LayerNorm(h, read, tensor.Buffer{}, norm.gamma.vector(r.values), norm.beta.vector(r.values), normEpsilon, matmul.LeakyReLU)
 		}
 		r.dropout(h, n, i)
 		if x = h; l.norm != nil && l.norm.widen.From.Len > 0 {
-			x = q.Take(m, up(w.N))
+			x = q.Take(m, up(l.wide))
 			q.Columns(x, h, l.norm.widen)
 		}
 		t.normal = append(t.normal, read)
 	}
 	return t
+}
+
+// multiply computes act(x·Wᵀ + b) of each part of l.
+func (r *gpuRun) multiply(l *gpuTrainLayer, outs []tensor.Buffer, x tensor.Buffer, act matmul.Act) {
+	from := columnsOf(x, len(l.parts))
+	for k, p := range l.parts {
+		r.q.MatMul(outs[k], from[k], tensor.AsWeight(p.weight.matrix(r.values)), tensor.GPUEpilogue{Bias: p.bias.vector(r.values), Act: act})
+	}
 }
 
 // dropout applies the masks of the outputs h of layer i of n, which are the same on the way forth and back.
@@ -118,28 +155,37 @@ func (r *gpuRun) dropout(h tensor.Buffer, n *gpuTrainNet, i int) {
 	if cut == 0 || r.frozen {
 		return
 	}
-	r.q.Dropout(h.Columns(0, n.layers[i].out), r.draw, dropoutStream|n.id<<4|uint32(i), cut, 256/float32(256-cut))
+	for k, part := range columnsOf(h, len(n.ids)) {
+		r.q.Dropout(part.Columns(0, n.layers[i].out), r.draw, dropoutStream|n.ids[k]<<4|uint32(i), cut, 256/float32(256-cut))
+	}
 }
 
-// backward writes the gradients of n's parameters, and that of its input to dx unless that is none, from that of its outputs; with add
+// backward writes the gradients of n's parameters, and that of its input to dx unless that is none, from those of its outputs; with add
 // it adds to dx.
-func (r *gpuRun) backward(n *gpuTrainNet, dx, dy tensor.Buffer, t gpuTrace, add bool) {
+func (r *gpuRun) backward(n *gpuTrainNet, dx tensor.Buffer, dy []tensor.Buffer, t gpuTrace, add bool) {
 	q := r.q
 	defer q.Release(q.Taken())
 	for i := len(n.layers) - 1; i >= 0; i-- {
 		l, x := &n.layers[i], t.inputs[i]
-		w := l.weight.matrix(r.values)
-		q.LinearWeights(l.weight.matrix(r.Gradient), l.bias.vector(r.Gradient), r.Squares.Slice(l.squares[0], l.squares[1]), dy, x)
-		if i == 0 {
-			if !dx.None() {
-				q.LinearInputs(dx, dy, w, tensor.Buffer{}, add)
-			}
-			break
+		d := dx
+		if i > 0 {
+			d = q.Take(r.Rows, x.Cols)
 		}
-		d := q.Take(r.Rows, x.Cols)
-		q.LinearInputs(d, dy, w, x, false)
-		r.dropout(d, n, i-1)
-		dy = r.normBack(n.layers[i-1].norm, d, t.normal[i-1])
+		var back []tensor.LinearBack
+		for k, p := range l.parts {
+			b := tensor.LinearBack{DX: d, Add: add, X: x, DY: dy[k], W: p.weight.matrix(r.values),
+				DW: p.weight.matrix(r.Gradient), DB: p.bias.vector(r.Gradient), Squares: r.Squares.Slice(p.squares[0], p.squares[1])}
+			if i > 0 {
+				b.X = columnsOf(x, len(l.parts))[k]
+				b.DX, b.Add, b.H = columnsOf(d, len(l.parts))[k], false, b.X
+			}
+			back = append(back, b)
+		}
+		q.LinearBack(back...)
+		if i > 0 {
+			r.dropout(d, n, i-1)
+			dy = columnsOf(r.normBack(n.layers[i-1].norm, d, t.normal[i-1]), len(n.layers[i-1].parts))
+		}
 	}
 }
 

@@ -4,7 +4,7 @@ import "netfusion/tensor"
 
 // gpuBlockTrace is what the way forth through a block leaves beside its row.
 type gpuBlockTrace struct {
-	nets [2][]gpuTrace
+	nets [2]gpuTrace
 	s    [2]tensor.Buffer // [rows][half], clamped log-scales
 }
 
@@ -31,11 +31,11 @@ func (d *GPUGradient) Step(values tensor.Array[float32], draw tensor.Array[uint6
 	if len(maps) > 0 {
 		read = q.Take(d.Rows, d.reads)
 	}
-	r.backward(&d.embedder, read, grad.Columns(d.row.e, d.row.e+d.row.ne), embedded, false)
+	r.backward(&d.embedder, read, []tensor.Buffer{grad.Columns(d.row.e, d.row.e+d.row.ne)}, embedded, false)
 	r.lookBack(read, maps)
 	if f.Config.Classes > 0 {
 		trace := r.classes(u, weight)
-		r.backward(&d.head, tensor.Buffer{}, d.drawn, trace, false)
+		r.backward(&d.head, tensor.Buffer{}, []tensor.Buffer{d.drawn}, trace, false)
 	}
 	q.SumSquares(d.Squares.Slice(d.Squares.Len-vectorParts, d.Squares.Len), d.Gradient.Slice(d.slab.regions[1], d.slab.size))
 }
@@ -84,7 +84,7 @@ func (r *gpuRun) run() (u tensor.Buffer, embedded gpuTrace, blocks []gpuBlockTra
 				maps = r.look(read.Columns(0, features), d.In.C)
 				q.Copy(read.Columns(features, d.reads), u.Columns(d.text, d.inputs))
 			}
-			embedded = r.forward(&d.embedder, t.row.Columns(d.row.e, d.row.e+d.row.ne), read)
+			embedded = r.forward(&d.embedder, []tensor.Buffer{t.row.Columns(d.row.e, d.row.e+d.row.ne)}, read)
 		}
 		blocks = append(blocks, r.block(t))
 		x = t.row
@@ -115,11 +115,11 @@ func (r *gpuRun) block(t *gpuTrainBlock) (b gpuBlockTrace) {
 			in, x, y = t.row.Columns(0, p.a), t.row.Columns(p.a, p.a+p.na), t.row.Columns(second, second+p.na)
 		}
 		var outs []tensor.Buffer
-		for _, n := range t.nets[k] {
-			out := q.Take(r.Rows, n.layers[len(n.layers)-1].weight.rows)
-			b.nets[k] = append(b.nets[k], r.forward(n, out, in))
-			outs = append(outs, out)
+		n := t.nets[k]
+		for range n.ids {
+			outs = append(outs, q.Take(r.Rows, n.layers[len(n.layers)-1].out))
 		}
+		b.nets[k] = r.forward(n, outs, in)
 		raw, shift := parts(outs, x.Cols)
 		b.s[k] = q.TakePacked(r.Rows, x.Cols)
 		q.Couple(y, x, raw, shift, b.s[k], r.logdet, r.flow.Config.Clamp)
@@ -145,9 +145,7 @@ func (r *gpuRun) blockBack(t *gpuTrainBlock, grad tensor.Buffer, b gpuBlockTrace
 		}
 		raw, shift := parts(t.draw[k], x.Cols)
 		q.CoupleBack(g, raw, shift, x, b.s[k], -1/float32(r.Rows), r.flow.Config.Clamp)
-		for i, n := range t.nets[k] {
-			r.backward(n, in, t.draw[k][i], b.nets[k][i], true)
-		}
+		r.backward(t.nets[k], in, t.draw[k], b.nets[k], true)
 	}
 }
 
@@ -161,7 +159,7 @@ func (r *gpuRun) scores() tensor.Buffer {
 
 // classes runs the class head; its logits become weight times their gradient.
 func (r *gpuRun) classes(u tensor.Buffer, weight float32) gpuTrace {
-	t := r.forward(&r.head, r.drawn, u.Columns(0, r.text))
+	t := r.forward(&r.head, []tensor.Buffer{r.drawn}, u.Columns(0, r.text))
 	r.q.MixtureLoss(r.Losses.Class, r.drawn, r.scores(), weight)
 	return t
 }

@@ -60,6 +60,20 @@ func (p *gpuPiece) vector(slab tensor.Array[float32]) tensor.Array[float32] {
 	return slab.Slice(p.begin, p.begin+p.rows*p.width)
 }
 
+// gpuView is so many pieces of one shape, one right behind the other.
+type gpuView struct {
+	*gpuPiece
+	count int
+}
+
+func (v gpuView) matrix(slab tensor.Array[float32]) tensor.Buffer {
+	return tensor.Matrix(v.vector(slab), v.count*v.rows, v.width)
+}
+
+func (v gpuView) vector(slab tensor.Array[float32]) tensor.Array[float32] {
+	return slab.Slice(v.begin, v.begin+v.count*v.rows*v.width)
+}
+
 // at is where value i of a row is.
 func (p *gpuPiece) at(i int) int {
 	if p.columns == nil {

@@ -140,28 +140,36 @@ extern "C" __global__ void __launch_bounds__(256) dense_batch_norm_back(float *d
 	for (int i = down; i < rows; i += tall) d[u64(i) * ld + j] = scale * fmaf(-along, x[u64(i) * ld + j], d[u64(i) * ld + j] - total);
 }
 
-// The products of the way back read W [out][in] and x [rows][in] as they lie. Rows begin at multiples of 16 bytes, in their strides
-// too; what is behind the end of a row, up to the next such multiple, is finite, and in W and x zero.
+// Layer is the way back through a linear layer y = x·Wᵀ + b. Its products read W [out][in], x [rows][in] and dy = ∂L/∂y [rows][out] as they
+// lie: rows begin at multiples of 16 bytes, in their strides too; what is behind the end of a row, up to the next such multiple, is
+// finite, and in W and x zero.
+struct Layer {
+	float *dx; // or null
+	const float *dy, *w, *h, *x; // h may be null
+	float *dw, *db;
+	double *squares;
+	int ld_dx, ld_dy, ld_w, ld_h, ld_x, rows, in, out, add;
+	int blocks; // that do inputs: none without dx
+};
 
-// dense_inputs: ∂L/∂x [rows][in] = ∂L/∂y [rows][out] · W, and then, where h is not null, back through the LeakyReLU that left it: times
-// 0.01 where h[i][j] has a negative sign; with add it is added to what dx holds. A block has 16 rows and 16 columns; its 64 groups
-// of 4 threads share out. Grid: x = ceil(in/16), y = ceil(rows/16); blocks of 256.
-extern "C" __global__ void __launch_bounds__(256) dense_inputs(float *dx, int ldx, const float *dy, int ldy, const float *w, int ldw,
-	const float *h, int ldh, int rows, int in, int out, int add) {
+// inputs: ∂L/∂x [rows][in] = dy·W, and then, where h is not null, back through the LeakyReLU that left it: times 0.01 where h[i][j] has
+// a negative sign; with add it is added to what dx holds. A block has 16 rows and 16 columns; its 64 groups of 4 threads share out.
+void inputs(const Layer &l, int block) {
 	constexpr int side = 16, wide = 4, groups = 256 / (side / wide), warps = 256 / warp_size;
 	__shared__ __align__(16) float parts[warps][side][side];
-	int i0 = blockIdx.y * side, j0 = blockIdx.x * side, column = j0 + threadIdx.x % (side / wide) * wide;
-	int group = threadIdx.x / (side / wide), warp = threadIdx.x / warp_size, end = (in + 3) / 4 * 4;
+	int across = (l.in + side - 1) / side, i0 = block / across * side, j0 = block % across * side;
+	int column = j0 + threadIdx.x % (side / wide) * wide, group = threadIdx.x / (side / wide), warp = threadIdx.x / warp_size;
+	int end = (l.in + 3) / 4 * 4;
 	float sum[side][wide] = {};
 #pragma unroll 1
-	for (int o = 4 * group; o < out; o += 4 * groups) {
+	for (int o = 4 * group; o < l.out; o += 4 * groups) {
 		float4 b[4];
 #pragma unroll
 		for (int k = 0; k < 4; k++)
-			b[k] = column < end && o + k < out ? *(const float4 *)(w + u64(o + k) * ldw + column) : make_float4(0, 0, 0, 0);
+			b[k] = column < end && o + k < l.out ? *(const float4 *)(l.w + u64(o + k) * l.ld_w + column) : make_float4(0, 0, 0, 0);
 #pragma unroll
 		for (int i = 0; i < side; i++) {
-			float4 a = *(const float4 *)(dy + (min(i0 + i, rows - 1) * ldy + o));
+			float4 a = *(const float4 *)(l.dy + (min(i0 + i, l.rows - 1) * l.ld_dy + o));
 			const float of[4] = {a.x, a.y, a.z, a.w};
 #pragma unroll
 			for (int k = 0; k < 4; k++) {
@@ -183,29 +191,29 @@ extern "C" __global__ void __launch_bounds__(256) dense_inputs(float *dx, int ld
 		}
 	__syncthreads();
 	int i = i0 + threadIdx.x / side, j = j0 + threadIdx.x % side;
-	if (i >= rows || j >= in) return;
+	if (i >= l.rows || j >= l.in) return;
 	float s = 0;
 #pragma unroll
 	for (int part = 0; part < warps; part++) s += parts[part][threadIdx.x / side][threadIdx.x % side];
-	if (h && signbit(h[u64(i) * ldh + j])) s *= 0.01f;
-	float *to = dx + u64(i) * ldx + j;
-	*to = add ? *to + s : s;
+	if (l.h && signbit(l.h[u64(i) * l.ld_h + j])) s *= 0.01f;
+	float *to = l.dx + u64(i) * l.ld_dx + j;
+	*to = l.add ? *to + s : s;
 }
 
-// dense_weights: ∂L/∂W [out][in] = (∂L/∂y)ᵀ·x and ∂L/∂b [out] = Σ_i ∂L/∂y[i], each one chain over the rows in order; squares[tile] is
-// the sum of the squares of a tile of ∂L/∂W, in float64, tile = blockIdx.y·gridDim.x + blockIdx.x. A block has 128 outputs and 64
-// inputs, a thread 8 and 4. Grid: x = ceil(in/64), y = ceil(out/128); blocks of 256.
-extern "C" __global__ void __launch_bounds__(256) dense_weights(float *dw, int ldw, float *db, double *squares, const float *dy, int ldy,
-	const float *x, int ldx, int rows, int in, int out) {
-	constexpr int tall = 8, wide = 4, across = 16;
-	int o = blockIdx.y * tall * across + threadIdx.x / across * tall, i = blockIdx.x * wide * across + threadIdx.x % across * wide;
-	bool first = o < out, second = o + 4 < out, inside = i < in; // of the chunks of 4 outputs; of 4 inputs
+// weights: ∂L/∂W [out][in] = dyᵀ·x, with the row stride of W, and ∂L/∂b [out] = Σ_i dy[i], each one chain over the rows in order;
+// squares[block] is the sum of the squares of a block's part of ∂L/∂W, in float64. A block has 64 inputs and 128 outputs, a thread 4
+// and 8.
+void weights(const Layer &l, int block) {
+	constexpr int tall = 8, wide = 4, side = 16;
+	int across = (l.in + wide * side - 1) / (wide * side);
+	int o = block / across * tall * side + threadIdx.x / side * tall, i = block % across * wide * side + threadIdx.x % side * wide;
+	bool first = o < l.out, second = o + 4 < l.out, inside = i < l.in; // of the chunks of 4 outputs; of 4 inputs
 	const float4 zero = make_float4(0, 0, 0, 0);
 	float sum[tall][wide] = {}, bias[tall] = {};
-	for (int r = 0; r < rows; r++) {
-		const float *d = dy + u64(r) * ldy + o;
+	for (int r = 0; r < l.rows; r++) {
+		const float *d = l.dy + u64(r) * l.ld_dy + o;
 		float4 a = first ? *(const float4 *)d : zero, b = second ? *(const float4 *)(d + 4) : zero;
-		float4 c = inside ? *(const float4 *)(x + u64(r) * ldx + i) : zero;
+		float4 c = inside ? *(const float4 *)(l.x + u64(r) * l.ld_x + i) : zero;
 		const float of[tall] = {a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w};
 #pragma unroll
 		for (int k = 0; k < tall; k++) {
@@ -219,13 +227,30 @@ extern "C" __global__ void __launch_bounds__(256) dense_weights(float *dw, int l
 	double square = 0;
 #pragma unroll
 	for (int k = 0; k < tall; k++) {
-		if (o + k >= out) continue;
-		if (i == 0) db[o + k] = bias[k];
+		if (o + k >= l.out) continue;
+		if (i == 0) l.db[o + k] = bias[k];
 		if (!inside) continue;
-		*(float4 *)(dw + u64(o + k) * ldw + i) = make_float4(sum[k][0], sum[k][1], sum[k][2], sum[k][3]);
+		*(float4 *)(l.dw + u64(o + k) * l.ld_w + i) = make_float4(sum[k][0], sum[k][1], sum[k][2], sum[k][3]);
 #pragma unroll
 		for (int j = 0; j < wide; j++) square += double(sum[k][j]) * double(sum[k][j]);
 	}
 	square = block_sum<256>(square);
-	if (threadIdx.x == 0) squares[blockIdx.y * gridDim.x + blockIdx.x] = square;
+	if (threadIdx.x == 0) l.squares[block] = square;
+}
+
+void back(const Layer &l, int block) {
+	if (block < l.blocks)
+		inputs(l, block);
+	else
+		weights(l, block - l.blocks);
+}
+
+// dense_back goes back through two layers that do not depend on each other in one launch, as a layer of few rows keeps little of a
+// device busy. Each has, in this order, ceil(in/16)·ceil(rows/16) blocks for inputs, or none, and ceil(in/64)·ceil(out/128) for weights;
+// begin is how many the first has. Blocks of 256.
+extern "C" __global__ void __launch_bounds__(256) dense_back(Layer one, Layer two, int begin) {
+	if (blockIdx.x < begin)
+		back(one, blockIdx.x);
+	else
+		back(two, blockIdx.x - begin); // not by one pointer to either: arguments that are chosen at run time would be copied to the stack
 }

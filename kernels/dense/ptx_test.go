@@ -196,87 +196,131 @@ func TestPTXBatchNormBack(t *testing.T) {
 	}
 }
 
-func TestPTXInputs(t *testing.T) {
-	k := Load(t, dense.PTX, "dense_inputs")
-	for _, s := range []struct{ rows, in, out int }{{1, 1, 1}, {3, 17, 9}, {16, 16, 256}, {17, 33, 300}} {
-		ldx, ldy, ldw, ldh := s.in+3, Up(s.out, 4)*4+4, Up(s.in, 4)*4, s.in+5
-		dy, w, h := Normals(1, s.rows*ldy, 1), make([]float32, s.out*ldw), Normals(3, s.rows*ldh, 1)
-		for o := range s.out {
-			copy(w[o*ldw:], Normals(uint64(10+o), s.in, 1))
+// layer is a Layer of dense.cu.
+type layer struct {
+	rows, in, out, ldx, ldy, ldw, ldh, ldi int
+	add                                    bool
+	dx, dy, w, h, x, dw, db                []float32
+	squares                                []float64
+}
+
+func newLayer(seed uint64, rows, in, out int, add, leaky bool) *layer {
+	l := &layer{rows: rows, in: in, out: out, ldx: in + 3, ldy: Up(out, 4)*4 + 4, ldw: Up(in, 4) * 4, ldh: in + 5, ldi: Up(in, 4)*4 + 8, add: add}
+	l.dx, l.dy = Normals(seed, rows*l.ldx, 1), Normals(seed+1, rows*l.ldy, 1)
+	l.w, l.x = make([]float32, out*l.ldw), make([]float32, rows*l.ldi)
+	for o := range out {
+		copy(l.w[o*l.ldw:], Normals(seed+uint64(10+o), in, 1))
+	}
+	for i := range rows {
+		copy(l.x[i*l.ldi:], Normals(seed+uint64(1000+i), in, 1))
+	}
+	if leaky {
+		l.h = Normals(seed+2, rows*l.ldh, 1)
+		l.h[0] = float32(math.Copysign(0, -1))
+	}
+	l.dw, l.db = Poison(out*l.ldw), Poison(out)
+	l.squares = make([]float64, Up(in, 64)*Up(out, 128))
+	return l
+}
+
+// blocks is how many do inputs, and all.
+func (l *layer) blocks() (inputs, all int) {
+	if l.dx != nil {
+		inputs = Up(l.in, 16) * Up(l.rows, 16)
+	}
+	return inputs, inputs + len(l.squares)
+}
+
+func (l *layer) args() []any {
+	if l == nil {
+		return []any{Null, Null, Null, Null, Null, Null, Null, Null, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+	}
+	inputs, _ := l.blocks()
+	add := 0
+	if l.add {
+		add = 1
+	}
+	return []any{l.dx, l.dy, l.w, l.h, l.x, l.dw, l.db, l.squares, l.ldx, l.ldy, l.ldw, l.ldh, l.ldi, l.rows, l.in, l.out, add, inputs}
+}
+
+func backArgs(one, two *layer) (grid Size, args []any) {
+	_, begin := one.blocks()
+	all := begin
+	if two != nil {
+		_, more := two.blocks()
+		all += more
+	}
+	return Size{all}, append(append(one.args(), two.args()...), begin)
+}
+
+// check compares with float64; old is what dx was.
+func (l *layer) check(t *testing.T, old []float32) {
+	t.Helper()
+	for i := range l.rows {
+		if l.dx == nil {
+			break
 		}
-		h[0] = float32(math.Copysign(0, -1))
-		for mode := range 4 {
-			dx, old, h := Poison(s.rows*ldx), Normals(4, s.rows*ldx, 1), h
-			if mode&1 != 0 {
-				copy(dx, old)
+		Near(t, l.dx[i*l.ldx:][:l.in], func(j int) (want, tolerance float64) {
+			for o := range l.out {
+				v := float64(l.dy[i*l.ldy+o]) * float64(l.w[o*l.ldw+j])
+				want += v
+				tolerance += math.Abs(v)
 			}
-			if mode&2 != 0 {
-				h = nil
+			if l.h != nil && math.Signbit(float64(l.h[i*l.ldh+j])) {
+				want *= 0.01
 			}
-			k.Run(Size{Up(s.in, 16), Up(s.rows, 16)}, Size{256}, dx, ldx, dy, ldy, w, ldw, h, ldh, s.rows, s.in, s.out, mode&1)
-			for i := range s.rows {
-				Near(t, dx[i*ldx:][:s.in], func(j int) (want, tolerance float64) {
-					for o := range s.out {
-						v := float64(dy[i*ldy+o]) * float64(w[o*ldw+j])
-						want += v
-						tolerance += math.Abs(v)
-					}
-					if h != nil && math.Signbit(float64(h[i*ldh+j])) {
-						want *= 0.01
-					}
-					if mode&1 != 0 {
-						want += float64(old[i*ldx+j])
-					}
-					return want, float64(s.out+4) * 0x1p-24 * (tolerance + math.Abs(want))
-				})
-				if mode&1 == 0 {
-					for j, v := range dx[i*ldx+s.in : (i+1)*ldx] {
-						if !Poisoned(v) {
-							t.Fatalf("row %d: wrote %d behind it", i, j)
-						}
-					}
-				}
+			if l.add {
+				want += float64(old[i*l.ldx+j])
 			}
+			return want, float64(l.out+4) * 0x1p-24 * (tolerance + math.Abs(want))
+		})
+		Equal(t, l.dx[i*l.ldx+l.in:(i+1)*l.ldx], old[i*l.ldx+l.in:(i+1)*l.ldx])
+	}
+	var sum, got float64
+	for o := range l.out {
+		var bias, size float64
+		for r := range l.rows {
+			v := float64(l.dy[r*l.ldy+o])
+			bias, size = bias+v, size+math.Abs(v)
 		}
+		Near(t, l.db[o:o+1], func(int) (float64, float64) { return bias, float64(l.rows+1) * 0x1p-24 * size })
+		Near(t, l.dw[o*l.ldw:][:l.ldw], func(i int) (want, tolerance float64) {
+			for r := range l.rows {
+				v := float64(l.dy[r*l.ldy+o]) * float64(l.x[r*l.ldi+i])
+				want, tolerance = want+v, tolerance+math.Abs(v)
+			}
+			return want, float64(l.rows+1) * 0x1p-24 * tolerance
+		})
+		for _, v := range l.dw[o*l.ldw:][:l.ldw] {
+			sum += float64(v) * float64(v)
+		}
+	}
+	for _, v := range l.squares {
+		got += v
+	}
+	if math.Abs(got-sum) > 1e-13*sum {
+		t.Errorf("squares %v, want %v", got, sum)
 	}
 }
 
-func TestPTXWeights(t *testing.T) {
-	k := Load(t, dense.PTX, "dense_weights")
-	for _, s := range []struct{ rows, in, out int }{{1, 1, 1}, {3, 66, 9}, {16, 64, 130}, {17, 70, 130}} {
-		ldw, ldy, ldx := Up(s.in, 4)*4, Up(s.out, 4)*4+4, Up(s.in, 4)*4+8
-		dy, x := Normals(1, s.rows*ldy, 1), make([]float32, s.rows*ldx)
-		for i := range s.rows {
-			copy(x[i*ldx:], Normals(uint64(10+i), s.in, 1))
+func TestPTXBack(t *testing.T) {
+	k := Load(t, dense.PTX, "dense_back")
+	for i, s := range []struct{ rows, in, out int }{{1, 1, 1}, {3, 66, 9}, {16, 64, 130}, {33, 70, 60}, {2, 16, 300}} {
+		one := newLayer(uint64(i), s.rows, s.in, s.out, i%2 == 0, i%3 != 0)
+		two := newLayer(uint64(100+i), s.rows+1, s.out, s.in, i%2 == 1, i%2 == 0)
+		if i%3 == 1 {
+			two.dx = nil
 		}
-		grid := Size{Up(s.in, 64), Up(s.out, 128)}
-		dw, db, squares := Poison(s.out*ldw), Poison(s.out), make([]float64, grid[0]*grid[1])
-		k.Run(grid, Size{256}, dw, ldw, db, squares, dy, ldy, x, ldx, s.rows, s.in, s.out)
-		var sum, got float64
-		for o := range s.out {
-			var bias, size float64
-			for r := range s.rows {
-				v := float64(dy[r*ldy+o])
-				bias, size = bias+v, size+math.Abs(v)
-			}
-			Near(t, db[o:o+1], func(int) (float64, float64) { return bias, float64(s.rows+1) * 0x1p-24 * size })
-			Near(t, dw[o*ldw:][:ldw], func(i int) (want, tolerance float64) {
-				for r := range s.rows {
-					v := float64(dy[r*ldy+o]) * float64(x[r*ldx+i])
-					want, tolerance = want+v, tolerance+math.Abs(v)
-				}
-				return want, float64(s.rows+1) * 0x1p-24 * tolerance
-			})
-			for _, v := range dw[o*ldw:][:ldw] {
-				sum += float64(v) * float64(v)
-			}
-		}
-		for _, v := range squares {
-			got += v
-		}
-		if math.Abs(got-sum) > 1e-13*sum {
-			t.Errorf("%v: squares %v, want %v", s, got, sum)
-		}
+		alone := newLayer(uint64(i), s.rows, s.in, s.out, i%2 == 0, i%3 != 0)
+		oldOne, oldTwo := append([]float32(nil), one.dx...), append([]float32(nil), two.dx...)
+		grid, args := backArgs(one, two)
+		k.Run(grid, Size{256}, args...)
+		one.check(t, oldOne)
+		two.check(t, oldTwo)
+		grid, args = backArgs(alone, nil)
+		k.Run(grid, Size{256}, args...)
+		Equal(t, alone.dx, one.dx)
+		Equal(t, alone.dw, one.dw)
 	}
 }
 
@@ -292,10 +336,8 @@ func TestPTXNeedsEveryBarrier(t *testing.T) {
 	Needs(t, dense.PTX, "dense_batch_norm_back", func(k *Kernel) error {
 		return k.Try(Size{1}, Size{256}, Normals(1, 20*32, 1), x, 32, gamma, gamma, Poison(32), Poison(32), 20, 32)
 	})
-	Needs(t, dense.PTX, "dense_inputs", func(k *Kernel) error {
-		return k.Try(Size{1, 1}, Size{256}, Poison(16*16), 16, Normals(1, 16*256, 1), 256, Normals(2, 256*16, 1), 16, Null, 0, 16, 16, 256, 0)
-	})
-	Needs(t, dense.PTX, "dense_weights", func(k *Kernel) error {
-		return k.Try(Size{1, 1}, Size{256}, Poison(64*64), 64, Poison(64), make([]float64, 1), Normals(1, 4*64, 1), 64, Normals(2, 4*64, 1), 64, 4, 64, 64)
+	Needs(t, dense.PTX, "dense_back", func(k *Kernel) error {
+		grid, args := backArgs(newLayer(1, 4, 16, 70, false, false), newLayer(2, 4, 16, 70, false, false))
+		return k.Try(grid, Size{256}, args...)
 	})
 }
