@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"netfusion/bench/soak"
 	"netfusion/cinn"
@@ -235,10 +236,24 @@ func (r *report) show(w io.Writer) {
 // showModels appends what was seen of whole models.
 func (r *report) showModels(w io.Writer) {
 	if len(r.models) > 0 {
-		fmt.Fprint(w, "\n## Models\n\nFrom inputs on the host to results there: copies, one graph, copies.\n\n")
-		fmt.Fprint(w, "| model | shape | precision | p50 µs | p99 µs |\n| --- | --- | --- | ---: | ---: |\n")
+		fmt.Fprint(w, "\n## Models\n\nFrom inputs on the host to results there: copies, one graph, copies. Then the medians of other options of tensor.GPU.\n\n")
+		fmt.Fprint(w, "| model | shape | precision | p50 µs | p99 µs | launches | MB of weights | of memory | GFLOP | TFLOP/s |")
+		for _, way := range ways[1:] {
+			fmt.Fprintf(w, " %s |", way.name)
+		}
+		fmt.Fprintf(w, "\n| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |%s\n", strings.Repeat(" ---: |", len(ways)-1))
+		micros := func(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 }
 		for _, m := range r.models {
-			fmt.Fprintf(w, "| %s | %s | %v | %.1f | %.1f |\n", m.model, m.shape, m.precision, float64(m.p50.Nanoseconds())/1e3, float64(m.p99.Nanoseconds())/1e3)
+			seconds, ofMemory := m.p50.Seconds(), "-"
+			if len(r.timings) > 0 {
+				ofMemory = fmt.Sprintf("%.0f %%", 100*float64(m.work.Weights)/seconds/r.timings[0].bandwidth())
+			}
+			fmt.Fprintf(w, "| %s | %s | %v | %.1f | %.1f | %d | %.2f | %s | %.3f | %.2f |", m.model, m.shape, m.precision, micros(m.p50), micros(m.p99),
+				m.work.Launches, float64(m.work.Weights)/1e6, ofMemory, m.work.FLOPs/1e9, m.work.FLOPs/seconds/1e12)
+			for _, d := range m.ways {
+				fmt.Fprintf(w, " %.1f |", micros(d))
+			}
+			fmt.Fprintln(w)
 		}
 	}
 	if r.soak != "" {

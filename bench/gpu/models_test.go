@@ -4,7 +4,10 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
+	"time"
 
 	"netfusion/bench/tiny"
 	"netfusion/cinn/flow"
@@ -20,6 +23,7 @@ func TestNetworks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var r report
 	folder := t.TempDir()
 	encoders := filepath.Join(folder, "encoder")
 	tiny.Encoder(t, encoders)
@@ -42,9 +46,14 @@ func TestNetworks(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%s: %v", what, err)
 			}
-			m, err := n.time(folder, 1, 2)
+			m, err := n.time(1, 2)
 			if err != nil || m.p50 <= 0 || m.p99 < m.p50 {
 				t.Fatalf("%s: %v, %v, %v", what, m.p50, m.p99, err)
+			}
+			m.ways = make([]time.Duration, len(ways)-1)
+			r.models = append(r.models, m)
+			if err := n.keep(folder); err != nil {
+				t.Fatal(err)
 			}
 			got := append([]float32(nil), n.result()...)
 			if first == nil {
@@ -65,5 +74,10 @@ func TestNetworks(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(folder, "flow-rows2-bf16.f32")); err != nil {
 		t.Error(err)
+	}
+	var b strings.Builder
+	r.show(&b)
+	if row := regexp.MustCompile(`(?m)^\| encoder \| texts=2 tokens=3 \| bf16 \| [0-9.]+ \| [0-9.]+ \| [1-9][0-9]* \| [0-9.]+ \| - \| [0-9.]+ \| [0-9.]+ \|( 0.0 \|){3}$`); !row.MatchString(b.String()) {
+		t.Errorf("%s", b.String())
 	}
 }

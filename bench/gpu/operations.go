@@ -330,14 +330,10 @@ func (s suite) ofFlow() []operation {
 			dloc, dscale, d, y, from, scale, which := o.results(n), o.results(n), o.in(rows, n), o.in(rows, n), o.order(n), o.values(n), o.order(n)
 			return func(q *tensor.Queue) { q.ColumnsSums(dloc, dscale, d, from, y, which, scale) }
 		}},
-		{square, flops, func(o *operands) func(q *tensor.Queue) {
-			dx, dy, w, h := o.out(rows, hidden), o.in(rows, hidden), o.in(hidden, hidden), o.in(rows, hidden)
-			return func(q *tensor.Queue) { q.LinearInputs(dx, dy, w, h, false) }
-		}},
-		{square, flops, func(o *operands) func(q *tensor.Queue) {
-			dw, db, dy, x := o.out(hidden, hidden), o.results(hidden), o.in(rows, hidden), o.in(rows, hidden)
-			squares := tensor.Keep[float64](o.q, tensor.SquaresOf(hidden, hidden))
-			return func(q *tensor.Queue) { q.LinearWeights(dw, db, squares, dy, x) }
+		{square, 2 * flops, func(o *operands) func(q *tensor.Queue) {
+			l := tensor.LinearBack{DX: o.out(rows, hidden), H: o.in(rows, hidden), DW: o.out(hidden, hidden), DB: o.results(hidden),
+				Squares: tensor.Keep[float64](o.q, tensor.SquaresOf(hidden, hidden)), DY: o.in(rows, hidden), W: o.in(hidden, hidden), X: o.in(rows, hidden)}
+			return func(q *tensor.Queue) { q.LinearBack(l) }
 		}},
 		{wide, 0, func(o *operands) func(q *tensor.Queue) {
 			sums, d, x := o.results(hidden), o.in(rows, hidden), o.in(rows, hidden)
@@ -389,9 +385,33 @@ type watch struct {
 	tensor.Driver
 	entries  map[tensor.Function]string
 	launched []string
+	memory   map[tensor.DevicePtr]bool
 }
 
-func (w *watch) Close() error { return nil }
+func newWatch(d tensor.Driver) *watch {
+	return &watch{Driver: d, entries: map[tensor.Function]string{}, memory: map[tensor.DevicePtr]bool{}}
+}
+
+func (w *watch) Alloc(bytes int) (tensor.DevicePtr, error) {
+	p, err := w.Driver.Alloc(bytes)
+	w.memory[p] = err == nil
+	return p, err
+}
+
+func (w *watch) Free(p tensor.DevicePtr) error {
+	delete(w.memory, p)
+	return w.Driver.Free(p)
+}
+
+// Close frees what is left.
+func (w *watch) Close() (err error) {
+	for p, there := range w.memory {
+		if there && err == nil {
+			err = w.Driver.Free(p)
+		}
+	}
+	return err
+}
 
 func (w *watch) Load(name, src string, of []tensor.Entry) ([]tensor.Function, error) {
 	functions, err := w.Driver.Load(name, src, of)
@@ -410,7 +430,7 @@ func (w *watch) Launch(s tensor.Stream, f tensor.Function, l tensor.Launch) erro
 
 // operated times the operations of a suite, each by the names of the entries that it launches.
 func (s suite) operated(d tensor.Driver) ([]timing, error) {
-	w := &watch{Driver: d, entries: map[tensor.Function]string{}}
+	w := newWatch(d)
 	g, err := tensor.OpenGPU(w, tensor.GPUOptions{Unproven: true})
 	if err != nil {
 		return nil, err
@@ -426,7 +446,7 @@ func (s suite) operated(d tensor.Driver) ([]timing, error) {
 		fmt.Printf("%-40s %-40s %10.2f µs\n", one.entry, one.shape, 1e6*one.seconds)
 		all = append(all, one)
 	}
-	return all, nil
+	return all, g.Close()
 }
 
 // operation is timer.one for what a Queue does.

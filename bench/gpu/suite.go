@@ -14,7 +14,7 @@ type suite struct {
 	fewest   int      // launches in a graph
 	repeats  int      // of a graph
 	values   int      // of what is done value by value
-	skinny   [][2]int // {n, k} of products of 1 and 16 rows
+	skinny   [][2]int // {n, k} of products of 1 to 64 rows
 	rows     []int    // of larger products,
 	wide     [2]int   // of this {n, k}
 	images   [][4]int // {images, height and width, channels in, channels out} of convolutions
@@ -49,9 +49,15 @@ func (s suite) launches(a tensor.Attributes) []launch {
 	}
 	all := []launch{copying(s.values)}
 	for _, shape := range s.skinny {
-		for _, m := range []int{1, 16} {
-			for _, e := range []string{fmt.Sprintf("f32_m%d", m), "bf16_m16", "int8_m16"} {
-				all = append(all, product(e, m, shape[0], shape[1]))
+		for _, few := range []struct {
+			m       int
+			entries []string
+		}{
+			{1, []string{"f32_m1", "bf16_m16", "int8_m16"}}, {16, []string{"f32_m16", "bf16_m16", "bf16_b16", "int8_m16"}},
+			{32, []string{"bf16_m32", "bf16_b32", "int8_m32"}}, {64, []string{"bf16_m64", "bf16_b64", "int8_m64"}},
+		} {
+			for _, e := range few.entries {
+				all = append(all, product(e, few.m, shape[0], shape[1]))
 			}
 		}
 	}
@@ -61,7 +67,11 @@ func (s suite) launches(a tensor.Attributes) []launch {
 		}
 	}
 	for _, i := range s.images {
-		for _, e := range []string{"f32", "tf32_t64", "tf32_t128", "bf16_t32", "bf16_t64", "bf16_t128"} {
+		entries := []string{"f32", "tf32_s32", "tf32_t64", "tf32_t128", "bf16_s32", "bf16_t32", "bf16_t64", "bf16_t128"}
+		if i[0]*i[1]*i[1] <= 64 { // few windows
+			entries = append(entries, "tf32_m64", "bf16_m64")
+		}
+		for _, e := range entries {
 			all = append(all, convolution(e, i[0], i[1], i[2], i[3]))
 		}
 	}
@@ -117,11 +127,15 @@ func output(m, n int) []any {
 
 // convolution is dst = x ∗ W + bias, 3×3, x of size×size pixels of c channels, dst of n; c is a multiple of 8.
 func convolution(entry string, images, size, c, n int) launch {
-	x, w := format(entry)
-	pixels := images * size * size
+	_, w := format(entry)
+	x, pixels := w, images*size*size
 	args := append([]any{x(pixels * c), w(9 * n * c), c, size, size, c, size, size, 3, 1, 0, 0}, output(pixels, n)...)
+	extent := [3]int{pixels, n, 1}
+	if strings.Contains(entry, "_m") {
+		extent = [3]int{n, pixels, 1}
+	}
 	return launch{"conv_" + entry, fmt.Sprintf("images=%d size=%d c=%d n=%d", images, size, c, n),
-		[3]int{pixels, n, 1}, args, 18 * float64(pixels) * float64(c) * float64(n)}
+		extent, args, 18 * float64(pixels) * float64(c) * float64(n)}
 }
 
 // attend is attention over the keys of texts of equal length, with heads as wide as the entry's name says.

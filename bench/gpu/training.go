@@ -53,7 +53,7 @@ func training(g *tensor.GPU, file string, rows int) (n network, err error) {
 	})
 	constant, _ := d.Constant()
 	loss := make([]float32, 1)
-	return network{"step", fmt.Sprintf("rows=%d", rows), tensor.F32, func() error {
+	return network{"step", fmt.Sprintf("rows=%d", rows), tensor.F32, q.Work(), func() error {
 		q.Replay(graph)
 		if err := q.Wait(); err != nil {
 			return err

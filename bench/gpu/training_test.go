@@ -32,7 +32,7 @@ func TestTraining(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := n.time(folder, 1, 2); err != nil {
+	if _, err := n.time(1, 2); err != nil {
 		t.Fatal(err)
 	}
 	dev := tensor.CPU(1)
