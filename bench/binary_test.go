@@ -22,7 +22,7 @@ func TestOnlyProgramsForGPUsCarryKernels(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if found := bytes.Contains(data, []byte(".target sm_")); found != carries {
+		if found := bytes.Contains(data, []byte(".visible .entry ")); found != carries {
 			t.Errorf("%s: kernels %v, want %v", folder, found, carries)
 		}
 	}
