@@ -43,6 +43,7 @@ var ways = []struct {
 }{
 	{"", tensor.GPUOptions{Unproven: true}},
 	{"tuned", tensor.GPUOptions{Unproven: true, Tune: true}},
+	{"overlapping", tensor.GPUOptions{Unproven: true, Overlap: true}},
 	{"tuned, overlapping", tensor.GPUOptions{Unproven: true, Tune: true, Overlap: true}},
 	{"apart", tensor.GPUOptions{Unproven: true, Apart: true}},
 }
