@@ -9,7 +9,7 @@
 // A condition may be a map, as a picture is: then convolutions stand before the embedder, and the linear layer and the head read averages.
 //
 // A Flow is weights and is shared; a Session holds one caller's memory and computes densities and samples; a Gradient holds
-// a trainer's memory and computes the gradient of the loss.
+// a trainer's memory and computes the gradient of the loss. GPUFlow, GPUSession and GPUGradient do the same on a GPU.
 package flow
 
 import (

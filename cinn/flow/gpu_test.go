@@ -135,7 +135,7 @@ func TestPTXAGPUSessionComputesWhatASessionDoes(t *testing.T) {
 // A flow on a GPU is loaded from where one for Sessions is, in each precision, and errs as much.
 func TestPTXAFlowOnAGPUInEveryPrecision(t *testing.T) {
 	g := openGPU(t)
-	const m = 9
+	const m = 18 // more than are multiplied without tiles
 	for _, c := range []Config{
 		{Dialect: Net2Net, Latent: 12, Cond: 16, Blocks: 3, Hidden: 48, Depth: 1, Clamp: 1, Embed: 12, EmbedWidth: 24, EmbedDepth: 1},
 		{Dialect: NetFusion, Latent: 12, Cond: 16, Class: 6, Classes: 7, ClassNoise: 0.4, HeadHidden: 20, Blocks: 3, Hidden: 48, Depth: 1, Clamp: 2,

@@ -160,6 +160,21 @@ func TestPTXAGPUTrainsToTheSameBytes(t *testing.T) {
 	}
 }
 
+func TestPTXAGPUWithoutRoomIsRefused(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the interpreter takes long")
+	}
+	g, err := tensor.OpenGPU(ptx.Open(ptx.Options{Memory: 32 << 10}), tensor.GPUOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	tr := gpuTrainer(t, nil, flow.NetFusion, gpuOptions(), toy(30, 1))
+	if err := tr.UseGPU(g); !errors.Is(err, tensor.ErrOutOfMemory) {
+		t.Errorf("%v, want %v", err, tensor.ErrOutOfMemory)
+	}
+}
+
 func TestPTXALostGPUEndsTheRun(t *testing.T) {
 	launches := 0
 	tr := gpuTrainer(t, ptx.Open(ptx.Options{Fail: func(call string) error {

@@ -2,7 +2,7 @@
 //
 // Training is a pure function of the data, the Flow it starts from and the Options: batches, noise and masks are indexed by
 // (seed, step), sums have a fixed order, and so a run that was interrupted and resumed, or ran on another number of workers, ends
-// with the same bytes.
+// with the same bytes. On a GPU (Trainer.UseGPU) these are others, by roundings, and again the same for each run.
 package train
 
 import (
@@ -253,12 +253,14 @@ func (t *Trainer) exhausted() bool {
 
 // begin initialises what depends on data, and judges the Flow before any training.
 func (t *Trainer) begin() error {
-	g, err := t.host()
-	if err != nil {
-		return err
+	if c := t.flow.Config; c.Dialect == flow.Net2Net || c.Side > 0 { // the others' ActNorms need no first batch
+		g, err := t.host()
+		if err != nil {
+			return err
+		}
+		x, c := t.train.draw(t.dev, 0)
+		g.Initialise(x, c)
 	}
-	x, c := t.train.draw(t.dev, 0)
-	g.Initialise(x, c)
 	copy(t.ema.Values(), t.flow.Values())
 	if t.gpu != nil {
 		if err := t.gpu.push(); err != nil {
