@@ -187,7 +187,7 @@ func (g *GPU) convolutions(f *GPUFilter, windows int) []choice {
 	}
 	var all []choice
 	kind := "conv_" + tensorFormat(f.precision)
-	for _, tile := range []string{"_t32", "_t64", "_t128", "_s32"} {
+	for _, tile := range []string{"_t32", "_t64", "_t128", "_s32", "_x32"} {
 		all = append(all, choice{entry: kind + tile})
 	}
 	for _, few := range []int{16, 32, 64} {

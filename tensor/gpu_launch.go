@@ -56,7 +56,10 @@ func columns(family string) Form     { return Form{Family: family, Block: 256, T
 func blockRows(family string) Form   { return Form{Family: family, Block: 128} }                       // (rows, 1, 1), a block each
 func tile(family string, n int) Form { return Form{Family: family, Block: 2 * n, Tile: [3]int{n, n}} } // (rows, columns, phases)
 func sliced(family string) Form      { return Form{Family: family, Block: 256, Tile: [3]int{32, 32}} } // (rows, columns, phases)
-func few(windows int) Form           { return Form{Family: "conv", Block: 128, Tile: [3]int{8, windows}} }
+func cut(family string) Form { // (rows, columns, phases)
+	return Form{Family: family, Block: 512, Tile: [3]int{32, 32}, Shared: 96 << 10}
+}
+func few(windows int) Form { return Form{Family: "conv", Block: 128, Tile: [3]int{8, windows}} }
 func skinny(family string, columns int) Form { // (columns, 1, phases)
 	return Form{Family: family, Block: 128, Tile: [3]int{columns}}
 }
@@ -100,10 +103,12 @@ var forms = map[string]Form{
 	"conv_tf32_t64":  tile("conv", 64),
 	"conv_tf32_t128": tile("conv", 128),
 	"conv_tf32_s32":  sliced("conv"),
+	"conv_tf32_x32":  cut("conv"),
 	"conv_bf16_t32":  tile("conv", 32),
 	"conv_bf16_t64":  tile("conv", 64),
 	"conv_bf16_t128": tile("conv", 128),
 	"conv_bf16_s32":  sliced("conv"),
+	"conv_bf16_x32":  cut("conv"),
 	// (channels, windows, phases)
 	"conv_tf32_m16":    few(16),
 	"conv_tf32_m32":    few(32),
@@ -151,10 +156,12 @@ var forms = map[string]Form{
 	"matmul_tf32_t64":  tile("matmul", 64),
 	"matmul_tf32_t128": tile("matmul", 128),
 	"matmul_tf32_s32":  sliced("matmul"),
+	"matmul_tf32_x32":  cut("matmul"),
 	"matmul_bf16_t32":  tile("matmul", 32),
 	"matmul_bf16_t64":  tile("matmul", 64),
 	"matmul_bf16_t128": tile("matmul", 128),
 	"matmul_bf16_s32":  sliced("matmul"),
+	"matmul_bf16_x32":  cut("matmul"),
 	"matmul_bf16_m16":  skinny("matmul", 8),
 	"matmul_bf16_m32":  skinny("matmul", 8),
 	"matmul_bf16_m64":  skinny("matmul", 8),
@@ -167,6 +174,7 @@ var forms = map[string]Form{
 	"matmul_int8_t64":  tile("matmul", 64),
 	"matmul_int8_t128": tile("matmul", 128),
 	"matmul_int8_s32":  sliced("matmul"),
+	"matmul_int8_x32":  cut("matmul"),
 	"matmul_int8_m16":  skinny("matmul", 8),
 	"matmul_int8_m32":  skinny("matmul", 8),
 	"matmul_int8_m64":  skinny("matmul", 8),

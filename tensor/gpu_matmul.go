@@ -124,8 +124,11 @@ type choice struct {
 	maps  bool
 }
 
-// longStep is from how many steps of 64 bytes on a product of few tiles is cut along k.
-const longStep = 8
+// From so many steps of 64 bytes on, a product of few tiles is cut along k among four parts of a block, and among eight.
+const (
+	longStep   = 8
+	longerStep = 48
+)
 
 // tiled chooses the tile for a product of so many rows, columns and phases whose rows have so many bytes. Large tiles read less, small
 // ones fill the device; where even those of 32 hardly do, k is cut among the parts of a block.
@@ -135,6 +138,9 @@ func (g *GPU) tiled(rows, cols, phases, bytes int) string {
 		if blocks(tile) >= g.attributes.Multiprocessors {
 			return fmt.Sprintf("t%d", tile)
 		}
+	}
+	if bytes >= 64*longerStep && blocks(32) <= g.attributes.Multiprocessors {
+		return "x32"
 	}
 	if bytes >= 64*longStep && blocks(32) <= 4*g.attributes.Multiprocessors {
 		return "s32"
@@ -189,7 +195,7 @@ func (g *GPU) products(p, x Precision, m, k int) []choice {
 	case x == BF16:
 		suffix, unit = "b", BF16.unit()
 	}
-	for _, tile := range []string{"t32", "t64", "t128", "s32"} {
+	for _, tile := range []string{"t32", "t64", "t128", "s32", "x32"} {
 		all = append(all, choice{entry: "matmul_" + kind + "_" + tile})
 	}
 	for _, few := range []int{16, 32, 64} {

@@ -112,17 +112,19 @@ template <class Tile, int slices = 1> void convolve(const Convolution &v) {
 
 // conv_f32: exact products; tiles of 64 windows × 64 channels in blocks of 128 threads. conv_tf32 rounds both operands on the way into
 // tensor cores, those of conv_bf16 are bfloat16; _t32, _t64 and _t128 have tiles of so many windows and channels in blocks of 64, 128
-// and 256, _s32 those of _t32 with a window cut among four parts of a block, of 256 threads: for few tiles. Grid: x =
-// ceil(windows/tile), y = ceil(n/tile), z = 4 with up, else 1.
+// and 256, _s32 those of _t32 with a window cut among four parts of a block, of 256 threads, for few tiles, and _x32 among eight, of
+// 512, with 98304 bytes of dynamic shared memory. Grid: x = ceil(windows/tile), y = ceil(n/tile), z = 4 with up, else 1.
 extern "C" __global__ void __launch_bounds__(128) conv_f32(Convolution v) { convolve<FloatTile>(v); }
 extern "C" __global__ void __launch_bounds__(64) conv_tf32_t32(Convolution v) { convolve<MmaTile<TF32, 32, 2, 2>>(v); }
 extern "C" __global__ void __launch_bounds__(128) conv_tf32_t64(Convolution v) { convolve<MmaTile<TF32, 64, 2, 4>>(v); }
 extern "C" __global__ void __launch_bounds__(256) conv_tf32_t128(Convolution v) { convolve<MmaTile<TF32, 128, 4, 4>>(v); }
 extern "C" __global__ void __launch_bounds__(256) conv_tf32_s32(Convolution v) { convolve<MmaTile<TF32, 32, 2, 2>, 4>(v); }
+extern "C" __global__ void __launch_bounds__(512, 1) conv_tf32_x32(Convolution v) { convolve<MmaTile<TF32, 32, 2, 2>, 8>(v); }
 extern "C" __global__ void __launch_bounds__(64) conv_bf16_t32(Convolution v) { convolve<MmaTile<BF16, 32, 2, 2>>(v); }
 extern "C" __global__ void __launch_bounds__(128) conv_bf16_t64(Convolution v) { convolve<MmaTile<BF16, 64, 2, 4>>(v); }
 extern "C" __global__ void __launch_bounds__(256) conv_bf16_t128(Convolution v) { convolve<MmaTile<BF16, 128, 4, 4>>(v); }
 extern "C" __global__ void __launch_bounds__(256) conv_bf16_s32(Convolution v) { convolve<MmaTile<BF16, 32, 2, 2>, 4>(v); }
+extern "C" __global__ void __launch_bounds__(512, 1) conv_bf16_x32(Convolution v) { convolve<MmaTile<BF16, 32, 2, 2>, 8>(v); }
 
 // few computes 16·groups windows × 8 channels: for the small maps at the beginning of a generator, where reading the weights takes the
 // time, and for few channels.

@@ -148,24 +148,27 @@ func number(b bool) int {
 type form struct {
 	entry                   string
 	windows, channels, size int
+	shared                  int                 // bytes of dynamic shared memory
 	round                   func([]float32) any // of its operands
 	u                       float64             // of that, and of sums of folded weights
 }
 
 func forms() []form {
-	f := []form{{"conv_f32", 64, 64, 128, asIs, 0x1p-24}}
+	f := []form{{"conv_f32", 64, 64, 128, 0, asIs, 0x1p-24}}
 	for _, format := range []struct {
 		name  string
 		round func([]float32) any
 		u     float64
 	}{{"tf32", asIs, 0x1p-11}, {"bf16", bfloat16, 0x1p-8}} {
 		add := func(name string, windows, channels, size int) {
-			f = append(f, form{"conv_" + format.name + "_" + name, windows, channels, size, format.round, format.u})
+			f = append(f, form{"conv_" + format.name + "_" + name, windows, channels, size, 0, format.round, format.u})
 		}
 		add("t32", 32, 32, 64)
 		add("t64", 64, 64, 128)
 		add("t128", 128, 128, 256)
 		add("s32", 32, 32, 256)
+		add("x32", 32, 32, 512)
+		f[len(f)-1].shared = 96 << 10
 		add("m16", 16, 8, 128)
 		add("m32", 32, 8, 128)
 		add("m64", 64, 8, 128)
@@ -228,7 +231,7 @@ func bfloat16(w []float32) any {
 
 func TestPTX(t *testing.T) {
 	for _, f := range forms() {
-		kernel := Load(t, conv.PTX, f.entry)
+		kernel := LoadShared(t, conv.PTX, f.entry, f.shared)
 		for i, l := range layers {
 			if f.windows == 128 && i != 1 && i != 3 {
 				continue // what differs from the smaller tile is the same everywhere
@@ -248,7 +251,7 @@ func TestPTX(t *testing.T) {
 // Colours are bytes of 128·(tanh + 1), as quantize_pixels makes them; a rounding error may move one to its neighbour.
 func TestPTXPixels(t *testing.T) {
 	l := layer{images: 2, h: 9, w: 7, c: 16, n: 3, size: 3, stride: 1, bias: true}
-	for _, f := range []form{{"conv_tf32_pixels", 64, 8, 128, asIs, 0}, {"conv_bf16_pixels", 64, 8, 128, bfloat16, 0}} {
+	for _, f := range []form{{"conv_tf32_pixels", 64, 8, 128, 0, asIs, 0}, {"conv_bf16_pixels", 64, 8, 128, 0, bfloat16, 0}} {
 		o, dst := l.operands(), make([]byte, 4*l.windows())
 		grid, block, args := l.launch(o, dst, f)
 		args[act] = int(matmul.Tanh)

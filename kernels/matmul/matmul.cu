@@ -16,7 +16,8 @@
 //
 // _t32, _t64 and _t128 compute tiles of so many outputs squared, in blocks of 64, 128 and 256 threads, with grid x = ceil(m/tile),
 // y = ceil(n/tile): small tiles fill the device, large ones read less. matmul_f32 is launched as a _t64. _s32 is _t32 with k cut among
-// four parts of a block, of 256 threads, for few tiles and long k. The _m and _b entries, which fill the device where there are few
+// four parts of a block, of 256 threads, for few tiles and long k, _x32 with k cut among eight, of 512 threads, which have 98304 bytes of
+// dynamic shared memory. The _m and _b entries, which fill the device where there are few
 // tiles, have blocks of 128 threads and grid ceil(n/4), except bf16 and int8: ceil(n/8).
 #include "output.cuh"
 #include "skinny.cuh"
@@ -81,6 +82,11 @@ matmul_tf32_s32(const float *x, int ldx, const float *w, int ldw, int k, Output 
 	tiled<MmaTile<TF32, 32, 2, 2>, 4>(x, ldx, w, ldw, k, out, Same());
 }
 
+extern "C" __global__ void __launch_bounds__(512, 1)
+matmul_tf32_x32(const float *x, int ldx, const float *w, int ldw, int k, Output out) {
+	tiled<MmaTile<TF32, 32, 2, 2>, 8>(x, ldx, w, ldw, k, out, Same());
+}
+
 extern "C" __global__ void __launch_bounds__(64)
 matmul_bf16_t32(const u16 *x, int ldx, const u16 *w, int ldw, int k, Output out) {
 	tiled<MmaTile<BF16, 32, 2, 2>>(x, ldx, w, ldw, k, out, Same());
@@ -101,6 +107,11 @@ matmul_bf16_s32(const u16 *x, int ldx, const u16 *w, int ldw, int k, Output out)
 	tiled<MmaTile<BF16, 32, 2, 2>, 4>(x, ldx, w, ldw, k, out, Same());
 }
 
+extern "C" __global__ void __launch_bounds__(512, 1)
+matmul_bf16_x32(const u16 *x, int ldx, const u16 *w, int ldw, int k, Output out) {
+	tiled<MmaTile<BF16, 32, 2, 2>, 8>(x, ldx, w, ldw, k, out, Same());
+}
+
 extern "C" __global__ void __launch_bounds__(64)
 matmul_int8_t32(const u8 *x, int ldx, const i8 *w, int ldw, int k, Dequantise d, Output out) {
 	tiled<MmaTile<Int8, 32, 2, 2>>(x, ldx, w, ldw, k, out, d);
@@ -119,6 +130,11 @@ matmul_int8_t128(const u8 *x, int ldx, const i8 *w, int ldw, int k, Dequantise d
 extern "C" __global__ void __launch_bounds__(256)
 matmul_int8_s32(const u8 *x, int ldx, const i8 *w, int ldw, int k, Dequantise d, Output out) {
 	tiled<MmaTile<Int8, 32, 2, 2>, 4>(x, ldx, w, ldw, k, out, d);
+}
+
+extern "C" __global__ void __launch_bounds__(512, 1)
+matmul_int8_x32(const u8 *x, int ldx, const i8 *w, int ldw, int k, Dequantise d, Output out) {
+	tiled<MmaTile<Int8, 32, 2, 2>, 8>(x, ldx, w, ldw, k, out, d);
 }
 
 // What follows is for few rows. Those and columns that are not there are computed as the last one, and not stored.

@@ -226,20 +226,22 @@ func TestPTXSkinnyFloat32(t *testing.T) {
 type form struct {
 	entry       string
 	tile, block int
+	shared      int // bytes of dynamic shared memory
 	shapes      [][3]int
 }
 
 // tensorForms are those of a format.
 func tensorForms(format string) []form {
 	return []form{
-		{"matmul_" + format + "_t32", 32, 64, ragged}, {"matmul_" + format + "_t64", 64, 128, ragged},
-		{"matmul_" + format + "_t128", 128, 256, large}, {"matmul_" + format + "_s32", 32, 256, long},
+		{"matmul_" + format + "_t32", 32, 64, 0, ragged}, {"matmul_" + format + "_t64", 64, 128, 0, ragged},
+		{"matmul_" + format + "_t128", 128, 256, 0, large},
+		{"matmul_" + format + "_s32", 32, 256, 0, long}, {"matmul_" + format + "_x32", 32, 512, 96 << 10, long},
 	}
 }
 
 func TestPTXTensorFloat32(t *testing.T) {
 	for _, f := range tensorForms("tf32") {
-		k := Load(t, matmul.PTX, f.entry)
+		k := LoadShared(t, matmul.PTX, f.entry, f.shared)
 		each(t, f.shapes, 4, func(t *testing.T, p product) {
 			dst := Poison(p.m * p.ldd)
 			k.Run(tiles(p, f.tile), Size{f.block}, append([]any{p.x, p.ldx, p.w, p.ldw, p.k}, p.output(dst)...)...)
@@ -256,7 +258,7 @@ func bfloat16(x []float32) []uint16 {
 
 func TestPTXBFloat16(t *testing.T) {
 	for _, f := range tensorForms("bf16") {
-		k := Load(t, matmul.PTX, f.entry)
+		k := LoadShared(t, matmul.PTX, f.entry, f.shared)
 		each(t, f.shapes, 8, func(t *testing.T, p product) {
 			dst := Poison(p.m * p.ldd)
 			k.Run(tiles(p, f.tile), Size{f.block}, append([]any{bfloat16(p.x), p.ldx, bfloat16(p.w), p.ldw, p.k}, p.output(dst)...)...)
@@ -312,8 +314,8 @@ func int8Operands(p product) (args []any, want []float32) {
 
 // The sums are exact, so that the bits are the CPU's, but for GELU and tanh, of which the CPU has two forms.
 func TestPTXInt8HasTheCPUsBits(t *testing.T) {
-	run := func(entry string, shapes [][3]int, grid func(p product) Size, block int) {
-		k := Load(t, matmul.PTX, entry)
+	run := func(entry string, shapes [][3]int, grid func(p product) Size, block, shared int) {
+		k := LoadShared(t, matmul.PTX, entry, shared)
 		each(t, shapes, 16, func(t *testing.T, p product) {
 			p.scale, p.offset = nil, nil
 			p.float, p.half = nil, nil
@@ -333,10 +335,10 @@ func TestPTXInt8HasTheCPUsBits(t *testing.T) {
 		})
 	}
 	for _, f := range tensorForms("int8") {
-		run(f.entry, f.shapes, func(p product) Size { return tiles(p, f.tile) }, f.block)
+		run(f.entry, f.shapes, func(p product) Size { return tiles(p, f.tile) }, f.block, f.shared)
 	}
 	for rows, shapes := range skinny {
-		run(fmt.Sprintf("matmul_int8_m%d", rows), shapes, func(p product) Size { return Size{Up(p.n, 8)} }, 128)
+		run(fmt.Sprintf("matmul_int8_m%d", rows), shapes, func(p product) Size { return Size{Up(p.n, 8)} }, 128, 0)
 	}
 }
 

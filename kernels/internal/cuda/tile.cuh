@@ -144,7 +144,15 @@ enum : int { stages = 3 };
 template <class Tile, int slices, class Copy, class Store> inline void multiply(int steps, Copy copy, Store store) {
 	using Sum = typename Tile::Sum;
 	constexpr int operand = Tile::size * step_words;
-	__shared__ __align__(128) u32 memory[slices][stages][2][operand];
+	using Steps = u32[stages][2][operand];
+	Steps *memory;
+	if constexpr (slices * sizeof(Steps) <= 48 << 10) {
+		__shared__ __align__(128) Steps fixed[slices];
+		memory = fixed;
+	} else {
+		extern __shared__ __align__(128) u32 dynamic[]; // slices of them
+		memory = (Steps *)dynamic;
+	}
 	int slice = slices > 1 ? threadIdx.x / Tile::threads : 0, thread = threadIdx.x - slice * Tile::threads;
 	auto fetch = [&](int turn) {
 		int step = turn * slices + slice;
@@ -170,7 +178,7 @@ template <class Tile, int slices, class Copy, class Store> inline void multiply(
 		return;
 	}
 	constexpr int sums = Tile::size * Tile::size;
-	static_assert(slices == 1 || slices * (Tile::staging + sums) <= slices * stages * 2 * operand, "the slices' sums have no room");
+	static_assert(slices == 1 || Tile::staging + sums <= stages * 2 * operand, "the slices' sums have no room");
 	Sum *parts = (Sum *)memory[0][0][0] + slices * Tile::staging;
 	// The halves of 32 columns change places in odd rows, since a warp writes 16 columns of two rows at a time.
 	auto at = [=](int i, int j) { return i * Tile::size + (j ^ i % 2 * 16); };
