@@ -66,8 +66,9 @@ func boxKernel(rank, bytes int) string {
 	mbarrier.init.shared::cta.b64 [%%r3], 1;
 	fence.proxy.async.shared::cta;
 	prefetch.tensormap [%%rd2];
-	mbarrier.arrive.expect_tx.shared::cta.b64 _, [%%r3], %d;
-	cp.async.bulk.tensor.%dd.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%%r2], [%%rd2, {%s}], [%%r3];
+	cp.async.bulk.prefetch.tensor.%[4]dd.L2.global.tile [%%rd2, {%[5]s}];
+	mbarrier.arrive.expect_tx.shared::cta.b64 _, [%%r3], %[3]d;
+	cp.async.bulk.tensor.%[4]dd.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%%r2], [%%rd2, {%[5]s}], [%%r3];
 wait:
 	bar.sync 0;
 again:
@@ -76,7 +77,7 @@ again:
 	mov.u32 %%r4, %%r1;
 next:
 	shl.b32 %%r5, %%r4, 2;
-	setp.ge.u32 %%p3, %%r5, %d;
+	setp.ge.u32 %%p3, %%r5, %[6]d;
 	@%%p3 bra done;
 	add.u32 %%r6, %%r2, %%r5;
 	ld.shared.u32 %%r7, [%%r6];
