@@ -184,7 +184,14 @@ var (
 
 // The waits for pages are one for each number of pages: without them all, and without the one before the first step, there is harm.
 func TestPTXNeedsEveryBarrier(t *testing.T) {
-	lines, all := linesOf(BF16), plants()
+	for _, f := range formats {
+		needsEveryBarrier(t, f)
+	}
+}
+
+func needsEveryBarrier(t *testing.T, f Format) {
+	t.Helper()
+	lines, all := linesOf(f), plants()
 	needs := func(what string, sites ...int) {
 		without := slices.Clone(lines)
 		for _, i := range sites {
@@ -193,8 +200,8 @@ func TestPTXNeedsEveryBarrier(t *testing.T) {
 				without[i] = strings.Replace(lines[i], "acq_rel", "relaxed", 1)
 			}
 		}
-		if !harms(t, BF16, strings.Join(without, "\n"), all) {
-			t.Errorf("it does not need line %d, %s", 1+sites[0], what)
+		if !harms(t, f, strings.Join(without, "\n"), all) {
+			t.Errorf("%s does not need line %d, %s", f.Entry(), 1+sites[0], what)
 		}
 	}
 	var waits []int

@@ -144,10 +144,17 @@ struct Octet {
 	}
 };
 
-// A row of x in uint8: see quantize_u8_rows.
-struct Quantised {
-	float scale;
+// Of a row of x in uint8.
+struct Scale {
+	float step;
 	int zero;
+};
+
+// What values of a row lie between, with 0.
+struct Extremes {
+	float low, high, peak;
+
+	Extremes with(const Extremes &r) const { return {fminf(low, r.low), fmaxf(high, r.high), larger(peak, r.peak)}; }
 };
 
 template <class Format> struct Machine {
@@ -156,7 +163,8 @@ template <class Format> struct Machine {
 	char *shared; // dynamic
 	u64 *words;
 	u32 epoch;
-	Quantised *quantised; // [most_rows]
+	Scale *scales;     // [most_rows]
+	Extremes *extremes; // [most_rows]
 	u64 policy;
 	Sum sum[row_groups][4]; // of a tile, between its pages
 
@@ -311,44 +319,39 @@ template <class Format> struct Machine {
 		for (int j = lane(); j < n; j += warp_size) x[j] = activate(s.norm_act, fmaf((x[j] - first - mean) * scale, gamma[j], beta[j]));
 	}
 
-	// round makes an operand of tensor cores of a row of n values, a warp's own, and zeros behind it.
-	void round(Bfloat, char *to, const float *x, int row, int n, int bytes) const {
-		for (int j = 2 * lane(); j < bytes / 2; j += 2 * warp_size) {
-			float2 v = j < n ? load_two(x + j) : make_float2(0, 0);
-			*(u32 *)(to + 2 * j) = bf16x2(v.x, v.y);
-		}
+	// round makes operands of tensor cores of the m rows of k values in the stage, and zeros behind each.
+	void round(Bfloat, const Step &s, char *to, const float *stage) const {
+		int row_pitch = pitch(s.depth), stage_pitch = (s.k + 3) & ~3;
+		for (int row = warp(); row < s.m; row += warps)
+			for (int j = 2 * lane(); j < 8 * s.depth; j += 2 * warp_size) {
+				float2 v = j < s.k ? load_two(stage + row * stage_pitch + j) : make_float2(0, 0);
+				*(u32 *)(to + row * row_pitch + 2 * j) = bf16x2(v.x, v.y);
+			}
 	}
-	void round(Octet, char *to, const float *x, int row, int n, int bytes) const {
-		const float normal = 0x1p-126f, infinity = __int_as_float(0x7f800000);
-		float low = 0, high = 0, peak = 0;
-		for (int j = lane(); j < n; j += warp_size) {
-			low = fminf(low, x[j]);
-			high = fmaxf(high, x[j]);
-			peak = larger(peak, fabsf(x[j]));
+
+	// In uint8 by each row's Range. The warps share few rows.
+	void round(Octet, const Step &s, char *to, const float *stage) const {
+		int row_pitch = pitch(s.depth), stage_pitch = (s.k + 3) & ~3, parts = max(warps / s.m, 1), part = warp() % parts;
+		if (s.gamma) __syncthreads(); // one warp has normalised a row
+		for (int row = warp() / parts; row < s.m; row += warps / parts) {
+			const float *x = stage + row * stage_pitch;
+			Extremes r = {0, 0, 0};
+			for (int j = lane() + part * warp_size; j < s.k; j += parts * warp_size) r = r.with({x[j], x[j], fabsf(x[j])});
+			r = {-warp_max(-r.low), warp_max(r.high), warp_max(r.peak)};
+			if (lane() == 0) extremes[row * parts + part] = r;
 		}
-		high = warp_max(high);
-		low = -warp_max(-low);
-		peak = warp_max(peak);
-		float step = __fdiv_rn(high - low, 255), inverse = 0;
-		int z = 0;
-		if (!(peak < infinity))
-			step = infinity - infinity;
-		else if (step < normal)
-			step = 0;
-		else {
-			inverse = __fdiv_rn(1, step);
-			z = __float2int_rn(-low * inverse);
+		__syncthreads();
+		for (int row = warp() / parts; row < s.m; row += warps / parts) {
+			const float *x = stage + row * stage_pitch;
+			Extremes e = extremes[row * parts];
+			for (int i = 1; i < parts; i++) e = e.with(extremes[row * parts + i]);
+			Range r(e.low, e.high, e.peak);
+			for (int j = 4 * (lane() + part * warp_size); j < 16 * s.depth; j += 4 * parts * warp_size) {
+				float4 v = j < s.k ? load_shared(x + j) : make_float4(0, 0, 0, 0); // what is behind k is multiplied by 0
+				*(u32 *)(to + row * row_pitch + j) = r.of(v.x) | r.of(v.y) << 8 | r.of(v.z) << 16 | u32(r.of(v.w)) << 24;
+			}
+			if (part == 0 && lane() == 0) scales[row] = {r.step, r.zero};
 		}
-		for (int j = 4 * lane(); j < bytes; j += 4 * warp_size) {
-			float4 four = j < n ? load_shared(x + j) : make_float4(0, 0, 0, 0);
-			float v[] = {four.x, four.y, four.z, four.w};
-			u32 w = 0;
-#pragma unroll
-			for (int e = 0; e < 4; e++)
-				if (j + e < n && step > 0) w |= min(max(__float2int_rn(v[e] * inverse) + z, 0), 255) << 8 * e;
-			*(u32 *)(to + j) = w;
-		}
-		if (lane() == 0) quantised[row] = {step, z};
 	}
 
 	// The rows of a product lie at the beginning of the work memory, those that must be float32 first behind them.
@@ -375,24 +378,21 @@ template <class Format> struct Machine {
 		if ((s.k + 1) / 2 * 2 < stage_pitch) // rows are read four values at a time
 			for (int row = threadIdx.x; row < s.m; row += threads) store_shared(stage + (row + 1) * stage_pitch - 2, 0.f, 0.f);
 		__syncthreads();
-		for (int row = warp(); row < s.m; row += warps) {
+		for (int row = warp(); s.gamma && row < s.m; row += warps) {
 			float *from = stage + row * stage_pitch;
-			if (s.gamma) {
-				normalise(s, gamma, gamma + s.k, from, s.k);
-				__syncwarp(); // what follows has other lanes for its values
-				if (s.copy.kind != none)
-					for (int j = 2 * lane(); j < s.k; j += 2 * warp_size) {
-						float2 v = load_two(from + j);
-						emit(s.copy, row, j, s.k, v.x, v.y);
-					}
+			normalise(s, gamma, gamma + s.k, from, s.k);
+			__syncwarp(); // what follows has other lanes for its values
+			for (int j = 2 * lane(); s.copy.kind != none && j < s.k; j += 2 * warp_size) {
+				float2 v = load_two(from + j);
+				emit(s.copy, row, j, s.k, v.x, v.y);
 			}
-			round(Format(), x + row * row_pitch, from, row, s.k, bytes);
 		}
+		round(Format(), s, x, stage);
 	}
 
 	float finish(const Step &s, float sum, int, float scale, int) const { return s.scale ? sum * scale : sum; }
 	float finish(const Step &s, int sum, int i, float scale, int weights) const {
-		return __fmul_rn(float(sum - quantised[i].zero * weights), __fmul_rn(quantised[i].scale, scale));
+		return __fmul_rn(float(sum - scales[i].zero * weights), __fmul_rn(scales[i].step, scale));
 	}
 
 	// A tile of x·Wᵀ: 16 columns, of which n are there, and m rows. x has k values a row; a page has those from chunk s.begin on. The
@@ -491,10 +491,19 @@ template <class Format> struct Machine {
 	void couple(const Step &s) const {
 		float inverse = 1 / s.number;
 		each(s, s.m, s.n, [&](int row, int u) {
-			float2 raw = values(s.x, row, u, s.n), t = values(s.y, row, u, s.n);
-			float *v = locals() + s.out.at + row * s.out.ld + 2 * u;
-			v[0] = (v[0] - t.x) * exponential(-(tanh_of(raw.x * inverse) * s.number));
-			if (2 * u + 1 < s.n) v[1] = (v[1] - t.y) * exponential(-(tanh_of(raw.y * inverse) * s.number));
+			bool both = 2 * u + 1 < s.n;
+			const u64 *from = words + s.x.at / 8 + u64(row) * s.x.ld + 2 * u, *shift = words + s.y.at / 8 + u64(row) * s.y.ld + 2 * u;
+			Words raw, t;
+			do {
+				raw = load_words(from);
+				t = load_words(shift);
+			} while (stale(raw.a) || stale(t.a) || both && (stale(raw.b) || stale(t.b)));
+			float *v = at(s.out, row) + 2 * u;
+			auto undo = [&](float v, u64 raw, u64 t) {
+				return (v - __uint_as_float(u32(t))) * exponential(-(tanh_of(__uint_as_float(u32(raw)) * inverse) * s.number));
+			};
+			v[0] = undo(v[0], raw.a, t.a);
+			if (both) v[1] = undo(v[1], raw.b, t.b);
 		});
 	}
 
@@ -649,7 +658,8 @@ extern __shared__ __align__(128) char memory[];
 // run works through the steps starts[block] … starts[block+1]-1.
 template <class Format> void run(const Step *steps, const int *starts, u64 *words, u32 *control, const Layout &l) {
 	__shared__ u32 launch;
-	__shared__ Quantised quantised[most_rows];
+	__shared__ Scale scales[most_rows];
+	__shared__ Extremes extremes[most_rows];
 	Step *ring = (Step *)memory; // of 2·pages
 	int pages = l.pages, count = starts[blockIdx.x + 1] - starts[blockIdx.x];
 	steps += starts[blockIdx.x];
@@ -662,7 +672,7 @@ template <class Format> void run(const Step *steps, const int *starts, u64 *word
 	if (threadIdx.x == 0) launch = control[0] + 1;
 	wait_copies<0>();
 	__syncthreads();
-	Machine<Format> machine{l, memory, words, launch, quantised, passing()};
+	Machine<Format> machine{l, memory, words, launch, scales, extremes, passing()};
 	auto fetch = [&](int i, int slot, int place) {
 		if (i < count) machine.fetch(ring[slot], memory + l.ring + place * l.page_bytes);
 	};
