@@ -192,3 +192,34 @@ func TestPTXEmojiExpertDrawsTheCPUsImage(t *testing.T) {
 		t.Errorf("bf16: rms %.3g of 255, want at most 3", rms)
 	}
 }
+
+// What a Queue counts of a generator is what its shapes say.
+func TestWorkOnAGPU(t *testing.T) {
+	c := Config{Resolution: 8, ZDim: 128, ClassDim: 128, Width: 16, Classes: 3, Attention: 1, Eps: 1e-4, Stats: 51, StatsRows: 1,
+		Layers: []Layer{{false, 16, 8}, {true, 8, 4}, {false, 4, 2}, {false, 2, 1}}}
+	device := openGPU(t, tensor.GPUOptions{})
+	m, err := LoadGPU(nn.Memory("random", randomTensors(c)), c, tensor.BF16, Truncation{}, device)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, err := device.NewQueue(1 << 14)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const images = 3
+	in, out := tensor.Stage[float32](q, images*c.cond()), tensor.Stage[uint32](q, images*c.Resolution*c.Resolution)
+	if _, err := q.Capture(func() { m.Generate(q, out.Array, tensor.Matrix(in.Array, images, c.cond())) }); err != nil {
+		t.Fatal(err)
+	}
+	w := q.Work()
+	if want := images * 2 * macs(c); w.FLOPs != want {
+		t.Errorf("%v operations, want %v", w.FLOPs, want)
+	}
+	// Two products and what folds and applies the first normalisations, sixteen convolutions, attention of four, and the pixels.
+	if w.Launches != 4+16+4+1 {
+		t.Errorf("%d launches", w.Launches)
+	}
+	if _, channels := c.norms(); w.Weights < 4*2*channels*c.cond()+2*256*c.Width*c.cond() {
+		t.Errorf("%d bytes of weights, fewer than the first two products have", w.Weights)
+	}
+}
