@@ -86,8 +86,8 @@ func (r *gpuRun) look(dst, c tensor.Buffer) (traces []gpuMapTrace) {
 }
 
 // lookBack writes the gradients of the convolutions' parameters from that of what the embedder read of them, d [rows][features and a gap].
-func (r *gpuRun) lookBack(d tensor.Buffer, traces []gpuMapTrace) {
-	q := r.q
+func (r *gpuRun) lookBack(d tensor.Buffer) {
+	q, traces := r.q, r.looked
 	defer q.Release(q.Taken())
 	for i := len(traces) - 1; i >= 0; i-- {
 		v, l, t := &r.maps.convs[i], &r.convs[i], &traces[i]

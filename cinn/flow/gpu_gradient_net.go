@@ -87,8 +87,14 @@ type gpuRun struct {
 	*GPUGradient
 	values tensor.Array[float32] // the slab of parameters
 	draw   tensor.Array[uint64]  // of masks and noise
-	likely tensor.Buffer         // see scores
 	frozen bool                  // no dropout, no noise, and BatchNorm by its running averages
+
+	// What the way forth leaves.
+	u        tensor.Buffer // [rows][inputs], the condition
+	scores   tensor.Buffer // [rows][Classes], log N(e; E_k, σ²I) without its constant
+	embedded gpuTrace
+	traces   []gpuBlockTrace
+	looked   []gpuMapTrace
 }
 
 // gpuTrace is what the way forth through a network leaves for the way back.

@@ -12,14 +12,14 @@ type gpuBlockTrace struct {
 // and noise: the step's number times 2¹⁶.
 func (d *GPUGradient) Step(values tensor.Array[float32], draw tensor.Array[uint64]) {
 	r := &gpuRun{GPUGradient: d, values: values, draw: draw}
-	q, f := d.q, d.flow
-	u, embedded, blocks, maps := r.run()
+	q := d.q
+	r.run()
 	weight := 1 / float32(d.Rows)
 	grad, next := q.Take(d.Rows, d.row.end), q.Take(d.Rows, d.row.end)
 	q.CoupleLoss(d.Losses.Z, grad, d.blocks[len(d.blocks)-1].row, d.last, d.logdet, weight)
 	for i := len(d.blocks) - 1; i >= 0; i-- {
 		t := &d.blocks[i]
-		r.blockBack(t, grad, blocks[i])
+		r.blockBack(t, grad, r.traces[i])
 		scale := t.scale.vector(values)
 		q.ColumnsSums(t.loc.vector(d.Gradient), t.scale.vector(d.Gradient), grad, t.grads, t.row, t.reads, scale)
 		if i > 0 {
@@ -28,13 +28,13 @@ func (d *GPUGradient) Step(values tensor.Array[float32], draw tensor.Array[uint6
 		}
 	}
 	var read tensor.Buffer // the gradient of what the embedder read, where that comes of parameters
-	if len(maps) > 0 {
+	if len(d.convs) > 0 {
 		read = q.Take(d.Rows, d.reads)
 	}
-	r.backward(&d.embedder, read, []tensor.Buffer{grad.Columns(d.row.e, d.row.e+d.row.ne)}, embedded, false)
-	r.lookBack(read, maps)
-	if f.Config.Classes > 0 {
-		trace := r.classes(u, weight)
+	r.backward(&d.embedder, read, []tensor.Buffer{grad.Columns(d.row.e, d.row.e+d.row.ne)}, r.embedded, false)
+	r.lookBack(read)
+	if d.flow.Config.Classes > 0 {
+		trace := r.classes(weight)
 		r.backward(&d.head, tensor.Buffer{}, []tensor.Buffer{d.drawn}, trace, false)
 	}
 	q.SumSquares(d.Squares.Slice(d.Squares.Len-vectorParts, d.Squares.Len), d.Gradient.Slice(d.slab.regions[1], d.slab.size))
@@ -45,25 +45,27 @@ func (d *GPUGradient) Step(values tensor.Array[float32], draw tensor.Array[uint6
 func (d *GPUGradient) LogProb(values tensor.Array[float32], v tensor.Buffer) {
 	r := &gpuRun{GPUGradient: d, values: values, frozen: true}
 	q := d.q
-	u, _, _, _ := r.run()
+	r.run()
 	row := d.blocks[len(d.blocks)-1].row
 	q.CoupleLoss(d.Losses.Z, tensor.Buffer{}, row, d.last, d.logdet, 0)
 	if !v.None() {
 		q.Columns(v, row, d.leave)
 	}
 	if d.flow.Config.Classes > 0 {
-		r.classes(u, 0)
+		r.classes(0)
 	}
 }
 
-// run runs In to the last block's row and returns the condition and what the way back reads.
-func (r *gpuRun) run() (u tensor.Buffer, embedded gpuTrace, blocks []gpuBlockTrace, maps []gpuMapTrace) {
-	d, q, f := r.GPUGradient, r.q, r.flow
-	u = q.Take(d.Rows, d.inputs)
+// run runs In to the last block's row.
+func (r *gpuRun) run() {
+	d, q := r.GPUGradient, r.q
+	u := q.Take(d.Rows, d.inputs)
+	r.u = u
 	d.condition(q, u, d.In.C)
-	if c := f.Config; c.Classes > 0 {
+	if c := d.flow.Config; c.Classes > 0 {
 		hat := q.TakePacked(d.Rows, c.Class)
-		q.Posterior(hat, r.scores(), d.In.E, tensor.Matrix(d.table, c.Classes, c.Class), 0.5/(c.ClassNoise*c.ClassNoise))
+		r.scores = q.TakePacked(d.Rows, c.Classes)
+		q.Posterior(hat, r.scores, d.In.E, tensor.Matrix(d.table, c.Classes, c.Class), 0.5/(c.ClassNoise*c.ClassNoise))
 		q.Columns(u.Columns(d.text, d.inputs), hat, d.standardiseClass)
 	}
 	z := d.In.Z
@@ -75,31 +77,27 @@ func (r *gpuRun) run() (u tensor.Buffer, embedded gpuTrace, blocks []gpuBlockTra
 		t := &d.blocks[i]
 		q.Columns(t.row.Columns(d.row.e, d.second()), x, tensor.ColumnMap{From: t.from, Before: t.loc.vector(r.values), Scale: t.scale.vector(r.values)})
 		if i == 0 {
-			var read tensor.Buffer
-			if d.maps == nil {
-				read = r.blurred(u)
-			} else {
-				read = q.Take(d.Rows, d.reads)
-				features := up(f.Config.features())
-				maps = r.look(read.Columns(0, features), d.In.C)
-				q.Copy(read.Columns(features, d.reads), u.Columns(d.text, d.inputs))
-			}
-			embedded = r.forward(&d.embedder, []tensor.Buffer{t.row.Columns(d.row.e, d.row.e+d.row.ne)}, read)
+			r.embedded = r.forward(&d.embedder, []tensor.Buffer{t.row.Columns(d.row.e, d.row.e+d.row.ne)}, r.read())
 		}
-		blocks = append(blocks, r.block(t))
+		r.traces = append(r.traces, r.block(t))
 		x = t.row
 	}
-	return u, embedded, blocks, maps
 }
 
-// blurred is the condition with noise on its text part.
-func (r *gpuRun) blurred(u tensor.Buffer) tensor.Buffer {
+// read returns what the embedder reads: the features of a map beside ê, or the condition with noise on its text part.
+func (r *gpuRun) read() tensor.Buffer {
 	q := r.q
-	if r.frozen || r.blur.None() {
-		return u
+	if r.maps != nil {
+		x, features := q.Take(r.Rows, r.reads), up(r.flow.Config.features())
+		r.looked = r.look(x.Columns(0, features), r.In.C)
+		q.Copy(x.Columns(features, r.reads), r.u.Columns(r.text, r.inputs))
+		return x
 	}
-	noisy := q.Take(u.Rows, u.Cols)
-	q.Copy(noisy, u)
+	if r.frozen || r.blur.None() {
+		return r.u
+	}
+	noisy := q.Take(r.Rows, r.inputs)
+	q.Copy(noisy, r.u)
 	q.Normal(r.blur.Columns(0, r.flow.Config.Cond), r.draw, blurStream, 0)
 	q.AddScaled(noisy, r.blur, r.noise)
 	return noisy
@@ -149,17 +147,9 @@ func (r *gpuRun) blockBack(t *gpuTrainBlock, grad tensor.Buffer, b gpuBlockTrace
 	}
 }
 
-// scores is log N(e; E_k, σ²I) without its constant, [rows][Classes]: the same memory each time that it is asked for.
-func (r *gpuRun) scores() tensor.Buffer {
-	if r.likely.None() {
-		r.likely = r.q.TakePacked(r.Rows, r.flow.Config.Classes)
-	}
-	return r.likely
-}
-
 // classes runs the class head; its logits become weight times their gradient.
-func (r *gpuRun) classes(u tensor.Buffer, weight float32) gpuTrace {
-	t := r.forward(&r.head, []tensor.Buffer{r.drawn}, u.Columns(0, r.text))
-	r.q.MixtureLoss(r.Losses.Class, r.drawn, r.scores(), weight)
+func (r *gpuRun) classes(weight float32) gpuTrace {
+	t := r.forward(&r.head, []tensor.Buffer{r.drawn}, r.u.Columns(0, r.text))
+	r.q.MixtureLoss(r.Losses.Class, r.drawn, r.scores, weight)
 	return t
 }
