@@ -25,6 +25,9 @@ func (d *early) Launch(s tensor.Stream, f tensor.Function, l tensor.Launch) erro
 // Every launch that follows another may begin early, which the interpreter allows only to kernels that wait first; what is computed is
 // the same.
 func TestOverlap(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the interpreter takes its time")
+	}
 	const rows, n = 3, 40
 	x, w, gamma := kerneltest.Normals(1, rows*n, 1), kerneltest.Normals(2, n*n, 0.1), kerneltest.Normals(3, n, 1)
 	var want []float32

@@ -11,6 +11,9 @@ import (
 
 // What is measured is fast enough, computes the same, is not measured twice, and where it cannot be measured all goes on.
 func TestTune(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the interpreter takes its time")
+	}
 	const m, k, n, side = 20, 64, 24, 2
 	x := kerneltest.Normals(1, m*k, 1)
 	w, filter := kerneltest.Normals(2, n*k, 0.1), kerneltest.Normals(3, 9*n*8, 0.1)

@@ -16,6 +16,9 @@ import (
 // openGPU opens a device for one test.
 func openGPU(t *testing.T, o tensor.GPUOptions) *tensor.GPU {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("the interpreter takes its time")
+	}
 	g, err := tensor.OpenGPU(kerneltest.Open(t.Name()), o)
 	if err != nil {
 		t.Fatal(err)
