@@ -301,18 +301,26 @@ func (g *gallery) styled(i, style int) []float32 {
 	return c
 }
 
-// styleSheet has a row for each example, edited to each of the styles.
+// styleSheet has a row for each example: itself; the same through encoder and generator; and that in each of the styles, of its own class,
+// which edits would draw anew where one style has more of it than another.
 func styleSheet(ctx context.Context, g *gallery, examples []int) (rows [][]*image.NRGBA, err error) {
 	for _, i := range examples {
-		var conditions [][]float32
+		row := []*image.NRGBA{g.picture(i)}
+		latents := []tensor.Tensor{g.mean(i)}
 		for style := range g.set.Styles {
-			conditions = append(conditions, g.styled(i, style))
+			latents = append(latents, g.keep(i, g.styled(i, style)))
 		}
-		row, err := g.edited(ctx, i, conditions)
-		if err != nil {
-			return nil, err
+		for _, x := range latents {
+			m, err := g.decode(x)
+			if err != nil {
+				return nil, err
+			}
+			row = append(row, m)
 		}
 		rows = append(rows, row)
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
 	}
 	return rows, nil
 }
