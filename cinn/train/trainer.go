@@ -253,7 +253,7 @@ func (t *Trainer) exhausted() bool {
 
 // begin initialises what depends on data, and judges the Flow before any training.
 func (t *Trainer) begin() error {
-	if c := t.flow.Config; c.Dialect == flow.Net2Net || c.Side > 0 { // the others' ActNorms need no first batch
+	if c := t.flow.Config; t.gpu == nil || c.Dialect == flow.Net2Net || c.Side > 0 { // the others' ActNorms need no first batch
 		g, err := t.host()
 		if err != nil {
 			return err
