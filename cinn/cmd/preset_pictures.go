@@ -325,10 +325,11 @@ func styleSheet(ctx context.Context, g *gallery, examples []int) (rows [][]*imag
 	return rows, nil
 }
 
-// attributeSheet has a row for each example, edited to something of every category.
+// attributeSheet has a row for every second example, edited to something of every category.
 func attributeSheet(ctx context.Context, g *gallery, examples []int) (rows [][]*image.NRGBA, err error) {
 	styles := len(g.set.Styles)
-	for _, i := range examples {
+	for at := 0; at < len(examples); at += 2 {
+		i := examples[at]
 		var conditions [][]float32
 		for k := range g.categories() {
 			c := g.styled(i, g.set.Images[i].Style)

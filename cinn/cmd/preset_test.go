@@ -47,7 +47,7 @@ func TestPresets(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if sheet, err := png.Decode(f); err != nil || sheet.Bounds().Dx() < 3*16 || sheet.Bounds().Dy() < sheetRows*16 {
+		if sheet, err := png.Decode(f); err != nil || sheet.Bounds().Dx() < 3*16 || sheet.Bounds().Dy() < sheetRows/2*16 {
 			t.Errorf("%s: the sheet is %v, %v", p.name, sheet.Bounds(), err)
 		}
 		f.Close()

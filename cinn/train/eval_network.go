@@ -32,7 +32,7 @@ const (
 // newNetwork returns a network with fresh weights for conditions like those of c. Their noise is sample base and base+1 of netStream.
 func (e *Eval) newNetwork(c tensor.Tensor, outputs int, base uint64) *network {
 	n := &network{e: e, cond: c.Cols, outputs: outputs}
-	n.center, n.scale = moments(c)
+	n.center, n.scale = e.conditionMoments(c)
 	for i, s := range n.scale {
 		n.scale[i] = 1 / s
 	}
@@ -64,6 +64,30 @@ func moments(t tensor.Tensor) (mean, std []float32) {
 		mean[j], std[j] = float32(m), 1
 		if s := math.Sqrt(squares / float64(t.Rows)); s > 1e-6 {
 			std[j] = float32(s)
+		}
+	}
+	return mean, std
+}
+
+// conditionMoments are the moments of conditions. The pixels of a map share the deviation of their channel, as they do in a flow: by its
+// own, a pixel that hardly ever changes would be all that is seen where it does.
+func (e *Eval) conditionMoments(c tensor.Tensor) (mean, std []float32) {
+	mean, std = moments(c)
+	if e.Config.Side == 0 {
+		return mean, std
+	}
+	channels := c.Cols / (e.Config.Side * e.Config.Side)
+	for k := range channels {
+		var sum float64
+		for j := k; j < c.Cols; j += channels {
+			for i := range c.Rows {
+				d := float64(c.Row(i)[j] - mean[j])
+				sum += float64(d * d)
+			}
+		}
+		shared := float32(math.Sqrt(sum * float64(channels) / float64(len(c.Data))))
+		for j := k; j < c.Cols; j += channels {
+			std[j] = max(shared, 1e-6)
 		}
 	}
 	return mean, std

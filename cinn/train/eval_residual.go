@@ -44,7 +44,7 @@ const probeDirections = 16
 func (e *Eval) independence(r *Report, rows []int, model invertible) error {
 	learn, judge := e.names(e.Set.Rows(pairs.Train), 1, 0), e.names(rows, 1, 0)
 	// Directions of the standardised condition, the same for both.
-	center, scale := moments(learn.c)
+	center, scale := e.conditionMoments(learn.c)
 	k := min(probeDirections, learn.c.Cols)
 	direction := make([]float32, k*learn.c.Cols)
 	for i := range k {
