@@ -190,15 +190,20 @@ func (x *MatMul) rows(e *encoder) int {
 	if x.M <= 8 {
 		return x.M
 	}
+	// In bytes that a block reads in the time: what a step takes besides, and the normalisation of a value.
+	const step, norm = 40 << 10, 6
 	best, least := 8, math.Inf(1)
-	perValue := 8 // bytes
+	perRow := 8 * x.K
 	if x.X.Kind == Pair {
-		perValue = 4
+		perRow = 4 * x.K
+	}
+	if x.Norm != nil {
+		perRow += norm * x.K
 	}
 	for rows := 8; rows <= mostRows; rows *= 2 {
 		tiles := (x.N + columns - 1) / columns * ((x.M + rows - 1) / rows)
 		rounds := (tiles + len(e.blocks) - 1) / len(e.blocks)
-		cost := float64(rounds * x.K * (columns*e.program.Format.size() + rows*perValue))
+		cost := float64(rounds * (step + columns*x.K*e.program.Format.size() + rows*perRow))
 		if cost < least && (rows == 8 || x.work(e, rows) <= e.machine.Shared/3) {
 			best, least = rows, cost
 		}

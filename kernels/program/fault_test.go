@@ -33,6 +33,12 @@ func plants() []*plant {
 			r.Add(&Pool{M: m, N: n, X: r.in(Single, m, n), Norm: Norm{Gamma: r.vector(n, 1), Beta: r.vector(n, 1), Epsilon: 1e-5}, Out: out})
 			return out, n
 		}},
+		{add: func(r *rig) (Matrix, int) { // more columns than its threads wait for at a time
+			const m, n, k = 8, 3, 270
+			out, x := r.out(m, n), r.Hidden(m, k)
+			r.Add(&Move{M: m, N: k, X: r.plain(m, k), Out: x}, &MatMul{M: m, N: n, K: k, X: x, Weights: r.weights(n, k), Out: out})
+			return out, m * n
+		}},
 		{add: func(r *rig) (Matrix, int) { return r.late(true) }},
 		{add: func(r *rig) (Matrix, int) { return r.late(false) }},
 		{add: func(r *rig) (Matrix, int) {

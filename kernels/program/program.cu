@@ -225,9 +225,9 @@ template <class Format> struct Machine {
 	static u32 *behind(const Step &s, char *page) { return (u32 *)(page + columns * pitch(s.chunks)); }
 
 	// gather waits for m rows of n values of x and calls put(row, unit, a, b) with the payloads of every two neighbouring words, or of the
-	// two values that would be words. What lies behind n is 0. The threads of a row are 2^across.
-	template <class Put> void gather(const Step &s, Matrix x, int m, int n, Put put) const {
-		constexpr int ahead = 4;
+	// two values that would be words. What lies behind n is 0. The threads of a row are 2^across; each has so many loads (ahead) on the
+	// way at a time.
+	template <int ahead, class Put> void gather(const Step &s, Matrix x, int m, int n, Put put) const {
 		int across = 1 << s.across, begin = threadIdx.x & (across - 1), count = x.kind == pair ? (n + 1) / 2 : n, units = (count + 1) / 2;
 		for (int row = threadIdx.x >> s.across; row < m; row += threads >> s.across) {
 			if (x.kind < single) {
@@ -360,13 +360,17 @@ template <class Format> struct Machine {
 		int row_pitch = pitch(s.depth), bytes = 16 * s.depth;
 		if (Format::per_chunk == 8 && s.gamma == nullptr) {
 			int filled = s.x.kind == pair ? (s.k + 3) / 4 * 8 : (s.k + 1) / 2 * 4; // bytes
-			gather(s, s.x, s.m, s.k, [&](int row, int unit, u32 a, u32 b) {
+			auto put = [&](int row, int unit, u32 a, u32 b) {
 				char *to = x + row * row_pitch;
 				if (s.x.kind == pair)
 					*(uint2 *)(to + 8 * unit) = make_uint2(a, b);
 				else
 					*(u32 *)(to + 4 * unit) = bf16x2(__uint_as_float(a), __uint_as_float(b));
-			});
+			};
+			if (filled <= 16 << s.across) // what a thread waits for is hardly more than one load: no time is to be lost with others
+				gather<2>(s, s.x, s.m, s.k, put);
+			else
+				gather<8>(s, s.x, s.m, s.k, put);
 			for (int row = warp(); row < s.m; row += warps)
 				for (int at = filled + 4 * lane(); at < bytes; at += 4 * warp_size) *(u32 *)(x + row * row_pitch + at) = 0;
 			return;
@@ -374,7 +378,7 @@ template <class Format> struct Machine {
 		float *stage = (float *)(x + s.m * row_pitch);
 		const float *gamma = (const float *)behind(s, page) + 3 * columns;
 		int stage_pitch = (s.k + 3) & ~3;
-		gather(s, s.x, s.m, s.k, [&](int row, int unit, u32 a, u32 b) { store_shared(stage + row * stage_pitch + 2 * unit, __uint_as_float(a), __uint_as_float(b)); });
+		gather<8>(s, s.x, s.m, s.k, [&](int row, int unit, u32 a, u32 b) { store_shared(stage + row * stage_pitch + 2 * unit, __uint_as_float(a), __uint_as_float(b)); });
 		if ((s.k + 1) / 2 * 2 < stage_pitch) // rows are read four values at a time
 			for (int row = threadIdx.x; row < s.m; row += threads) store_shared(stage + (row + 1) * stage_pitch - 2, 0.f, 0.f);
 		__syncthreads();
@@ -560,9 +564,9 @@ template <class Format> struct Machine {
 				}
 			};
 		};
-		gather(s, s.x, s.m, s.k, to(q, s.x));
-		gather(s, s.y, n, s.k, to(k, s.y));
-		gather(s, s.z, n, s.k, to(v, s.z));
+		gather<2>(s, s.x, s.m, s.k, to(q, s.x));
+		gather<2>(s, s.y, n, s.k, to(k, s.y));
+		gather<2>(s, s.z, n, s.k, to(v, s.z));
 		__syncthreads();
 		for (int i = threadIdx.x; i < s.m * n; i += threads) {
 			const float *a = q + i / n * odd, *b = k + i % n * odd;
@@ -601,7 +605,7 @@ template <class Format> struct Machine {
 		for (int begin = 0; begin < m; begin += s.height) {
 			int rows = min(m - begin, s.height);
 			__syncthreads(); // the last ones are done with
-			gather(s, s.x.from(begin), rows, s.k, [&](int row, int unit, u32 a, u32 b) { store_shared(stage + row * stage_pitch + 2 * unit, __uint_as_float(a), __uint_as_float(b)); });
+			gather<8>(s, s.x.from(begin), rows, s.k, [&](int row, int unit, u32 a, u32 b) { store_shared(stage + row * stage_pitch + 2 * unit, __uint_as_float(a), __uint_as_float(b)); });
 			__syncthreads();
 			for (int row = warp(); row < rows; row += warps) normalise(s, s.gamma, s.beta, stage + row * stage_pitch, s.k);
 			__syncthreads();
