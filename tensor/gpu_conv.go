@@ -74,11 +74,11 @@ type GPUConvEpilogue struct {
 // or 2h where f upsamples. dst must not overlap x. Pixels of x begin at multiples of 16 bytes; they are rounded to f's precision, in
 // memory that is taken for the time, unless they are in that already.
 func (q *Queue) Conv(dst, x Buffer, h, w int, f *GPUFilter, e GPUConvEpilogue) {
-	choose := q.g.convolution
+	choose := func(f *GPUFilter, windows int) choice { return q.g.convolution(f, h, w, windows) }
 	if q.g.options.Tune {
 		choose = func(f *GPUFilter, windows int) choice {
 			key := tuning{weights: f.precision, rows: f.precision, filter: f.ConvShape, sizes: [3]int{h, w, windows}}
-			return q.g.tune(key, q.g.convolution(f, windows), q.g.convolutions(f, windows), func(q *Queue, c choice) {
+			return q.g.tune(key, q.g.convolution(f, h, w, windows), q.g.convolutions(f, h, w, windows), func(q *Queue, c choice) {
 				q.conv(func(f *GPUFilter, windows int) choice { return c }, q.TakePacked(windows*f.phases(), f.Out), q.TakeIn(f.precision, x.Rows, f.In),
 					h, w, f, &GPUConvEpilogue{})
 			})
@@ -137,7 +137,11 @@ func (q *Queue) conv(choose func(f *GPUFilter, windows int) choice, dst, x Buffe
 	if c.few > 0 {
 		extent = [3]int{f.Out, windows, f.phases()}
 	}
-	args := append(make([]any, 0, 48), x.Ptr, f.weights, x.Ld, h, w, f.In, oh, ow, f.size(), f.Stride, number(f.Up), number(e.SkipUp))
+	args := make([]any, 0, 50)
+	if c.maps {
+		args = append(args, f.boxes(x, h, w), f.taps())
+	}
+	args = append(args, x.Ptr, f.weights, x.Ld, h, w, f.In, oh, ow, f.size(), f.Stride, number(f.Up), number(e.SkipUp))
 	weights := f.Weights()
 	q.worked(float64(m)*float64(f.Out)*float64(weights.K), weights.bytes(), x, dst, e.Skip, e.Next.To)
 	q.launch(c.entry, extent, e.output(args, dst, m, f.Out, e.Skip)...)
@@ -161,8 +165,28 @@ func (f *GPUFilter) size() int {
 // exact tells whether f multiplies in float32.
 func (f *GPUFilter) exact(g *GPU) bool { return f.precision == F32 && !f.TF32 && !g.options.TF32 }
 
+// boxed tells whether the tensor memory accelerator can gather f's windows of images of h×w pixels: see hopper.cu, for which boxes
+// describes these, and taps the weights.
+func (f *GPUFilter) boxed(h, w int) bool {
+	divides := func(n int) bool { return n%64 == 0 || 64%n == 0 }
+	return f.precision == BF16 && f.Stride == 1 && divides(w) && divides(h*w)
+}
+
+func (f *GPUFilter) boxes(x Buffer, h, w int) TensorMap {
+	pixel, wide := 2*x.Ld, min(w, 64)
+	high := min(h, 64/wide)
+	return TensorMap{Ptr: x.Ptr, Element: 2, Dims: []int{f.In, w, h, x.Rows / (h * w)}, Strides: []int{pixel, pixel * w, pixel * w * h},
+		Box: []int{64, wide, high, 64 / (wide * high)}, Swizzle: 128}
+}
+
+func (f *GPUFilter) taps() TensorMap {
+	n := f.size() * f.size()
+	return TensorMap{Ptr: f.weights, Element: 2, Dims: []int{f.In, n, f.phases() * f.Out}, Strides: []int{2 * f.In, 2 * f.In * n},
+		Box: []int{64, 1, 64}, Swizzle: 128}
+}
+
 // convolution chooses the entry for so many windows: see product.
-func (g *GPU) convolution(f *GPUFilter, windows int) choice {
+func (g *GPU) convolution(f *GPUFilter, h, w, windows int) choice {
 	if f.exact(g) {
 		return choice{entry: "conv_f32"}
 	}
@@ -177,11 +201,14 @@ func (g *GPU) convolution(f *GPUFilter, windows int) choice {
 	if f.Out <= 8 {
 		return choice{entry: kind + "_m64", few: 64}
 	}
+	if entry, ok := g.warpgroups("conv", windows, f.Out, f.phases()); ok && f.boxed(h, w) {
+		return choice{entry: entry, maps: true}
+	}
 	return choice{entry: kind + "_" + g.tiled(windows, f.Out, f.phases(), f.size()*f.size()*f.In*f.precision.bytes())}
 }
 
 // convolutions lists the entries that convolution may choose from, unless it has no choice.
-func (g *GPU) convolutions(f *GPUFilter, windows int) []choice {
+func (g *GPU) convolutions(f *GPUFilter, h, w, windows int) []choice {
 	if f.exact(g) {
 		return nil
 	}
@@ -193,6 +220,11 @@ func (g *GPU) convolutions(f *GPUFilter, windows int) []choice {
 	for _, few := range []int{16, 32, 64} {
 		if windows <= 256 || f.Out <= 8 {
 			all = append(all, choice{entry: fmt.Sprintf("%s_m%d", kind, few), few: few})
+		}
+	}
+	for _, entry := range []string{"conv_bf16_w64", "conv_bf16_w128"} {
+		if f.boxed(h, w) && g.has(entry) {
+			all = append(all, choice{entry: entry, maps: true})
 		}
 	}
 	return all

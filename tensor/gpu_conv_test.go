@@ -5,6 +5,7 @@ import (
 	"math"
 	"testing"
 
+	"netfusion/kernels/conv"
 	"netfusion/kernels/matmul"
 	"netfusion/tensor"
 	. "netfusion/tensor/kerneltest"
@@ -56,6 +57,36 @@ func TestPTXConv(t *testing.T) {
 				r.t = t
 				convolutions[i].compare(r, reference, c.precision, c.tolerance)
 			})
+		}
+	}
+}
+
+// On compute capability 9.0 convolutions of bfloat16 take the kernels for it, if those are trusted and its copies can gather windows.
+func TestPTXConvOnHopper(t *testing.T) {
+	d := OpenFor(t, conv.HopperPTX)
+	reference := cpu(t)
+	for _, c := range []struct {
+		entry           string
+		multiprocessors int
+		convolution
+	}{
+		{"conv_bf16_w64", 4, convolution{images: 2, h: 8, w: 8, in: 72, out: 70, size: 3, stride: 1, bias: true}},
+		{"conv_bf16_w64", 4, convolution{images: 2, h: 8, w: 16, in: 40, out: 33, size: 1, stride: 1, act: matmul.LeakyReLU, skip: true, skipUp: true}},
+		{"conv_bf16_w128", 1, convolution{images: 5, h: 4, w: 4, in: 24, out: 20, size: 3, stride: 1, up: true, after: true}},
+		{"conv_bf16_t64", 4, convolution{images: 2, h: 8, w: 9, in: 72, out: 70, size: 3, stride: 1}},
+	} {
+		g, err := tensor.OpenGPU(&spy{d, c.multiprocessors}, tensor.GPUOptions{Unproven: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		q, err := g.NewQueue(0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		delete(launched, c.entry)
+		c.compare(&rig{t, g, q}, reference, tensor.BF16, 3e-2)
+		if !launched[c.entry] {
+			t.Errorf("%s was not chosen", c.entry)
 		}
 	}
 }

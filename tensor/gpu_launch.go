@@ -118,6 +118,8 @@ var forms = map[string]Form{
 	"conv_bf16_m64":    few(64),
 	"conv_tf32_pixels": few(64),
 	"conv_bf16_pixels": few(64),
+	"conv_bf16_w64":    {Family: "conv", Hopper: true, Block: 160, Tile: [3]int{64, 64}, Shared: 98400},
+	"conv_bf16_w128":   {Family: "conv", Hopper: true, Block: 288, Tile: [3]int{128, 128}, Shared: 98352, Cluster: 2},
 	"conv_maxpool":     wideRows("conv"), // (pixels of the result, channels, 1)
 
 	"coupling_forward":  warpRows("coupling"),
@@ -223,6 +225,7 @@ func Families() []Family {
 		{Name: "affine", Text: affine.PTX},
 		{Name: "attention", Text: attention.PTX},
 		{Name: "conv", Text: conv.PTX},
+		{Name: "conv", Text: conv.HopperPTX, Hopper: true},
 		{Name: "coupling", Text: coupling.PTX},
 		{Name: "dense", Text: dense.PTX},
 		{Name: "embedding", Text: embedding.PTX},

@@ -176,7 +176,7 @@ func (g *GPU) product(p, x Precision, m, n, k int) choice {
 		}
 		kind = "tf32"
 	}
-	if entry, ok := g.warpgroups(m, n); ok && p == BF16 {
+	if entry, ok := g.warpgroups("matmul", m, n, 1); ok && p == BF16 {
 		return choice{entry: entry, maps: true}
 	}
 	return choice{entry: "matmul_" + kind + "_" + g.tiled(m, n, 1, k*p.bytes())}
@@ -214,11 +214,11 @@ func (g *GPU) products(p, x Precision, m, k int) []choice {
 
 // warpgroups chooses the tile for a product of bfloat16 where warpgroups compute those: the large one, which reads less, unless a third
 // of the device would have nothing to do. There are none for so few tiles that half of it would.
-func (g *GPU) warpgroups(m, n int) (entry string, ok bool) {
-	blocks := func(tile int) int { return roundUp(m, tile) / tile * (roundUp(n, tile) / tile) }
-	entry = "matmul_bf16_w128"
+func (g *GPU) warpgroups(family string, m, n, phases int) (entry string, ok bool) {
+	blocks := func(tile int) int { return roundUp(m, tile) / tile * (roundUp(n, tile) / tile) * phases }
+	entry = family + "_bf16_w128"
 	if 3*blocks(128) < 2*g.attributes.Multiprocessors {
-		entry = "matmul_bf16_w64"
+		entry = family + "_bf16_w64"
 	}
 	return entry, g.has(entry) && 2*blocks(64) >= g.attributes.Multiprocessors
 }

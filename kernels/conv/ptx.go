@@ -6,3 +6,8 @@ import _ "embed"
 //
 //go:embed sm80.ptx
 var PTX string
+
+// HopperPTX holds the entries of hopper.cu, for compute capability 9.0.
+//
+//go:embed sm90a.ptx
+var HopperPTX string

@@ -12,7 +12,7 @@ import (
 	. "netfusion/tensor/kerneltest"
 )
 
-func TestMain(m *testing.M) { Main(m, conv.PTX) }
+func TestMain(m *testing.M) { Main(m, conv.PTX, conv.HopperPTX) }
 
 // A layer is one use of the kernels, with its meaning in float64.
 type layer struct {

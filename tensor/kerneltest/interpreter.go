@@ -77,7 +77,9 @@ func NeedsShared(t *testing.T, text, entry string, bytes int, run func(k *Kernel
 		var fault *ptx.Fault
 		var err error
 		for try := 0; try < tries && fault == nil; try++ {
-			d := ptx.Open(optionsOf(text, seedOf(fmt.Sprint(t.Name(), entry, try))))
+			o := optionsOf(text, seedOf(fmt.Sprint(t.Name(), entry, try)))
+			o.Favour = try % 3 // none, or a block that leaves others behind
+			d := ptx.Open(o)
 			err = run(load(t, d, without, tensor.Entry{Name: entry, DynamicShared: bytes}))
 			errors.As(err, &fault)
 		}

@@ -13,6 +13,7 @@ import (
 // Options says what device to be. The zero value is an sm_80 with 108 multiprocessors, 4 GiB and all checks.
 type Options struct {
 	Seed            uint64 // of the order in which blocks begin and warps take turns
+	Favour          int    // a block's number, from 1 on: its warps mostly take turns before those of others
 	Capability      int    // 80 for sm_80
 	Multiprocessors int
 	Memory          int   // bytes

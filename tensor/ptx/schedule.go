@@ -2,6 +2,7 @@ package ptx
 
 import (
 	"math/rand/v2"
+	"slices"
 )
 
 // launch is a grid on its way. Its blocks run in an order, and their warps in turns, that follow from the device's seed.
@@ -82,6 +83,11 @@ func (l *launch) run(resident int) (err error) {
 			l.stuck()
 		}
 		i := l.rng.IntN(len(l.ready))
+		if favoured := l.dev.options.Favour - 1; favoured >= 0 && l.rng.IntN(16) > 0 {
+			if j := slices.IndexFunc(l.ready, func(w *warp) bool { return w.b.number == favoured }); j >= 0 {
+				i = j
+			}
+		}
 		w := l.ready[i]
 		turns := turnLength
 		if l.rng.IntN(4) == 0 {

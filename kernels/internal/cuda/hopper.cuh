@@ -49,18 +49,23 @@ inline void fence_barriers() { asm volatile("fence.mbarrier_init.release.cluster
 inline void cluster_arrive() { asm volatile("barrier.cluster.arrive.release;" ::: "memory"); }
 inline void cluster_wait() { asm volatile("barrier.cluster.wait.acquire;" ::: "memory"); }
 
-inline void prefetch(const TensorMap &map) { asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory"); }
-
-// copy_box starts the copy of the box at (x, y) of a matrix, x along its rows, which completes on a barrier.
-inline void copy_box(void *to, const TensorMap &map, int x, int y, Barrier &b) {
-	asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];"
-		:: "r"(shared_address(to)), "l"(&map), "r"(x), "r"(y), "r"(b.address()) : "memory");
+// copy_box starts the copy of the box at these coordinates of a tensor, the innermost first, which completes on a barrier. With several
+// blocks it goes to the same place in each block of the cluster, and completes on the same barrier of each.
+#define COPY_BOX(rank, coordinates, next, ...) \
+	if (blocks > 1) \
+		asm volatile("cp.async.bulk.tensor." rank ".shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1, {" coordinates "}], [%2], " next ";" \
+			:: "r"(shared_address(to)), "l"(&map), "r"(b.address()), __VA_ARGS__, "h"(u16((1 << blocks) - 1)) : "memory"); \
+	else \
+		asm volatile("cp.async.bulk.tensor." rank ".shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {" coordinates "}], [%2];" \
+			:: "r"(shared_address(to)), "l"(&map), "r"(b.address()), __VA_ARGS__ : "memory")
+template <int blocks = 1> inline void copy_box(void *to, const TensorMap &map, Barrier &b, int x, int y) {
+	COPY_BOX("2d", "%3, %4", "%5", "r"(x), "r"(y));
 }
-
-// The same, to the same place in every block of the cluster that mask names, on the same barrier of each.
-inline void copy_box(void *to, const TensorMap &map, int x, int y, Barrier &b, u16 mask) {
-	asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1, {%2, %3}], [%4], %5;"
-		:: "r"(shared_address(to)), "l"(&map), "r"(x), "r"(y), "r"(b.address()), "h"(mask) : "memory");
+template <int blocks = 1> inline void copy_box(void *to, const TensorMap &map, Barrier &b, int x, int y, int z) {
+	COPY_BOX("3d", "%3, %4, %5", "%6", "r"(x), "r"(y), "r"(z));
+}
+template <int blocks = 1> inline void copy_box(void *to, const TensorMap &map, Barrier &b, int x, int y, int z, int u) {
+	COPY_BOX("4d", "%3, %4, %5, %6", "%7", "r"(x), "r"(y), "r"(z), "r"(u));
 }
 
 // A matrix in shared memory for a warpgroup's product: rows of 64 bfloat16 (128 bytes), of which each eight have their chunks of 16
