@@ -17,8 +17,8 @@ import (
 
 // small is full, as small as the interpreter wants it.
 var small = suite{
-	copies: 2, fewest: 3, repeats: 1,
-	values: 1000, skinny: [][2]int{{24, 64}}, rows: []int{20}, wide: [2]int{48, 32}, images: [][4]int{{2, 3, 8, 9}}, texts: [3]int{2, 5, 2}, features: 70,
+	copies: 2, fewest: 2, repeats: 1,
+	values: 1000, skinny: [][2]int{{24, 64}}, rows: []int{20}, wide: [2]int{48, 32}, images: [][4]int{{2, 3, 8, 9}, {2, 4, 8, 9}}, texts: [3]int{2, 5, 2}, features: 70,
 	pooled: [4]int{1, 4, 8, 12}, groups: 2, flow: [4]int{9, 10, 12, 5},
 }
 
@@ -57,7 +57,7 @@ func TestTimings(t *testing.T) {
 	r.show(&b)
 	for _, line := range []string{
 		"# GPU kernels on PTX interpreter", "CUDA of the driver 12.4", "as found", "| matmul_bf16_t128 | m=20 n=48 k=32 |",
-		"`matmul/sm80.ptx` sha256 ", "`matmul/sm90a.ptx` sha256 ", "| matmul_bf16_w128 | m=20 n=48 k=32 |",
+		"`matmul/sm80.ptx` sha256 ", "`matmul/sm90a.ptx` sha256 ", "| matmul_bf16_w128 | m=20 n=48 k=32 |", "| conv_bf16_w64 | images=2 size=4 c=8 n=9 |",
 	} {
 		if !strings.Contains(b.String(), line) {
 			t.Errorf("the report lacks %q:\n%s", line, b.String())

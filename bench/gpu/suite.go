@@ -71,6 +71,9 @@ func (s suite) launches(a tensor.Attributes) []launch {
 		if i[0]*i[1]*i[1] <= 64 { // few windows
 			entries = append(entries, "tf32_m64", "bf16_m64")
 		}
+		if size := i[1]; size&(size-1) == 0 { // as boxes want it
+			entries = append(entries, hopper...)
+		}
 		for _, e := range entries {
 			all = append(all, convolution(e, i[0], i[1], i[2], i[3]))
 		}
@@ -107,7 +110,7 @@ func product(entry string, m, n, k int) launch {
 	x, w := format(entry)
 	args := []any{x(m * k), k, w(n * k), k, k}
 	if tensor.FormOf("matmul_" + entry).Hopper {
-		args = []any{boxes{x(m * k), m, k}, boxes{w(n * k), n, k}, k}
+		args = []any{boxes{x(m * k), []int{k, m}, []int{64, 64}}, boxes{w(n * k), []int{k, n}, []int{64, 64}}, k}
 	}
 	if strings.HasPrefix(entry, "int8") {
 		args = append(args, f32(m), zeros(m), f32(n), zeros(n)) // scales and zero points, scales and sums
@@ -130,6 +133,13 @@ func convolution(entry string, images, size, c, n int) launch {
 	_, w := format(entry)
 	x, pixels := w, images*size*size
 	args := append([]any{x(pixels * c), w(9 * n * c), c, size, size, c, size, size, 3, 1, 0, 0}, output(pixels, n)...)
+	if tensor.FormOf("conv_" + entry).Hopper {
+		wide := min(size, 64)
+		high := min(size, 64/wide)
+		args[0], args[1] = null, null
+		args = append([]any{boxes{x(pixels * c), []int{c, size, size, images}, []int{64, wide, high, 64 / (wide * high)}},
+			boxes{w(9 * n * c), []int{c, 9, n}, []int{64, 1, 64}}}, args...)
+	}
 	extent := [3]int{pixels, n, 1}
 	if strings.Contains(entry, "_m") {
 		extent = [3]int{n, pixels, 1}

@@ -37,10 +37,20 @@ type memory struct {
 
 var null = memory{}
 
-// boxes is an argument: a tensor map of a matrix of bfloat16, as hopper.cu wants it.
+// boxes is an argument: a tensor map of bfloat16, as the hopper.cu of its family wants it.
 type boxes struct {
 	memory
-	rows, cols int
+	dims, box []int
+}
+
+// describe is the map of a dense tensor at p.
+func (b *boxes) describe(at int, p tensor.DevicePtr) tensor.TensorMap {
+	m := tensor.TensorMap{At: at, Ptr: p, Element: 2, Dims: b.dims, Box: b.box, Swizzle: 128}
+	for i, stride := 0, 2; i < len(b.dims)-1; i++ {
+		stride *= b.dims[i]
+		m.Strides = append(m.Strides, stride)
+	}
+	return m
 }
 
 // uniform is a word of a float32 in [-1, 1), pair one of two bfloat16.
@@ -182,7 +192,7 @@ func (t *timer) pack(args []any, used *[]tensor.DevicePtr) (b []byte, maps []ten
 				return nil, nil, err
 			}
 			b = append(b, make([]byte, -len(b)&63)...)
-			maps = append(maps, tensor.TensorMap{At: len(b), Ptr: p, Element: 2, Dims: []int{v.cols, v.rows}, Strides: []int{2 * v.cols}, Box: []int{64, 64}, Swizzle: 128})
+			maps = append(maps, v.describe(len(b), p))
 			b = append(b, make([]byte, tensor.TensorMapBytes)...)
 		case memory, []int32:
 			p, err := t.place(v, used)
