@@ -38,7 +38,7 @@ type gallery struct {
 
 const (
 	sheetRows    = 6
-	sheetSamples = 4
+	sheetSamples = 3
 )
 
 // pictures writes the sheet, and what the task has to say about pictures.
