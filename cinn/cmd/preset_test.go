@@ -66,6 +66,21 @@ func TestPresets(t *testing.T) {
 	}
 }
 
+func TestAllLayersStandBesideEachOther(t *testing.T) {
+	pack := tiny.Pack(t)
+	t.Chdir(filepath.Dir(pack))
+	tinyPairs(t, "tiny.pairs")
+	code, stdout, stderr := commandLine(t, "preset", "layers", "-o", "all", "-pairs", "tiny.pairs", "-model", pack, "-steps", "2", "-workers", "1")
+	if code != exitOK || !strings.Contains(stdout, "\nstages.0 ") || !strings.Contains(stdout, "\nhead ") {
+		t.Fatalf("exit %d: %s%s", code, stdout, stderr)
+	}
+	for _, file := range []string{"layers.png", "layers.txt", "layers-stages.0.pack", "layers-head.pack"} {
+		if !taken(filepath.Join("all", file)) {
+			t.Errorf("no %s", file)
+		}
+	}
+}
+
 func TestPresetsThatThereAreNotAreRefused(t *testing.T) {
 	for want, args := range map[string][]string{
 		`no preset is called "superduper"`: {"superduper", "-o", "x"},
