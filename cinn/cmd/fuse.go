@@ -102,6 +102,9 @@ func (f *fuser) run(ctx context.Context, s stdio, words []string) error {
 	if err := j.write(fitted); err != nil {
 		return err
 	}
+	if err := train.RemoveCheckpoint(f.out + ".checkpoint"); err != nil {
+		return err
+	}
 	fmt.Fprintf(s.out, "%s: %d pairs to train, %d to judge by; of those the NLL is %.2f nats: z %.2f (step %d)", f.out, j.learn.Len(), j.judge.Len(),
 		score.Z+score.Class, score.Z, score.StepZ)
 	if j.target.Classes > 1 {

@@ -140,6 +140,9 @@ func (p *presetRun) run(ctx context.Context, s stdio, words []string) error {
 	if err != nil {
 		return err
 	}
+	if err := train.RemoveCheckpoint(out.checkpoint()); err != nil {
+		return err
+	}
 	_, err = fmt.Fprintf(s.out, "%s\n%s, %s and %s\n", o.text, out.pack(), out.sheet(), out.table())
 	return err
 }
@@ -192,6 +195,7 @@ type presetFiles struct{ folder, name string }
 
 func (f presetFiles) at(end string) string { return filepath.Join(f.folder, f.name+end) }
 func (f presetFiles) pack() string         { return f.at(".pack") }
+func (f presetFiles) checkpoint() string   { return f.at(".checkpoint") }
 func (f presetFiles) sheet() string        { return f.at(".png") }
 func (f presetFiles) table() string        { return f.at(".txt") }
 
@@ -200,7 +204,7 @@ func (p *presetRun) train(ctx context.Context, l *lesson, t *task, out presetFil
 	learn := train.FromPairs(l.set, t.conditions, pairs.Train)
 	judge := train.Named(l.set, t.conditions, pairs.Validation)
 	p.options.ConditionNoise = t.noise
-	checkpoint := out.at(".checkpoint")
+	checkpoint := out.checkpoint()
 	var run *train.Trainer
 	var err error
 	if taken(checkpoint) && !p.force {

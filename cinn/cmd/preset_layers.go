@@ -10,6 +10,7 @@ import (
 	"text/tabwriter"
 
 	"netfusion/cinn"
+	"netfusion/cinn/train"
 	"netfusion/experts/autoencoder"
 )
 
@@ -70,6 +71,11 @@ func (p *presetRun) allLayers(ctx context.Context, s stdio, l *lesson, q preset)
 	}
 	if err := t.Flush(); err != nil {
 		return err
+	}
+	for _, layer := range shown {
+		if err := train.RemoveCheckpoint(presetFiles{p.folder, q.name + "-" + layer}.checkpoint()); err != nil {
+			return err
+		}
 	}
 	if err := out.writeSheet(rows); err != nil {
 		return err

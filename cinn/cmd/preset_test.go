@@ -43,6 +43,9 @@ func TestPresets(t *testing.T) {
 			t.Errorf("%s: a pack of kind %q, want %q", p.name, got, kind)
 		}
 		m.Close()
+		if taken(files.checkpoint()) {
+			t.Errorf("%s: the checkpoint is still there", p.name)
+		}
 		f, err := os.Open(files.sheet())
 		if err != nil {
 			t.Fatal(err)
