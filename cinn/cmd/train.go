@@ -111,6 +111,7 @@ func (t *trainer) declareSettings(f *flag.FlagSet) {
 	whole(&o.Validate, "validate", "`N` steps between validations")
 	f.BoolVar(&o.Last, "last", o.Last, "keep the average of the weights at the end, not at its best on the validation concepts")
 	whole(&o.Patience, "patience", "stop after `N` validations without an improvement; 0 is never")
+	f.StringVar(&c.Norm, "norm", c.Norm, "`NAME` of the embedder's normalisation: batch for BatchNorm; default LayerNorm, in net2net BatchNorm")
 	f.StringVar(&c.Dialect, "dialect", c.Dialect, "`NAME`: netfusion or net2net (default netfusion)")
 	whole(&c.Blocks, "blocks", "`N` coupling blocks")
 	whole(&c.Hidden, "hidden", "width `N` of the couplings' networks")

@@ -43,10 +43,24 @@ type Config struct {
 	Embed      int `json:"embed"`       // dimensions of the embedded condition
 	EmbedWidth int `json:"embed_width"` // width of the embedder
 	EmbedDepth int `json:"embed_depth"` // its hidden-to-hidden layers
+	// Norm is what stands before each LeakyReLU of the embedder: nothing said is LayerNorm, or in the Net2Net dialect BatchNorm; "batch" is
+	// BatchNorm in the other one, too, with which the density of a pair in training depends on its batch.
+	Norm string `json:"norm,omitempty"`
 }
 
 // dims is the width of x, [z ; e].
 func (c Config) dims() int { return c.Latent + c.Class }
+
+// BatchNorm is the Norm that is not the default.
+const BatchNorm = "batch"
+
+// norm is the kind of the embedder's normalisations.
+func (c Config) norm() normKind {
+	if c.Dialect == Net2Net || c.Norm == BatchNorm {
+		return batchNorm
+	}
+	return layerNorm
+}
 
 // inputs is the width of the linear layer's condition u, [c ; ê], where a map is averaged.
 func (c Config) inputs() int { return c.pooled() + c.Class }
@@ -104,6 +118,9 @@ func (c Config) Validate() error {
 	}
 	if err := c.validateMap(); err != nil {
 		return err
+	}
+	if c.Norm != "" && c.Norm != BatchNorm {
+		return fmt.Errorf("flow config: norm is %q, want %q or nothing", c.Norm, BatchNorm)
 	}
 	switch c.Dialect {
 	case NetFusion:

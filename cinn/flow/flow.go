@@ -83,10 +83,7 @@ func layout(c Config, seed uint64, lean bool) (*Flow, *builder) {
 	f, b := &Flow{Config: c, lean: lean}, &builder{lean: lean}
 	u := c.inputs()
 	f.mean, f.inverse = constant(u, 0), constant(u, 1)
-	kind := layerNorm
-	if c.Dialect == Net2Net {
-		kind = batchNorm
-	} else {
+	if c.Dialect == NetFusion {
 		f.linear = affine{a: constant(c.Latent*u, 0), b: constant(c.Latent, 0), l: constant(c.Latent*c.Latent, 0)}
 		for i := range c.Latent {
 			f.linear.l[i*c.Latent+i] = 1
@@ -98,7 +95,7 @@ func layout(c Config, seed uint64, lean bool) (*Flow, *builder) {
 		}
 	}
 	f.maps = newMaps(b, c)
-	f.embedder = newMLP(b, "embedder", c.features()+c.Class, c.EmbedWidth, c.EmbedDepth+1, c.Embed, kind)
+	f.embedder = newMLP(b, "embedder", c.features()+c.Class, c.EmbedWidth, c.EmbedDepth+1, c.Embed, c.norm())
 	for i := range c.Blocks {
 		f.blocks = append(f.blocks, newBlock(b, c, i, seed))
 	}

@@ -19,8 +19,9 @@ var small = map[string]Config{
 	"linear head": {Dialect: NetFusion, Latent: 3, Cond: 3, Class: 3, Classes: 4, ClassNoise: 0.7, Blocks: 1, Hidden: 9, Clamp: 2, Embed: 4, EmbedWidth: 6},
 	"map": {Dialect: NetFusion, Latent: 4, Cond: 2 * 8 * 8, Side: 8, Convs: 2, ConvWidth: 3, Pool: 2, Class: 2, Classes: 3, ClassNoise: 0.4,
 		Blocks: 2, Hidden: 9, Depth: 1, Clamp: 2, Embed: 4, EmbedWidth: 6, EmbedDepth: 1},
-	"plain map": {Dialect: NetFusion, Latent: 3, Cond: 4 * 4, Side: 4, Pool: 4, Blocks: 1, Hidden: 9, Clamp: 2, Embed: 4, EmbedWidth: 6},
-	"net2net":   {Dialect: Net2Net, Latent: 6, Cond: 4, Blocks: 3, Hidden: 12, Depth: 2, Clamp: 1, Embed: 5, EmbedWidth: 8, EmbedDepth: 2},
+	"plain map":  {Dialect: NetFusion, Latent: 3, Cond: 4 * 4, Side: 4, Pool: 4, Blocks: 1, Hidden: 9, Clamp: 2, Embed: 4, EmbedWidth: 6},
+	"batch norm": {Dialect: NetFusion, Latent: 5, Cond: 4, Blocks: 2, Hidden: 11, Depth: 1, Clamp: 2, Embed: 5, EmbedWidth: 7, EmbedDepth: 1, Norm: BatchNorm},
+	"net2net":    {Dialect: Net2Net, Latent: 6, Cond: 4, Blocks: 3, Hidden: 12, Depth: 2, Clamp: 1, Embed: 5, EmbedWidth: 8, EmbedDepth: 2},
 }
 
 // trained returns a Flow none of whose values is special: as if trained.

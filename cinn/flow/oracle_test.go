@@ -122,10 +122,7 @@ func (o *oracle) normalise(prefix string, x [][]float64, kind normKind) {
 // run returns, for each row, the residual, log|det ∂v/∂z| and the class part of the log-likelihood.
 func (o *oracle) run(x, c [][]float64) (v [][]float64, logdet, class []float64) {
 	n := o.c.Latent
-	kind := layerNorm
-	if o.c.Dialect == Net2Net {
-		kind = batchNorm
-	}
+	kind := o.c.norm()
 	var u, text, input [][]float64
 	for r := range x {
 		row := o.average(c[r])

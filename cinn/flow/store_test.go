@@ -137,6 +137,7 @@ func TestBadConfigsAreRefused(t *testing.T) {
 		"class noise":   func(c *Config) { c.ClassNoise = 0 },
 		"class":         func(c *Config) { c.Class = 0 },
 		"net2net class": func(c *Config) { c.Dialect, c.Clamp = Net2Net, 1 },
+		"norm":          func(c *Config) { c.Norm = "group" },
 		"net2net odd":   func(c *Config) { *c = small["net2net"]; c.Latent = 7 },
 		"net2net empty": func(c *Config) { *c = small["net2net"]; c.Blocks = 0 },
 		"blocks":        func(c *Config) { c.Blocks = -1 },
