@@ -143,7 +143,7 @@ prove '.' go build -o "$work/cinn" ./cinn/cmd &&
 	for run in first second; do # the first unpacks the weights
 		prove 'pictures|real' env XDG_CACHE_HOME="$work/cache" bash -c 'time -p "$0" -o "$1" red heart' "$work/cinn" "$work/$run.png"
 	done
-prove '^[a-z]' "$work/cinn" eval -pictures -cache "$work"
+prove . "$work/cinn" eval -pictures -cache "$work"
 for preset in superres inpaint edges colour attribute style text layers; do
 	prove '^preset' "$work/cinn" preset "$preset" -cache "$work" -o "$work/$preset" && prove . cat "$work/$preset/$preset.txt"
 done
