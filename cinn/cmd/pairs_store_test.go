@@ -277,10 +277,11 @@ func TestPairsSurviveKills(t *testing.T) {
 	if err := os.WriteFile("captions.json", []byte(`{"0": ["red heart"], "2": ["w1 w2", "w3"]}`), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	start := time.Now()
 	if code, _, stderr := commandLine(t, append(args, "whole")...); code != exitOK {
 		t.Fatalf("exit %d, %q", code, stderr)
 	}
-	killed(t, rand.New(rand.NewPCG(1, 2)), kills(), 100*time.Millisecond, func() []string { return append(args, "torn") })
+	killed(t, rand.New(rand.NewPCG(1, 2)), kills(), time.Since(start), func() []string { return append(args, "torn") })
 	if content(t, "torn") != content(t, "whole") {
 		t.Error("the file is another")
 	}

@@ -85,9 +85,11 @@ func play(t *testing.T, role string) string {
 	return strconv.Quote(os.Args[0])
 }
 
-// killed runs cinn with what args gives, and kills it n times, each within longest, at times drawn from r; then it lets it end.
-func killed(t *testing.T, r *rand.Rand, n int, longest time.Duration, args func() []string) {
+// killed runs cinn with what args gives, and kills it n times, at times drawn from r that together are shorter than whole, which it
+// takes without; then it lets it end.
+func killed(t *testing.T, r *rand.Rand, n int, whole time.Duration, args func() []string) {
 	t.Helper()
+	longest := whole * 8 / 10 / time.Duration(n)
 	for i := range n + 1 {
 		c := exec.Command(os.Args[0], args()...)
 		var out bytes.Buffer

@@ -23,13 +23,14 @@ func TestTrainingSurvivesKills(t *testing.T) {
 	t.Chdir(t.TempDir())
 	tinyStore(t, "store", 3)
 	args := []string{
-		"train", "-pairs", "store", "-steps", strconv.Itoa(50 * (2 + kills())), "-validate", "20", "-every", "5", "-batch", "64", "-blocks", "4", "-hidden", "48", "-embed", "8",
+		"train", "-pairs", "store", "-steps", strconv.Itoa(200 * (2 + kills())), "-validate", "20", "-every", "5", "-batch", "64", "-blocks", "4", "-hidden", "48", "-embed", "8",
 		"-embed-width", "16", "-head", "8", "-last=false", "-workers", "1", "-o",
 	}
+	start := time.Now()
 	if code, _, stderr := commandLine(t, append(args, "whole")...); code != exitOK {
 		t.Fatalf("exit %d, %q", code, stderr)
 	}
-	killed(t, rand.New(rand.NewPCG(3, 4)), kills(), 200*time.Millisecond, func() []string {
+	killed(t, rand.New(rand.NewPCG(3, 4)), kills(), time.Since(start), func() []string {
 		if taken("torn.checkpoint") {
 			return append(args, "torn", "-f", "-resume")
 		}
